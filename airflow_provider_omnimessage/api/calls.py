@@ -1,0 +1,268 @@
+"""Each call of the API as data: how to ask, and how to read the answer. Whoever has a transport can make them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
+
+from airflow_provider_omnimessage.api.delivery import DeliveryReport
+from airflow_provider_omnimessage.api.errors import (
+    ApiError,
+    AuthenticationError,
+    InvalidInputError,
+    NotFoundError,
+    RateLimitedError,
+    RefusedError,
+    ServerError,
+    UnexpectedAnswerError,
+)
+from airflow_provider_omnimessage.api.masking import mask_numbers
+
+T = TypeVar("T")
+
+#: An id that no message has: asking for it checks the credentials and disturbs nobody.
+NOBODYS_ID = "00000000-0000-0000-0000-000000000000"
+
+_NOT_FOUND = "101"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """
+    What came back over HTTP.
+
+    :param status: the status code.
+    :param headers: the headers; names in any case.
+    :param body: the raw body.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """
+    One call of the API.
+
+    :param name: what it is called in logs and errors.
+    :param method: the HTTP method.
+    :param path: below the base URL.
+    :param read: makes the result of a successful answer.
+    :param body: what is sent as JSON, if anything.
+    """
+
+    name: str
+    method: str
+    path: str
+    read: Callable[[Answer], T]
+    body: Mapping[str, Any] | None = None
+
+    def result(self, answer: Answer) -> T:
+        """
+        Read the answer to this call.
+
+        :param answer: what came back.
+        :raises ApiError: the kind that fits the status, in Messente's words where it used any.
+        """
+        if not 200 <= answer.status < 300:
+            raise _error(self, answer)
+        return self.read(answer)
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """
+    Messente's answer to a message that it has accepted, to send now or at its time.
+
+    :param omnimessage_id: under which it is cancelled and followed.
+    :param to: the recipient.
+    :param message_ids: the id of each channel's message, by channel, in the order in which they are tried.
+    """
+
+    omnimessage_id: str
+    to: str
+    message_ids: dict[str, str]
+
+
+def send(omnimessage: Mapping[str, Any]) -> Call[Accepted]:
+    """
+    ``POST /omnimessage``: send or schedule one message.
+
+    :param omnimessage: as :func:`~airflow_provider_omnimessage.api.messages.omnimessage` builds it.
+    """
+    return Call("send", "POST", "/omnimessage", _read_accepted, body=omnimessage)
+
+
+def cancel(omnimessage_id: str) -> Call[None]:
+    """
+    ``DELETE /omnimessage/{omnimessage_id}``: cancel a message that is still scheduled.
+
+    :param omnimessage_id: as the answer to its sending named it.
+    :raises InvalidInputError: where that cannot be an id.
+    """
+    return Call("cancel", "DELETE", f"/omnimessage/{checked_id(omnimessage_id)}", lambda _answer: None)
+
+
+def delivery_report(omnimessage_id: str) -> Call[DeliveryReport]:
+    """
+    ``GET /omnimessage/{omnimessage_id}/status``: how far a message has come on each channel.
+
+    :param omnimessage_id: as the answer to its sending named it.
+    :raises InvalidInputError: where that cannot be an id.
+    """
+    path = f"/omnimessage/{checked_id(omnimessage_id)}/status"
+    return Call("delivery report", "GET", path, _read_delivery_report)
+
+
+def credentials_check() -> Call[None]:
+    """
+    Ask for the report of a message that nobody has: harmless, and answered only to who may ask.
+
+    Its result is ``None`` where the credentials work, which Messente says with its own 404.
+    """
+
+    def read(_answer: Answer) -> None:
+        return None
+
+    return Call("credentials check", "GET", f"/omnimessage/{NOBODYS_ID}/status", read)
+
+
+def is_messentes_not_found(error: ApiError) -> bool:
+    """
+    Tell Messente's 'no such message' from any web server's 404.
+
+    :param error: what a call raised.
+    """
+    return isinstance(error, NotFoundError) and _NOT_FOUND in error.codes
+
+
+def checked_id(omnimessage_id: object) -> str:
+    """
+    Accept what can be an omnimessage id, and so be part of a path.
+
+    :param omnimessage_id: letters, digits, ``-`` and ``_``, at most 64 of them.
+    :raises InvalidInputError: for anything else.
+    """
+    if isinstance(omnimessage_id, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", omnimessage_id):
+        return omnimessage_id
+    shown = repr(omnimessage_id)
+    hint = ""
+    if isinstance(omnimessage_id, str) and omnimessage_id.lstrip().startswith(("[", "{")):
+        hint = "; a template renders a list as text: pass the task's output instead"
+    raise InvalidInputError.of(
+        "omnimessage_id",
+        f"{shown if len(shown) <= 60 else shown[:59] + '…'} is not an id; give what the schedule task returned{hint}",
+    )
+
+
+def _read_accepted(answer: Answer) -> Accepted:
+    body = _json_object(answer, "send")
+    omnimessage_id = body.get("omnimessage_id")
+    if not isinstance(omnimessage_id, str) or not omnimessage_id:
+        raise UnexpectedAnswerError(
+            "Messente accepted the message, but its answer names no omnimessage_id", status_code=answer.status
+        )
+    message_ids = {
+        entry["channel"]: str(entry.get("message_id"))
+        for entry in _dicts(body.get("messages"))
+        if isinstance(entry.get("channel"), str)
+    }
+    return Accepted(omnimessage_id, str(body.get("to", "")), message_ids)
+
+
+def _read_delivery_report(answer: Answer) -> DeliveryReport:
+    return DeliveryReport.read(_json_object(answer, "delivery report"))
+
+
+def _json_object(answer: Answer, call: str) -> dict[str, Any]:
+    body = _json(answer)
+    if isinstance(body, dict):
+        return body
+    raise UnexpectedAnswerError(
+        f"The answer to '{call}' was {answer.status}, but not Messente's JSON: {_content_type(answer)} of "
+        f"{len(answer.body):,} bytes",
+        status_code=answer.status,
+    )
+
+
+def _json(answer: Answer) -> Any:
+    try:
+        return json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _dicts(value: object) -> list[dict[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _header(answer: Answer, name: str) -> str | None:
+    return next((value for key, value in answer.headers.items() if key.lower() == name), None)
+
+
+def _content_type(answer: Answer) -> str:
+    return (_header(answer, "content-type") or "no content type").split(";")[0].strip()
+
+
+def _error(call: Call[Any], answer: Answer) -> ApiError:
+    status = answer.status
+    body = _json(answer)
+    errors = _dicts(body.get("errors")) if isinstance(body, dict) else []
+    codes = [str(error.get("code")) for error in errors]
+    said = "; ".join(filter(None, map(_words, errors))) or f"{_content_type(answer)}, no reason given"
+    if 300 <= status < 400:
+        host = _redirect_host(answer)
+        return UnexpectedAnswerError(
+            f"{call.name}: answered {status}, a redirect to {host}, which is not followed; "
+            "check the connection's host, the base URL",
+            status_code=status,
+            codes=codes,
+            maybe_processed=False,
+        )
+    if status in (401, 403):
+        return AuthenticationError(
+            f"{call.name}: Messente refused the credentials ({status}: {said}); check the connection's login and "
+            "password (API username and API password), and whether the account lets this IP address in",
+            status_code=status,
+            codes=codes,
+        )
+    if status == 404:
+        return NotFoundError(f"{call.name}: {status}: {said}", status_code=status, codes=codes)
+    if status == 429:
+        return RateLimitedError(
+            f"{call.name}: Messente asks to slow down (429: {said})",
+            status_code=status,
+            codes=codes,
+            retry_after=_seconds(_header(answer, "retry-after")),
+        )
+    if 400 <= status < 500:
+        return RefusedError(
+            f"{call.name}: Messente refused the request ({status}: {said})", status_code=status, codes=codes
+        )
+    if status >= 500:
+        return ServerError(f"{call.name}: server error ({status}: {said})", status_code=status, codes=codes)
+    return UnexpectedAnswerError(f"{call.name}: unexpected answer {status}", status_code=status, codes=codes)
+
+
+def _words(error: Mapping[str, Any]) -> str:
+    title, detail, source = (error.get(key) for key in ("title", "detail", "source"))
+    words = ": ".join(str(part) for part in (title, detail) if part)
+    words = mask_numbers(words if len(words) <= 300 else f"{words[:299]}…")
+    return f"{words} [{str(source)[:60]}]" if source else words
+
+
+def _redirect_host(answer: Answer) -> str:
+    try:
+        return urlsplit(_header(answer, "location") or "").hostname or "nowhere"
+    except ValueError:
+        return "nowhere"
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    return float(retry_after) if retry_after and re.fullmatch(r"[0-9]{1,6}", retry_after.strip()) else None

@@ -1,0 +1,174 @@
+"""
+Every exception the package raises, as one tree.
+
+::
+
+    OmnimessageError
+    ├── InvalidInputError          refused here, before anything was sent (also a ValueError)
+    │   └── PastTimeToSendError    the moment has gone by
+    ├── NoAnswerError              no answer that can be read came back
+    │   ├── NotSentError           the request surely did not reach Messente
+    │   └── LostAnswerError        it may have been processed: nobody can tell
+    └── ApiError                   Messente answered, and not with success
+        ├── AuthenticationError    401, 403
+        ├── NotFoundError          404
+        ├── RefusedError           400 and other 4xx
+        ├── RateLimitedError       429
+        ├── ServerError            5xx
+        └── UnexpectedAnswerError  a redirect, or a success that cannot be read
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class OmnimessageError(Exception):
+    """
+    Base of all errors of this package.
+
+    :cvar maybe_processed: whether Messente may have acted on the request all the same. Only where this is false can
+        a message be sent again without the danger of a second one.
+    :cvar may_pass: whether the same call may succeed later with nothing changed here.
+    """
+
+    maybe_processed = False
+    may_pass = False
+
+
+class Problem(NamedTuple):
+    """
+    One thing that is wrong with what was given.
+
+    :param field: where it stands, as a path: ``messages[0].ttl``.
+    :param reason: what was refused and what would be accepted. Never a message text or a full phone number.
+    """
+
+    field: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.reason}"
+
+
+class InvalidInputError(OmnimessageError, ValueError):
+    """
+    What was given cannot be sent. Nothing was.
+
+    :param problems: everything that is wrong with it, in the order of the fields.
+    """
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(map(str, self.problems)))
+
+    @classmethod
+    def of(cls, field: str, reason: str) -> InvalidInputError:
+        """
+        Make the error for a single problem.
+
+        :param field: the refused field.
+        :param reason: what was refused and what would be accepted.
+        """
+        return cls([Problem(field, reason)])
+
+    def __reduce__(self) -> tuple[type[InvalidInputError], tuple[tuple[Problem, ...]]]:
+        return type(self), (self.problems,)
+
+
+class PastTimeToSendError(InvalidInputError):
+    """``time_to_send`` has gone by, and nobody said what to do then."""
+
+
+class NoAnswerError(OmnimessageError):
+    """No answer that can be read came back from the API."""
+
+    may_pass = True
+
+
+class NotSentError(NoAnswerError):
+    """The request surely did not reach Messente: no route, no name, connection refused, TLS refused."""
+
+
+class LostAnswerError(NoAnswerError):
+    """The request went out and its answer did not come back: it may have been processed, or not."""
+
+    maybe_processed = True
+
+
+class ApiError(OmnimessageError):
+    """
+    Messente answered, and not with success.
+
+    :param message: what happened, in words.
+    :param status_code: the HTTP status.
+    :param codes: Messente's own error codes (``"105"``: invalid data), where the answer held any.
+    """
+
+    def __init__(self, message: str, *, status_code: int, codes: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        self.codes = tuple(codes)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class AuthenticationError(ApiError):
+    """401 or 403: the API username or password is wrong, or this address may not call."""
+
+
+class NotFoundError(ApiError):
+    """404: no such message, not yours, or, for a cancel, already sent."""
+
+
+class RefusedError(ApiError):
+    """400 or another 4xx: Messente does not accept the request as it is."""
+
+
+class RateLimitedError(ApiError):
+    """
+    429: too many requests. It was not processed.
+
+    :param retry_after: seconds to wait, as Messente asked; ``None`` where it did not say.
+    """
+
+    may_pass = True
+
+    def __init__(
+        self, message: str, *, status_code: int, codes: Sequence[str] = (), retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, status_code=status_code, codes=codes)
+        self.retry_after = retry_after
+
+
+class ServerError(ApiError):
+    """5xx, from Messente or a gateway before it: the request may have been processed."""
+
+    maybe_processed = True
+    may_pass = True
+
+
+class UnexpectedAnswerError(ApiError):
+    """
+    An answer that is not Messente's.
+
+    A redirect is one, for redirects are never followed; so is a success that cannot be read. Then the request
+    may have been processed.
+
+    :param maybe_processed: false only for a redirect, which no API processes.
+    """
+
+    def __init__(
+        self, message: str, *, status_code: int, codes: Sequence[str] = (), maybe_processed: bool = True
+    ) -> None:
+        super().__init__(message, status_code=status_code, codes=codes)
+        self.maybe_processed = maybe_processed
+
+
+def _rebuild(kind: type[ApiError], args: tuple[object, ...], state: dict[str, object]) -> ApiError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
