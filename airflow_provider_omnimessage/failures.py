@@ -1,0 +1,30 @@
+"""How an error of the API becomes the end of a task: what may pass later is retried, what will not is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from airflow_provider_omnimessage._compat import AirflowFailException
+from airflow_provider_omnimessage.api.errors import OmnimessageError
+
+
+@contextmanager
+def task_failures(doubt: str = "") -> Iterator[None]:
+    """
+    Let errors end the task as they should.
+
+    Bad input, bad credentials and unknown outcomes raise ``AirflowFailException``, which Airflow does not retry. What
+    surely was not processed and may pass later goes through as it is, and takes the task's retries.
+
+    :param doubt: what to check by hand where the request may have been processed and must not be made twice; empty
+        where making it again does no harm.
+    """
+    try:
+        yield
+    except OmnimessageError as error:
+        if error.maybe_processed and doubt:
+            raise AirflowFailException(f"{error}. {doubt}") from error
+        if error.may_pass:
+            raise
+        raise AirflowFailException(str(error)) from error

@@ -1,0 +1,1 @@
+"""How Airflow reaches the API: the connection, authentication and transport."""

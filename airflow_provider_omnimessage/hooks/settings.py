@@ -1,0 +1,152 @@
+"""What an Airflow connection of type ``omnimessage`` says, read and checked once."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from urllib.parse import SplitResult, urlsplit
+
+from airflow_provider_omnimessage.api import fields
+from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.fields import Problems
+from airflow_provider_omnimessage.api.timing import resolve_zone
+
+DEFAULT_BASE_URL = "https://api.messente.com/v1"
+DEFAULT_PATH = "/v1"
+DEFAULT_TIMEOUT = 30.0
+
+
+class AirflowConnection(Protocol):
+    """The part of Airflow's ``Connection`` that is read here."""
+
+    conn_id: Any
+    host: Any
+    port: Any
+    schema: Any
+    login: Any
+    password: Any
+
+    @property
+    def extra_dejson(self) -> Any:
+        """The connection's extra, as a dict."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    What a connection says.
+
+    :param base_url: without a slash at its end.
+    :param username: API username.
+    :param password: API password; never shown.
+    :param sender: for messages that name none.
+    :param timezone: in which a ``time_to_send`` without an offset is meant.
+    :param dlr_url: where delivery reports are posted.
+    :param text_store: how Messente keeps the text.
+    :param priority: ``low``, ``regular`` or ``high``.
+    :param timeout: seconds to wait for an answer.
+    """
+
+    base_url: str
+    username: str
+    password: str = field(repr=False)
+    sender: str | None = None
+    timezone: str | None = None
+    dlr_url: str | None = None
+    text_store: str | None = None
+    priority: str | None = None
+    timeout: float = DEFAULT_TIMEOUT
+
+    @classmethod
+    def read(cls, connection: AirflowConnection) -> Settings:
+        """
+        Read an Airflow connection: login, password, host (base URL) and extra.
+
+        :param connection: of type ``omnimessage``. Its host may be left out, be a bare name, or the whole base URL.
+        :raises InvalidInputError: names the connection, each refused field and what would be accepted.
+        """
+        problems = Problems()
+        extra = connection.extra_dejson
+        if not isinstance(extra, Mapping):
+            problems.refuse("extra", 'is not a JSON object; give one as {"sender": "ACME"}')
+            extra = {}
+        given = {name: value for name, value in extra.items() if name in _EXTRA and value not in (None, "")}
+        checked = fields.record(_EXTRA)(given, "extra", problems)
+        for name, label in (("login", "API username"), ("password", "API password")):
+            if not getattr(connection, name):
+                problems.refuse(name, f"is missing; give the {label}")
+        base_url = _base_url(connection, problems)
+        if problems:
+            raise InvalidInputError(
+                [item._replace(field=f"connection '{connection.conn_id}', {item.field}") for item in problems]
+            )
+        return cls(base_url, str(connection.login), str(connection.password), **checked)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the base URL points at this machine."""
+        return _is_loopback(urlsplit(self.base_url).hostname or "")
+
+
+def _zone(value: Any, path: str, problems: Problems) -> Any:
+    try:
+        resolve_zone(str(value))
+    except InvalidInputError as error:
+        problems.refuse(path, error.problems[0].reason)
+    return value
+
+
+def _timeout(value: Any, path: str, problems: Problems) -> Any:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if isinstance(value, bool) or not 0 < seconds <= 3600:
+        problems.refuse(path, f"{fields.describe(value)} is not accepted; give seconds, more than 0 and at most 3,600")
+    return seconds
+
+
+_EXTRA: dict[str, fields.Rule] = {
+    "sender": fields.text(),
+    "timezone": _zone,
+    "dlr_url": fields.url(),
+    "text_store": fields.choice("plaintext", "sha256", "nostore"),
+    "priority": fields.choice("low", "regular", "high"),
+    "timeout": _timeout,
+}
+
+
+def _base_url(connection: AirflowConnection, problems: Problems) -> str:
+    host = str(connection.host or "").strip().rstrip("/")
+    if not host:
+        return DEFAULT_BASE_URL
+    try:
+        parts = urlsplit(host if "://" in host else f"https://{host}")
+        port = parts.port or connection.port
+    except ValueError:
+        parts, port = SplitResult("", "", "", "", ""), None
+    name = parts.hostname
+    if parts.scheme not in ("http", "https") or not name or parts.query or parts.fragment:
+        problems.refuse("host", f"is not a base URL; leave it out, or give one as '{DEFAULT_BASE_URL}'")
+        return ""
+    if parts.username or parts.password:
+        problems.refuse("host", "holds credentials; give them as login and password")
+        return ""
+    if parts.scheme == "http" and not _is_loopback(name):
+        problems.refuse("host", f"http://{name} would send the password in clear; give an https:// URL")
+        return ""
+    # an Airflow URI keeps a path of one word in the schema field
+    path = parts.path or (f"/{connection.schema.strip('/')}" if connection.schema else DEFAULT_PATH)
+    shown = f"[{name}]" if ":" in name else name
+    return f"{parts.scheme}://{shown}{f':{port}' if port else ''}{path}"
+
+
+def _is_loopback(name: str) -> bool:
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""Tasks that send, schedule and cancel messages."""
