@@ -153,11 +153,12 @@ def _shown(value: Any) -> str:
 
 
 def _kind(value: Any) -> str:
+    if value is None:
+        return "nothing"
     if isinstance(value, date):
         return "a date without a time"
     if isinstance(value, time):
         return "a time without a date"
-    if isinstance(value, (bool, int, float)):
-        return "a number"
-    # pendulum's intervals are timedeltas, and were accepted as such before
-    return "nothing" if value is None else f"a {type(value).__name__.lower()}"
+    if isinstance(value, timedelta):  # parsed from a text: as an object it would have been accepted
+        return "a duration"
+    return "a number" if isinstance(value, (int, float)) else f"a {type(value).__name__}"

@@ -119,7 +119,7 @@ _EXTRA: dict[str, fields.Rule] = {
 
 
 def _base_url(connection: AirflowConnection, problems: Problems) -> str:
-    host = str(connection.host or "").strip().rstrip("/")
+    host = str(connection.host or "").strip()
     if not host:
         return DEFAULT_BASE_URL
     try:
@@ -138,7 +138,7 @@ def _base_url(connection: AirflowConnection, problems: Problems) -> str:
         problems.refuse("host", f"http://{name} would send the password in clear; give an https:// URL")
         return ""
     # an Airflow URI keeps a path of one word in the schema field
-    path = parts.path or (f"/{connection.schema.strip('/')}" if connection.schema else DEFAULT_PATH)
+    path = parts.path.rstrip("/") or (f"/{connection.schema.strip('/')}" if connection.schema else DEFAULT_PATH)
     shown = f"[{name}]" if ":" in name else name
     return f"{parts.scheme}://{shown}{f':{port}' if port else ''}{path}"
 

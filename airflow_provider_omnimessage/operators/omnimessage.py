@@ -228,7 +228,12 @@ class CancelScheduledMessageOperator(BaseOperator):
         from airflow_provider_omnimessage.api.calls import checked_id
 
         given = self.omnimessage_id
-        many = [given] if given is None or isinstance(given, str) or not isinstance(given, Iterable) else list(given)
+        if isinstance(given, Sequence) and not isinstance(given, str):
+            many = list(given[:])  # a slice fetches all XComs of a mapped task at once; iterating asks for one at a time
+        elif isinstance(given, Iterable) and not isinstance(given, str):
+            many = list(given)
+        else:
+            many = [given]
         # a template renders None as text
         present = [item for item in many if item is not None and item not in ("None", "")]
         with task_failures():

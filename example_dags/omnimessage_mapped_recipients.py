@@ -1,0 +1,45 @@
+"""
+One task for each recipient of a list, each at nine in the morning where they live.
+
+The list comes from a task, as it would from your database. ``expand_kwargs`` makes a mapped task of each entry; its
+keys are the operator's own parameters. All of them are cancelled again, so that nothing is sent.
+"""
+
+from __future__ import annotations
+
+import pendulum
+from airflow.sdk import DAG, task
+
+from airflow_provider_omnimessage.api.messages import sms
+from airflow_provider_omnimessage.operators.omnimessage import (
+    CancelScheduledMessageOperator,
+    ScheduleOmnimessageOperator,
+)
+
+with DAG(
+    dag_id="omnimessage_mapped_recipients",
+    schedule=None,
+    catchup=False,
+    tags=["omnimessage", "example"],
+    doc_md=__doc__,
+):
+
+    @task
+    def recipients() -> list[dict[str, str]]:
+        """Stand in for a query: who, and where."""
+        people = [
+            ("+37255555551", "Europe/Tallinn"),
+            ("+12025550142", "America/New_York"),
+            ("+819012345678", "Asia/Tokyo"),
+        ]
+        return [
+            {"to": to, "timezone": zone, "time_to_send": f"{pendulum.tomorrow(zone):%Y-%m-%d}T09:00"}
+            for to, zone in people
+        ]
+
+    schedule = ScheduleOmnimessageOperator.partial(
+        task_id="schedule",
+        messages=[sms(text="Good morning! Your weekly numbers are in.")],
+    ).expand_kwargs(recipients())
+
+    CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=schedule.output)

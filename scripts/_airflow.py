@@ -1,0 +1,212 @@
+"""A whole Airflow in a folder of its own: settings, database, and processes, each of which can be killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+
+
+def free_port() -> int:
+    """Find a port of this machine that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class AirflowHome:
+    """
+    One Airflow's folder and settings.
+
+    :param folder: ``AIRFLOW_HOME``.
+    :param dags: where its DAGs are.
+    :param connections: Airflow connections, by id, as JSON.
+    :param extra: more environment variables.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        dags: Path,
+        connections: Mapping[str, str],
+        extra: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")},
+            "AIRFLOW_HOME": str(folder),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(self.port),
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__API_AUTH__JWT_SECRET": "only-for-this-machine-and-never-for-production-0123456789",
+            "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            "NO_PROXY": "127.0.0.1,localhost",
+            **{f"AIRFLOW_CONN_{name.upper()}": value for name, value in connections.items()},
+            **(extra or {}),
+        }
+
+    def prepare(self) -> None:
+        """Make the folder, the login (admin, admin) and the database, where they are not there yet."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "simple_auth_manager_passwords.json.generated").write_text(json.dumps({"admin": "admin"}))
+        if not (self.folder / "airflow.db").exists():
+            self.run("db", "migrate")
+
+    def run(self, *command: str) -> str:
+        """
+        Run one ``airflow`` command to its end.
+
+        :param command: its words.
+        :return: what it printed.
+        :raises RuntimeError: with what it printed, where it failed.
+        """
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow", *command],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=180,
+        )
+        if done.returncode:
+            raise RuntimeError(f"airflow {' '.join(command)} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+        return done.stdout
+
+
+class RunningAirflow:
+    """
+    The processes of one Airflow.
+
+    :param home: its folder and settings.
+    """
+
+    def __init__(self, home: AirflowHome) -> None:
+        self.home = home
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, components: Sequence[str] = COMPONENTS) -> None:
+        """
+        Start processes, each in a process group of its own, and wait until the API server answers.
+
+        :param components: which.
+        """
+        logs = self.home.folder / "processes"
+        logs.mkdir(exist_ok=True)
+        for component in components:
+            with open(logs / f"{component}.log", "ab") as log:
+                self._processes[component] = subprocess.Popen(
+                    [sys.executable, "-m", "airflow", component],
+                    env=self.home.environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        if "api-server" in components:
+            self._await_api_server()
+
+    def kill(self, components: Sequence[str] = COMPONENTS) -> None:
+        """
+        Kill processes and all their children at once, as a power cut would (SIGKILL).
+
+        :param components: which.
+        """
+        for component in components:
+            process = self._processes.pop(component, None)
+            if process is not None:
+                _signal_group(process, signal.SIGKILL)
+                process.wait()
+
+    def stop(self) -> None:
+        """End all processes, politely at first."""
+        for process in self._processes.values():
+            _signal_group(process, signal.SIGTERM)
+        deadline = time.monotonic() + 15
+        for process in self._processes.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.1, deadline - time.monotonic()))
+        self.kill(list(self._processes))
+
+    def check(self) -> None:
+        """
+        Demand that all processes are alive.
+
+        :raises RuntimeError: with the end of the log of the one that is not.
+        """
+        for component, process in self._processes.items():
+            if process.poll() is not None:
+                log = (self.home.folder / "processes" / f"{component}.log").read_text(errors="replace")
+                raise RuntimeError(f"airflow {component} ended with {process.returncode}:\n{log[-3000:]}")
+
+    def _await_api_server(self) -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            self.check()
+            with contextlib.suppress(urllib.error.URLError, OSError):
+                urllib.request.urlopen(f"{self.home.url}/api/v2/version", timeout=2).close()
+                return
+            time.sleep(0.3)
+        raise RuntimeError("The API server did not answer within two minutes")
+
+
+@contextlib.contextmanager
+def running_sandbox(folder: Path, *options: str) -> Iterator[dict[str, str]]:
+    """
+    Run the sandbox in a process of its own.
+
+    :param folder: where its log is written.
+    :param options: more command line options.
+    :return: what it announces: ``url``, ``inbox`` and ``pid``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    announcement = folder / "sandbox.json"
+    announcement.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "airflow_provider_omnimessage.sandbox", "--announce", str(announcement), *options]
+    with open(folder / "sandbox.log", "wb") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while not announcement.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"The sandbox did not start:\n{(folder / 'sandbox.log').read_text()[-3000:]}")
+            time.sleep(0.05)
+        yield json.loads(announcement.read_text())
+    finally:
+        _signal_group(process, signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            _signal_group(process, signal.SIGKILL)
+            process.wait()
+
+
+def _signal_group(process: subprocess.Popen[bytes], what: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, what)

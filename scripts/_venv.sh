@@ -1,0 +1,40 @@
+# Sourced by the scripts beside it: makes a virtual environment of the project's own, once, and again when what it is made of changes.
+
+# The newest Airflow, with everything else as it was on a day on which this set was seen to work.
+AIRFLOW="apache-airflow==3.3.2"
+AS_OF="2026-11-20"
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+export PYTHONDONTWRITEBYTECODE=${PYTHONDONTWRITEBYTECODE:-}
+
+say() { printf '%s\n' "$*" >&2; }
+
+find_python() {
+    local name
+    for name in ${PYTHON:-} python3 python3.13 python3.12 python3.11 python3.10; do
+        if "$name" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+            command -v "$name"
+            return
+        fi
+    done
+    say "Python 3.10 to 3.13 with venv is needed (Debian: apt install python3 python3-venv); or name one: PYTHON=/path/to/python3 $0"
+    return 1
+}
+
+# ensure_venv FOLDER REQUIREMENT...: the folder then holds exactly what these requirements ask for
+ensure_venv() {
+    local folder=$1 wanted python
+    shift
+    wanted="$* $AS_OF $(cat pyproject.toml)"
+    [ -x "$folder/bin/python" ] && [ "$(cat "$folder/made-of" 2>/dev/null)" = "$wanted" ] && return
+    if [ ! -x "$folder/bin/python" ]; then
+        python=$(find_python) || return 1
+        say "Making a virtual environment in $folder with $("$python" --version) ..."
+        rm -rf "$folder"
+        "$python" -m venv "$folder" || return 1
+        "$folder/bin/python" -m pip install --quiet --disable-pip-version-check uv || return 1
+    fi
+    say "Installing what it needs, once ..."
+    "$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --exclude-newer "$AS_OF" "$@" || return 1
+    printf '%s' "$wanted" >"$folder/made-of"
+}

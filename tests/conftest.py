@@ -1,0 +1,61 @@
+"""What every test stands on: an Airflow home of its own, and a machine that reaches nobody but itself."""
+
+from __future__ import annotations
+
+import atexit
+import ipaddress
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from airflow_provider_omnimessage.sandbox import Sandbox
+
+# Airflow reads its home once, when it is first imported.
+_HOME = tempfile.mkdtemp(prefix="omnimessage-tests-")
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+for _name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
+    del os.environ[_name]
+os.environ["AIRFLOW_HOME"] = _HOME
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = os.path.join(_HOME, "dags")
+os.mkdir(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
+os.environ["AIRFLOW__USAGE_DATA_COLLECTION__ENABLED"] = "False"
+os.environ["NO_PROXY"] = "127.0.0.1,localhost"
+
+
+def _stay_on_this_machine(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "socket.connect":
+        address = arguments[1]
+        if isinstance(address, tuple) and not ipaddress.ip_address(address[0]).is_loopback:
+            raise AssertionError(f"A test tried to reach {address[0]}")
+    if event == "socket.getaddrinfo":
+        host = arguments[0]
+        host = host.decode() if isinstance(host, bytes) else host
+        if host not in (None, "", "localhost", "0.0.0.0", "::", "127.0.0.1", "::1", socket.gethostname()):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
+sys.addaudithook(_stay_on_this_machine)
+
+
+@pytest.fixture(scope="session")
+def _sandbox() -> Iterator[Sandbox]:
+    from airflow_provider_omnimessage.sandbox import Sandbox
+
+    with Sandbox(username="us%er@/ü", password="p:a/s@s%w ü漢🔑") as running:
+        yield running
+
+
+@pytest.fixture
+def sandbox(_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    """A sandbox as new, and ``omnimessage_default`` leading to it."""
+    _sandbox.reset()
+    monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", _sandbox.airflow_conn)
+    return _sandbox

@@ -1,0 +1,62 @@
+"""Runs DAGs on Airflow's own ``dag.test()``: its real database, execution API and task runner, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _runs import describe
+
+
+class Run:
+    """
+    A run that has ended, as a user sees it.
+
+    :param told: what :func:`describe` tells of it.
+    :param log: everything that was logged.
+    """
+
+    def __init__(self, told: dict[str, Any], log: str) -> None:
+        self.state = told["state"]
+        self.tasks: dict[str, str] = told["tasks"]
+        self._xcoms = told["xcoms"]
+        self.log = log
+
+    def xcom(self, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
+        """Give one XCom; fails where it is not there."""
+        (value,) = self.xcoms(task_id, key, map_index)
+        return value
+
+    def xcoms(self, task_id: str, key: str = "return_value", map_index: int | None = None) -> list[Any]:
+        """Give the XComs of a task, of all its mapped instances in their order."""
+        rows = [row for row in self._xcoms if (row["task_id"], row["key"]) == (task_id, key)]
+        if map_index is not None:
+            rows = [row for row in rows if row["map_index"] == map_index]
+        return [row["value"] for row in sorted(rows, key=lambda row: row["map_index"])]
+
+
+@pytest.fixture(scope="session")
+def _airflow() -> None:
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.utils.db import initdb
+
+    initdb()
+    DagBundlesManager().sync_bundles_to_db()
+
+
+@pytest.fixture
+def run_dag(_airflow: None, sandbox: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Run]:
+    """Run a DAG to its end against the sandbox."""
+    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+
+    def run(dag: Any, **conf: Any) -> Run:
+        bag = DagBag(tmp_path)
+        bag.dags[dag.dag_id] = dag
+        sync_bag_to_db(bag, "dags-folder", None)
+        capfd.readouterr()
+        ended = dag.test(run_conf=conf or None)
+        return Run(describe(ended), "".join(capfd.readouterr()))
+
+    return run

@@ -1,0 +1,72 @@
+"""The example DAGs, each run on Airflow against the sandbox."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent.parent / "example_dags"
+
+
+@pytest.fixture(scope="module")
+def examples():
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(str(EXAMPLES))
+    assert bag.import_errors == {}
+    return bag.dags
+
+
+def test_every_example_has_a_test(examples):
+    tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_omnimessage_")}
+    assert set(examples) == tested
+
+
+def test_omnimessage_schedule_and_cancel(examples, run_dag, sandbox):
+    run = run_dag(examples["omnimessage_schedule_and_cancel"])
+    (message,) = sandbox.messages
+    assert run.state == "success"
+    assert run.xcom("cancel") == [message["omnimessage_id"]]
+    sandbox.advance(timedelta(hours=1))
+    assert sandbox.messages[0]["sent_at"] is None
+
+
+def test_its_alert_goes_out_when_the_work_fails(examples, run_dag, sandbox):
+    run = run_dag(examples["omnimessage_schedule_and_cancel"], work_fails=True)
+    assert run.tasks == {"schedule": "success", "work": "failed", "cancel": "upstream_failed"}
+    sandbox.advance(timedelta(hours=1))
+    (message,) = sandbox.messages
+    assert message["state"] == "delivered"
+    assert message["body"]["messages"][0]["text"].startswith("omnimessage_schedule_and_cancel is late: manual__")
+
+
+def test_omnimessage_fallback_channels(examples, run_dag, sandbox):
+    run = run_dag(examples["omnimessage_fallback_channels"], to="+37255550002")
+    sandbox.advance(timedelta(minutes=1))
+    (message,) = sandbox.messages
+    assert run.state == "success"
+    assert [(status["channel"], status["status"]) for status in message["statuses"]] == [
+        ("viber", "UNDELIV"),
+        ("whatsapp", "DELIVRD"),
+    ]
+
+
+def test_omnimessage_local_times(examples, run_dag, sandbox):
+    run = run_dag(examples["omnimessage_local_times"])
+    moments = [datetime.fromisoformat(value) for value in run.xcoms("schedule", "time_to_send")]
+    local = [moment.astimezone(ZoneInfo("Europe/Tallinn")) for moment in moments]
+    assert [moment.hour for moment in local] == [9, 9, 9]
+    assert len({moment.hour for moment in moments}) == 2
+    assert {message["state"] for message in sandbox.messages} == {"cancelled"}
+
+
+def test_omnimessage_mapped_recipients(examples, run_dag, sandbox):
+    run = run_dag(examples["omnimessage_mapped_recipients"])
+    assert run.xcoms("schedule", "to") == ["+37255555551", "+12025550142", "+819012345678"]
+    zones = ["Europe/Tallinn", "America/New_York", "Asia/Tokyo"]
+    for moment, zone in zip(run.xcoms("schedule", "time_to_send"), zones, strict=True):
+        assert datetime.fromisoformat(moment).astimezone(ZoneInfo(zone)).hour == 9
+    assert {message["state"] for message in sandbox.messages} == {"cancelled"}

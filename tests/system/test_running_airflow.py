@@ -1,0 +1,126 @@
+"""On a whole Airflow: API server, scheduler with LocalExecutor, DAG processor and triggerer, each a process."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from _airflow import ROOT, AirflowHome, RunningAirflow, running_sandbox
+
+from airflow_provider_omnimessage.sandbox import SandboxClient
+
+DAG_ID = "omnimessage_schedule_and_cancel"
+
+
+class Airflow:
+    """A running Airflow, seen through its REST API."""
+
+    def __init__(self, home: AirflowHome) -> None:
+        self.home = home
+        token = self.call("POST", "/auth/token", {"username": "admin", "password": "admin"}, token=None)
+        self._token = token["access_token"]
+
+    def call(self, method: str, path: str, body: object = None, token: str | None = "") -> dict:
+        request = urllib.request.Request(
+            f"{self.home.url}{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        if token is not None:
+            request.add_header("Authorization", f"Bearer {self._token}")
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read())
+
+    def await_dag(self, dag_id: str) -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if any(dag["dag_id"] == dag_id for dag in self.call("GET", "/api/v2/dags")["dags"]):
+                return
+            time.sleep(0.5)
+        raise AssertionError(f"Airflow did not find {dag_id}: {self.call('GET', '/api/v2/importErrors')}")
+
+    def run(self, dag_id: str, **conf: object) -> str:
+        run = self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"conf": conf, "logical_date": None})
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}"
+        deadline = time.monotonic() + 180
+        while time.monotonic() < deadline:
+            if self.call("GET", path)["state"] in ("success", "failed"):
+                return run["dag_run_id"]
+            time.sleep(0.5)
+        raise AssertionError(f"{dag_id} did not end: {self.tasks(dag_id, run['dag_run_id'])}")
+
+    def tasks(self, dag_id: str, run_id: str) -> dict[str, str]:
+        answer = self.call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances")
+        return {task["task_id"]: task["state"] for task in answer["task_instances"]}
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> object:
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}?deserialize=true"
+        return self.call("GET", path)["value"]
+
+    def log(self, run_id: str) -> str:
+        return "".join(
+            path.read_text()
+            for path in sorted((self.home.folder / "logs").rglob("*.log"))
+            if f"run_id={run_id}" in str(path)
+        )
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory):
+    with running_sandbox(tmp_path_factory.mktemp("sandbox"), "--port", "0") as announced:
+        yield SandboxClient(announced["url"])
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory, sandbox):
+    folder: Path = tmp_path_factory.mktemp("airflow")
+    connection = {**sandbox.connection, "extra": {"timezone": "Europe/Tallinn"}}
+    home = AirflowHome(folder, dags=ROOT / "example_dags", connections={"omnimessage_default": json.dumps(connection)})
+    home.prepare()
+    processes = RunningAirflow(home)
+    try:
+        processes.start()
+        running = Airflow(home)
+        running.await_dag(DAG_ID)
+        yield running
+    finally:
+        processes.stop()
+
+
+def test_a_message_is_scheduled_handed_over_and_cancelled_before_it_is_sent(airflow, sandbox):
+    run_id = airflow.run(DAG_ID)
+    assert airflow.tasks(DAG_ID, run_id) == {"schedule": "success", "work": "success", "cancel": "success"}
+    omnimessage_id = airflow.xcom(DAG_ID, run_id, "schedule")
+    message = sandbox.message(omnimessage_id)
+    assert (message["state"], message["sent_at"]) == ("cancelled", None)
+    assert airflow.xcom(DAG_ID, run_id, "cancel") == [omnimessage_id]
+    assert airflow.xcom(DAG_ID, run_id, "schedule", "time_to_send") == message["time_to_send"]
+    assert "Cancelled" in airflow.log(run_id)
+
+
+def test_the_alert_of_failed_work_goes_out_with_all_of_airflow_dead_or_alive(airflow, sandbox):
+    run_id = airflow.run(DAG_ID, work_fails=True, to="+37255555556")
+    assert airflow.tasks(DAG_ID, run_id) == {"schedule": "success", "work": "failed", "cancel": "upstream_failed"}
+    message = sandbox.message(airflow.xcom(DAG_ID, run_id, "schedule"))
+    assert (message["to"], message["state"]) == ("+37255555556", "scheduled")
+    sandbox.advance(3600)
+    assert sandbox.message(message["omnimessage_id"])["state"] == "delivered"
+
+
+def test_no_log_shows_the_password_the_text_or_the_whole_number(airflow, sandbox):
+    run_id = airflow.run(DAG_ID)
+    log = airflow.log(run_id)
+    assert "+37255•••55" in log
+    assert "+37255555555" not in log
+    assert "is late" not in log
+
+
+def test_the_provider_and_its_connection_type_are_known(airflow):
+    assert "airflow-provider-omnimessage" in airflow.home.run("providers", "list", "--output", "plain")
+    hooks = airflow.home.run("providers", "hooks", "--output", "json")
+    assert '"omnimessage"' in hooks
+    assert "airflow_provider_omnimessage.hooks.omnimessage.OmnimessageHook" in hooks

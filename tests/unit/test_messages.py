@@ -1,0 +1,367 @@
+"""What is accepted as a message, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.messages import draft_messages, omnimessage, rcs, sms, viber, whatsapp
+
+TO = "+37255555555"
+LINK = "https://example.com/a.png"
+VIDEO = {"url": LINK, "thumbnail": LINK, "file_size": 1000, "duration": 10}
+BUTTON = {"label": "Open", "action_url": LINK}
+ITEM = {"title": "Shoes", "image_url": LINK, "primary_button": BUTTON}
+FILE = {"file_url": LINK, "force_refresh": False}
+CARD = {"title": "Title", "media": {"height": "SHORT", "content_info": FILE}}
+REPLY = {"reply": {"text": "Yes", "postback_data": "yes"}}
+
+
+def refusal(*args, **kwargs) -> str:
+    with pytest.raises(InvalidInputError) as caught:
+        omnimessage(*args, **kwargs)
+    return str(caught.value)
+
+
+class TestRecipient:
+    @pytest.mark.parametrize(
+        "written",
+        [
+            "+37255555555",
+            "+372 5555 5555",
+            "+372 (55) 55-55.55",
+            "  +372/55555555 ",
+            "+372\u00a05555\u20115555",
+            "\u202a+37255555555\u202c",
+        ],
+    )
+    def test_separators_that_people_write_are_tidied_away(self, written):
+        assert omnimessage(written, [sms("Hi")])["to"] == TO
+
+    @pytest.mark.parametrize(
+        "written",
+        [
+            "37256667788",
+            "0037255555555",
+            "+0372555555",
+            "+372",
+            "+3725555555555555",
+            "+372555abc55",
+            "",
+            "ACME",
+            "+٣٧٢٥٥٥٥٥٥٥٥",
+        ],
+    )
+    def test_what_is_not_e164_is_refused_by_name_without_showing_it_whole(self, written):
+        said = refusal(written, [sms("Hi")])
+        assert said.startswith("to: ")
+        assert "E.164" in said
+        assert len(written) < 8 or written not in said
+
+    @pytest.mark.parametrize("value", [None, 37255555555, ["+37255555555"], {}])
+    def test_only_a_string_can_be_a_number(self, value):
+        assert "to: " in refusal(value, [sms("Hi")])
+
+    def test_a_number_that_begins_with_00_is_told_how_to_be_written(self):
+        assert "write + in place of 00" in refusal("0037255555555", [sms("Hi")])
+
+
+class TestMessages:
+    def test_one_message_per_channel_in_the_order_given(self):
+        body = omnimessage(TO, [viber("a"), whatsapp("b"), rcs("c", sender="agent"), sms("d")])
+        assert [message["channel"] for message in body["messages"]] == ["viber", "whatsapp", "rcs", "sms"]
+
+    def test_a_channel_that_is_there_twice_is_refused(self):
+        assert "messages[2].channel: sms is there twice" in refusal(TO, [sms("a"), viber("b"), sms("c")])
+
+    @pytest.mark.parametrize("messages", [[], None, "text", {"channel": "sms", "text": "a"}, 7])
+    def test_messages_must_be_a_list_that_is_not_empty(self, messages):
+        assert refusal(TO, messages).startswith("messages")
+
+    def test_telegram_is_refused_with_the_reason(self):
+        said = refusal(TO, [{"channel": "telegram", "text": "a"}])
+        assert "no longer" in said
+        assert "sms, viber, whatsapp, rcs" in said
+
+    def test_a_dict_without_a_channel_is_refused(self):
+        assert "messages[0].channel: None is not accepted" in refusal(TO, [{"text": "a"}])
+
+    def test_what_is_no_message_at_all_is_refused(self):
+        assert "messages[0]: a text of 2 characters is not a message" in refusal(TO, ["Hi"])
+
+    def test_a_misspelt_field_is_refused_with_the_likely_one(self):
+        said = refusal(TO, [{"channel": "sms", "text": "a", "tll": 60}])
+        assert said == "messages[0].tll: no such field; did you mean ttl?"
+
+    def test_every_problem_is_named_at_once(self):
+        said = refusal("5", [{"channel": "sms", "ttl": -1}], priority="urgent", text_store="x", dlr_url="ftp://x")
+        for field in ("to:", "messages[0].text:", "messages[0].ttl:", "priority:", "text_store:", "dlr_url:"):
+            assert field in said
+
+    def test_no_refusal_shows_a_text_or_a_whole_number(self):
+        said = refusal(
+            "+37256667788x",
+            [{"channel": "viber", "text": "S3CRET" * 500}, {"channel": "sms", "text": "", "ttl": "S3CRET"}],
+        )
+        assert "S3CRET" not in said
+        assert "37256667788" not in said
+
+    def test_fields_that_are_none_are_left_out(self):
+        assert omnimessage(TO, [{"channel": "sms", "text": "a", "sender": None}]) == {
+            "to": TO,
+            "messages": [{"channel": "sms", "text": "a"}],
+        }
+
+    def test_the_given_dicts_are_not_changed(self):
+        message = {"channel": "whatsapp", "text": "a"}
+        omnimessage(TO, [message], sender="ACME")
+        assert message == {"channel": "whatsapp", "text": "a"}
+
+    def test_the_default_sender_is_for_messages_that_name_none(self):
+        body = omnimessage(TO, [sms("a", sender="MINE"), viber("b"), rcs("c")], sender="ACME")
+        assert [message["sender"] for message in body["messages"]] == ["MINE", "ACME", "ACME"]
+
+    @pytest.mark.parametrize("text", ["\ud83d", "ok\udc00"])
+    def test_half_a_surrogate_pair_is_refused(self, text):
+        assert "surrogate" in refusal(TO, [{"channel": "sms", "text": text}])
+
+
+class TestLifetime:
+    @pytest.mark.parametrize("build", [sms, viber, whatsapp, rcs])
+    def test_ttl_or_validity_but_not_both(self, build):
+        assert build("a", ttl=60)["ttl"] == 60
+        assert build("a", validity=5)["validity"] == 5
+        with pytest.raises(InvalidInputError, match="give only one"):
+            build("a", ttl=60, validity=1)
+
+    @pytest.mark.parametrize("ttl", [0, -5, 1.5, True, "soon", "", [60]])
+    def test_a_ttl_that_is_no_positive_whole_number_is_refused(self, ttl):
+        with pytest.raises(InvalidInputError, match=r"sms\.ttl: .*whole number of seconds"):
+            sms("a", ttl=ttl)
+
+    def test_digits_that_a_template_rendered_become_a_number(self):
+        assert sms("a", ttl=" 600 ")["ttl"] == 600
+
+
+class TestSms:
+    def test_long_and_unicode_texts_are_accepted(self):
+        assert sms("ü🦄" * 1000)["text"] == "ü🦄" * 1000
+
+    @pytest.mark.parametrize("text", ["", "  \n", None, 5, b"bytes"])
+    def test_there_must_be_a_text(self, text):
+        with pytest.raises(InvalidInputError, match=r"sms\.text"):
+            sms(text)
+
+    @pytest.mark.parametrize("autoconvert", ["on", "full", "off"])
+    def test_autoconvert_takes_the_documented_words(self, autoconvert):
+        assert sms("a", autoconvert=autoconvert)["autoconvert"] == autoconvert
+
+    def test_autoconvert_refuses_others(self):
+        with pytest.raises(InvalidInputError, match="'yes' is not accepted; give one of on, full, off"):
+            sms("a", autoconvert="yes")
+
+    @pytest.mark.parametrize(("udh", "accepted"), [("050003CC0201", True), ("0g", False), ("050", False), ("", False)])
+    def test_udh_is_hexadecimal(self, udh, accepted):
+        if accepted:
+            assert sms("a", udh=udh)["udh"] == udh
+        else:
+            with pytest.raises(InvalidInputError, match=r"sms\.udh"):
+                sms("a", udh=udh)
+
+
+CAROUSEL = {"items": [ITEM, ITEM]}
+
+
+class TestViber:
+    @pytest.mark.parametrize(
+        "content",
+        [
+            {"image_url": LINK},
+            {"text": "a"},
+            {"text": "a", "button_text": "b", "button_url": LINK},
+            {"text": "a", "image_url": LINK, "button_text": "b", "button_url": LINK},
+            {"video": VIDEO},
+            {"video": VIDEO, "text": "a"},
+            {"video": VIDEO, "text": "a", "button_text": "b"},
+            {"video": VIDEO, "text": "a", "button_text": "b", "button_url": LINK},
+            {"carousel": CAROUSEL, "text": "a"},
+            {"template": {"id": "1", "lang": "en", "params": {"name": "Ann"}}},
+        ],
+    )
+    def test_the_valid_combinations(self, content):
+        assert viber(**content) == {"channel": "viber", **content}
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            {},
+            {"text": "a", "image_url": LINK},
+            {"text": "a", "button_text": "b"},
+            {"text": "a", "button_url": LINK},
+            {"button_text": "b", "button_url": LINK},
+            {"image_url": LINK, "button_text": "b", "button_url": LINK},
+            {"video": VIDEO, "image_url": LINK},
+            {"video": VIDEO, "text": "a", "button_url": LINK},
+            {"carousel": CAROUSEL},
+            {"carousel": CAROUSEL, "text": "a", "image_url": LINK},
+            {"template": {"id": "1", "lang": "en"}, "text": "a"},
+        ],
+    )
+    def test_all_others_are_refused_with_the_valid_ones(self, content):
+        with pytest.raises(InvalidInputError, match="not a valid combination; give one of: image_url; text;"):
+            viber(**content)
+
+    def test_a_text_has_at_most_1000_characters(self):
+        assert viber("x" * 1000)
+        with pytest.raises(InvalidInputError, match=r"1,001 characters does not fit; give 1 to 1,000"):
+            viber("x" * 1001)
+
+    @pytest.mark.parametrize(
+        ("change", "field"),
+        [
+            ({"duration": 601}, "duration"),
+            ({"duration": 0}, "duration"),
+            ({"file_size": 200 * 1024 * 1024 + 1}, "file_size"),
+            ({"thumbnail": "no url"}, "thumbnail"),
+            ({"url": None}, "url"),
+        ],
+    )
+    def test_a_video_keeps_its_limits(self, change, field):
+        with pytest.raises(InvalidInputError, match=rf"viber\.video\.{field}"):
+            viber(video={**VIDEO, **change})
+
+    @pytest.mark.parametrize("count", [1, 6])
+    def test_a_carousel_has_2_to_5_items(self, count):
+        with pytest.raises(InvalidInputError, match=r"viber\.carousel\.items: .* 2 to 5 entries"):
+            viber("a", carousel={"items": [ITEM] * count})
+
+    @pytest.mark.parametrize("title", ["x", "x" * 39])
+    def test_a_carousel_title_has_2_to_38_characters(self, title):
+        with pytest.raises(InvalidInputError, match=r"items\[1\]\.title"):
+            viber("a", carousel={"items": [ITEM, {**ITEM, "title": title}]})
+
+
+class TestWhatsApp:
+    @pytest.mark.parametrize(
+        "content",
+        [
+            {"text": {"body": "a", "preview_url": False}},
+            {"image": {"link": LINK, "caption": "c"}},
+            {"video": {"id": "1"}},
+            {"audio": {"link": LINK, "mime_type": "audio/ogg"}},
+            {"document": {"link": LINK, "file_name": "a.pdf"}},
+            {"sticker": {"id": "1", "animated": True}},
+            {
+                "template": {
+                    "name": "hello",
+                    "language": {"code": "en", "policy": "deterministic"},
+                    "components": [{"type": "body", "parameters": [{"type": "text", "text": "Ann"}]}],
+                }
+            },
+        ],
+    )
+    def test_each_content_alone(self, content):
+        assert whatsapp(**content) == {"channel": "whatsapp", **content}
+
+    def test_a_plain_text_becomes_a_body(self):
+        assert whatsapp("Hi")["text"] == {"body": "Hi"}
+
+    def test_a_template_without_components_gets_none(self):
+        template = {"name": "hello", "language": {"code": "en"}}
+        assert whatsapp(template=template)["template"] == {**template, "components": []}
+
+    @pytest.mark.parametrize("content", [{}, {"text": "a", "image": {"id": "1"}}])
+    def test_none_or_two_are_refused(self, content):
+        with pytest.raises(InvalidInputError, match="give exactly one of text, image, video, audio"):
+            whatsapp(**content)
+
+    @pytest.mark.parametrize("media", [{}, {"id": "1", "link": LINK}, {"link": "file:///etc/passwd"}])
+    def test_media_are_named_by_id_or_by_link(self, media):
+        with pytest.raises(InvalidInputError, match=r"whatsapp\.image"):
+            whatsapp(image=media)
+
+    def test_what_meta_adds_to_components_goes_through(self):
+        component = {"type": "header", "parameters": [{"type": "location", "location": {"latitude": 1}}], "new": 1}
+        template = {"name": "n", "language": {"code": "en"}, "components": [component]}
+        assert whatsapp(template=template)["template"]["components"] == [component]
+
+
+class TestRcs:
+    @pytest.mark.parametrize(
+        "content",
+        [
+            {"text": "a", "suggestions": [REPLY]},
+            {"content_info": FILE},
+            {
+                "rich_card": {
+                    "standalone_card": {
+                        "card_orientation": "VERTICAL",
+                        "thumbnail_image_alignment": "LEFT",
+                        "card_content": CARD,
+                    }
+                }
+            },
+            {"rich_card": {"carousel_card": {"card_width": "SMALL", "card_contents": [CARD, CARD]}}},
+        ],
+    )
+    def test_each_content_alone(self, content):
+        assert rcs(sender="agent", **content) == {"channel": "rcs", "sender": "agent", **content}
+
+    def test_the_sender_may_come_later_but_must_come(self):
+        assert "messages[0].sender: is missing" in refusal(TO, [rcs("a")])
+
+    def test_a_text_has_at_most_3072_characters(self):
+        assert rcs("x" * 3072)
+        with pytest.raises(InvalidInputError, match="3,073"):
+            rcs("x" * 3073)
+
+    def test_there_are_at_most_11_suggestions(self):
+        assert rcs("a", suggestions=[REPLY] * 11)
+        with pytest.raises(InvalidInputError, match=r"rcs\.suggestions: a list of 12"):
+            rcs("a", suggestions=[REPLY] * 12)
+
+    @pytest.mark.parametrize(
+        "action",
+        [
+            {"dial_action": {"phone_number": TO}},
+            {"view_location_action": {"lat_long": {"latitude": 59.4, "longitude": 24}}},
+            {
+                "create_calendar_event_action": {
+                    "start_time": "2026-11-23T09:00:00Z",
+                    "end_time": "2026-11-23T10:00:00Z",
+                    "title": "t",
+                    "description": "d",
+                }
+            },
+            {"open_url_action": {"url": LINK, "application": "BROWSER"}},
+            {"share_location_action": {}},
+        ],
+    )
+    def test_an_action_has_exactly_one_kind(self, action):
+        base = {"text": "Do", "postback_data": "do"}
+        assert rcs("a", suggestions=[{"action": {**base, **action}}])
+        with pytest.raises(InvalidInputError, match="exactly one of dial_action"):
+            rcs("a", suggestions=[{"action": base}])
+
+
+class TestWhatATemplateHides:
+    def test_a_draft_lets_templates_pass(self):
+        message = viber(
+            "{{ text }}", ttl="{{ ttl }}", image_url="{{ a }}", button_text="x" * 5, button_url="{% if a %}{% endif %}"
+        )
+        assert message["ttl"] == "{{ ttl }}"
+
+    def test_a_draft_still_checks_what_it_can_see(self):
+        with pytest.raises(InvalidInputError, match="not a valid combination"):
+            viber("{{ text }}", image_url="{{ image }}")
+
+    def test_what_was_not_rendered_is_never_sent(self):
+        assert "messages[0].ttl" in refusal(TO, [sms("a", ttl="{{ ttl }}")])
+
+    def test_hand_written_dicts_are_checked_while_the_dag_is_parsed(self):
+        with pytest.raises(InvalidInputError, match=r"messages\[0\]\.txt: no such field"):
+            draft_messages([{"channel": "sms", "txt": "a", "text": "{{ b }}"}])
+
+    @pytest.mark.parametrize("later", ["{{ messages }}", None])
+    def test_what_airflow_resolves_later_passes(self, later):
+        assert draft_messages(later) is later

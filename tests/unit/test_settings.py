@@ -1,0 +1,149 @@
+"""What an Airflow connection may say, however it was written down."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote
+
+import pytest
+
+from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.hooks.settings import Settings
+
+MESSENTE = "https://api.messente.com/v1"
+ODD = "p:a/s@s%w&o=r?d#ü漢🔑 +"
+
+
+@pytest.fixture
+def connection():
+    from airflow.sdk import Connection
+
+    def make(**given):
+        given = {"conn_id": "c", "conn_type": "omnimessage", "login": "user", "password": "secret", **given}
+        if isinstance(given.get("extra"), dict):
+            given["extra"] = json.dumps(given["extra"])
+        return Connection(**given)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("given", "base_url"),
+    [
+        ({}, MESSENTE),
+        ({"host": ""}, MESSENTE),
+        ({"host": "api.messente.com"}, MESSENTE),
+        ({"host": "https://api.messente.com"}, MESSENTE),
+        ({"host": "https://api.messente.com/v1/"}, MESSENTE),
+        ({"host": "https://proxy.example/messente/v1"}, "https://proxy.example/messente/v1"),
+        ({"host": "proxy.example", "port": 8443}, "https://proxy.example:8443/v1"),
+        ({"host": "http://127.0.0.1:8025/v1"}, "http://127.0.0.1:8025/v1"),
+        ({"host": "http://127.0.0.1", "port": 8025, "schema": "v1"}, "http://127.0.0.1:8025/v1"),
+        ({"host": "http://localhost:8025"}, "http://localhost:8025/v1"),
+        ({"host": "http://[::1]:8025"}, "http://[::1]:8025/v1"),
+    ],
+)
+def test_the_host_is_the_base_url_or_a_part_of_it(connection, given, base_url):
+    assert Settings.read(connection(**given)).base_url == base_url
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("http://api.messente.com", "would send the password in clear; give an https:// URL"),
+        ("http://127.0.0.1.evil.example", "would send the password in clear"),
+        ("http://192.168.0.1", "would send the password in clear"),
+        ("ftp://api.messente.com", "is not a base URL"),
+        ("https://user:pass@api.messente.com", "holds credentials"),
+        ("https://", "is not a base URL"),
+        ("https://api.messente.com:port", "is not a base URL"),
+        ("https://api.messente.com/v1?key=1", "is not a base URL"),
+    ],
+)
+def test_a_host_that_is_not_safe_or_no_url_is_refused(connection, host, said):
+    with pytest.raises(InvalidInputError, match=r"^connection 'c', host: ") as caught:
+        Settings.read(connection(host=host))
+    assert said in str(caught.value)
+    assert "pass@" not in str(caught.value)
+
+
+def test_credentials_with_any_characters_come_through_a_uri():
+    from airflow.sdk import Connection
+
+    uri = f"omnimessage://{quote(ODD, safe='')}:{quote(ODD, safe='')}@/?timezone=Europe%2FTallinn&timeout=5"
+    settings = Settings.read(Connection.from_uri(uri, conn_id="c"))
+    assert (settings.username, settings.password) == (ODD, ODD)
+    assert (settings.base_url, settings.timezone, settings.timeout) == (MESSENTE, "Europe/Tallinn", 5.0)
+
+
+def test_a_uri_with_a_base_url_in_it():
+    from airflow.sdk import Connection
+
+    settings = Settings.read(Connection.from_uri("omnimessage://http://u:p@127.0.0.1:8025/v1", conn_id="c"))
+    assert settings.base_url == "http://127.0.0.1:8025/v1"
+
+
+def test_credentials_with_any_characters_come_through_json():
+    from airflow.sdk import Connection
+
+    written = json.dumps({"conn_type": "omnimessage", "login": ODD, "password": ODD, "extra": {"sender": "ACME"}})
+    settings = Settings.read(Connection.from_json(written, conn_id="c"))
+    assert (settings.username, settings.password, settings.sender) == (ODD, ODD, "ACME")
+
+
+def test_defaults_for_every_message_come_from_the_extra(connection):
+    extra = {
+        "sender": "ACME",
+        "timezone": "Europe/Tallinn",
+        "dlr_url": "https://example.com/dlr",
+        "text_store": "sha256",
+        "priority": "high",
+        "timeout": "12.5",
+        "somebody_elses": 1,
+    }
+    settings = Settings.read(connection(extra=extra))
+    assert (settings.sender, settings.timezone, settings.dlr_url) == (
+        "ACME",
+        "Europe/Tallinn",
+        "https://example.com/dlr",
+    )
+    assert (settings.text_store, settings.priority, settings.timeout) == ("sha256", "high", 12.5)
+
+
+def test_what_a_form_leaves_empty_counts_as_left_out(connection):
+    settings = Settings.read(connection(extra={"sender": "", "timezone": None, "timeout": ""}))
+    assert (settings.sender, settings.timezone, settings.timeout) == (None, None, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("extra", "field"),
+    [
+        ({"timezone": "Mars"}, "timezone"),
+        ({"dlr_url": "example.com"}, "dlr_url"),
+        ({"text_store": "forever"}, "text_store"),
+        ({"priority": "urgent"}, "priority"),
+        ({"timeout": 0}, "timeout"),
+        ({"timeout": "soon"}, "timeout"),
+        ({"timeout": True}, "timeout"),
+        ({"timeout": "nan"}, "timeout"),
+        ({"sender": 5}, "sender"),
+    ],
+)
+def test_a_wrong_extra_names_the_connection_and_the_field(connection, extra, field):
+    with pytest.raises(InvalidInputError, match=rf"^connection 'c', extra\.{field}: "):
+        Settings.read(connection(extra=extra))
+
+
+def test_an_extra_that_is_a_list_is_refused(connection):
+    with pytest.raises(InvalidInputError, match="extra: is not a JSON object"):
+        Settings.read(connection(extra="[1]"))
+
+
+@pytest.mark.parametrize("missing", ["login", "password"])
+def test_missing_credentials_are_named(connection, missing):
+    with pytest.raises(InvalidInputError, match=rf"connection 'c', {missing}: is missing; give the API"):
+        Settings.read(connection(**{missing: None}))
+
+
+def test_the_password_is_in_no_repr(connection):
+    assert "secret" not in repr(Settings.read(connection()))
