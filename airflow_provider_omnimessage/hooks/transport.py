@@ -41,6 +41,10 @@ class RequestsTransport:
         session.trust_env = not settings.is_loopback
         for scheme in ("https://", "http://"):
             session.mount(scheme, HTTPAdapter(pool_maxsize=POOL_SIZE, max_retries=0))
+        # What is the same for every call is made once; requests would work it out anew for each.
+        self._template = session.prepare_request(requests.Request("GET", settings.base_url))
+        self._base_url = (self._template.url or "").rstrip("/")
+        self._environment = session.merge_environment_settings(settings.base_url, {}, False, None, None)
 
     def make(self, call: Call[T]) -> T:
         """
@@ -60,17 +64,21 @@ class RequestsTransport:
     def _ask(self, call: Call[Any]) -> Answer:
         body = None if call.body is None else _Body(json.dumps(call.body).encode())
         try:
-            response = self._session.request(
-                call.method,
-                f"{self._settings.base_url}{call.path}",
-                data=body,
-                headers={"Content-Type": "application/json"} if body is not None else None,
-                timeout=self._timeout,
-                allow_redirects=False,
+            response = self._session.send(
+                self._prepare(call, body), timeout=self._timeout, allow_redirects=False, **self._environment
             )
         except requests.RequestException as error:
             raise self._no_answer(call, body, error) from error
         return Answer(response.status_code, response.headers, response.content)
+
+    def _prepare(self, call: Call[Any], body: _Body | None) -> requests.PreparedRequest:
+        request = self._template.copy()
+        request.method = call.method
+        request.url = f"{self._base_url}{call.path}"
+        if body is not None:
+            request.headers["Content-Type"] = "application/json"
+            request.prepare_body(body, None)
+        return request
 
     def _no_answer(self, call: Call[Any], body: _Body | None, error: requests.RequestException) -> NoAnswerError:
         causes = list(_causes(error))

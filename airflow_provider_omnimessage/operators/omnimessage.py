@@ -229,7 +229,8 @@ class CancelScheduledMessageOperator(BaseOperator):
 
         given = self.omnimessage_id
         if isinstance(given, Sequence) and not isinstance(given, str):
-            many = list(given[:])  # a slice fetches all XComs of a mapped task at once; iterating asks for one at a time
+            # of a mapped task's XComs, a slice fetches all at once; iterating asks for them one by one
+            many = list(given[:])
         elif isinstance(given, Iterable) and not isinstance(given, str):
             many = list(given)
         else:
