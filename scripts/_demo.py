@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -140,6 +141,12 @@ def run_examples(home: AirflowHome) -> Iterator[dict[str, Any]]:
 def leave_running(home: AirflowHome, sandbox: SandboxClient) -> None:
     """Start all of Airflow, trigger two runs to look at, and wait for Ctrl+C."""
     airflow = RunningAirflow(home)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     try:
         tell("Starting Airflow: API server, scheduler, DAG processor and triggerer ...")
         airflow.start()
