@@ -59,7 +59,8 @@ def test_it_announces_itself_and_stops_cleanly_while_an_inbox_is_open(
     client = SandboxClient(found["url"], "it's", 'a "b" $c')
 
     with requests.get(f"{found['inbox']}sandbox/events", stream=True, timeout=10) as stream:
-        next(stream.iter_lines())
+        lines = stream.iter_lines()  # held: requests closes the connection of one that is forgotten
+        next(lines)
         process.send_signal(number)
         output, errors = process.communicate(timeout=10)
 
