@@ -5,7 +5,8 @@ AIRFLOW="apache-airflow==3.3.2"
 AS_OF="2026-11-20"
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
-export PYTHONDONTWRITEBYTECODE=${PYTHONDONTWRITEBYTECODE:-}
+# Who uses uv has its cache already; nobody else gets one outside this folder.
+[ -d "${UV_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/uv}" ] || export UV_CACHE_DIR="$PWD/.cache/uv"
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -32,7 +33,7 @@ ensure_venv() {
         say "Making a virtual environment in $folder with $("$python" --version) ..."
         rm -rf "$folder"
         "$python" -m venv "$folder" || return 1
-        "$folder/bin/python" -m pip install --quiet --disable-pip-version-check uv || return 1
+        "$folder/bin/python" -m pip install --quiet --no-cache-dir --disable-pip-version-check uv || return 1
     fi
     say "Installing what it needs, once ..."
     "$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --exclude-newer "$AS_OF" "$@" || return 1
