@@ -49,7 +49,7 @@ sys.addaudithook(_stay_on_this_machine)
 def _sandbox() -> Iterator[Sandbox]:
     from airflow_provider_omnimessage.sandbox import Sandbox
 
-    with Sandbox(username="us%er@/ü", password="p:a/s@s%w ü漢🔑") as running:
+    with Sandbox(username="us:er%@/ü", password="p:a/s@s%w ü漢🔑") as running:
         yield running
 
 

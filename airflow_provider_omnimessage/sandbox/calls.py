@@ -91,7 +91,7 @@ class Messente:
     """Answers the calls.
 
     :param world: where the messages are.
-    :param username: the API username; it has no colon, as HTTP Basic wants it.
+    :param username: the API username. RFC 7617 allows no colon in it; as both are compared as one, it works.
     :param password: the API password.
     """
 

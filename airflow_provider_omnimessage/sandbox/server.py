@@ -58,13 +58,13 @@ class _Server(uvicorn.Server):
 class Sandbox(SandboxClient):
     """An embedded Messente; a context manager that starts and stops its server.
 
-    :param username: the API username; it must not contain a colon, as HTTP Basic wants it.
+    :param username: the API username; any characters.
     :param password: the API password.
     :param host: the address to listen on; loopback unless there is a reason.
     :param port: the port to listen on; 0 takes a free one.
     :param delivery_seconds: how long a channel takes from the try to its final status, on the sandbox's clock.
     :param allow_remote_callbacks: whether delivery reports may be posted to other machines.
-    :raises ValueError: the username contains a colon, or the seconds are negative.
+    :raises ValueError: the seconds are negative, or too many.
     """
 
     def __init__(
@@ -77,8 +77,6 @@ class Sandbox(SandboxClient):
         delivery_seconds: float = 2.0,
         allow_remote_callbacks: bool = False,
     ) -> None:
-        if ":" in username:
-            raise ValueError("HTTP Basic allows no colon in a username")
         if not 0 <= delivery_seconds <= 1e6:
             raise ValueError("delivery_seconds must be from 0 to 1000000")
         super().__init__("", username, password)

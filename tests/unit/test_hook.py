@@ -260,7 +260,7 @@ class TestWhatGoesWrong:
 
 class TestTestConnection:
     def test_working_credentials_are_greeted_and_nothing_is_sent(self, hook, sandbox):
-        assert hook.test_connection() == (True, f"Reached {sandbox.url}, which accepts the API username 'us%er@/ü'.")
+        assert hook.test_connection() == (True, f"Reached {sandbox.url}, which accepts the API username 'us:er%@/ü'.")
         assert sandbox.messages == []
 
     def test_a_wrong_password_is_explained(self, connect):

@@ -108,7 +108,6 @@ def test_a_port_that_is_taken_is_told_in_one_line() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--username", "a:b"], "colon"),
         (["--delivery-seconds", "-1"], "delivery_seconds"),
         (["--port", "99999"], "port"),
     ],
