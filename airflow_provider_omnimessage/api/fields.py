@@ -50,6 +50,8 @@ class Problems(list[Problem]):
 
 Rule = Callable[[Any, str, Problems], Any]
 
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+
 
 def is_deferred(value: object) -> bool:
     """
@@ -91,7 +93,7 @@ def text(*, shortest: int = 1, longest: int | None = None) -> Rule:
             problems.refuse(field, f"{describe(value)} is not a text; give {span}")
         elif not value.strip() or len(value) < shortest or (longest is not None and len(value) > longest):
             problems.refuse(field, f"{describe(value)} does not fit; give {span}")
-        elif any("\ud800" <= character <= "\udfff" for character in value):
+        elif _HALF_A_PAIR.search(value):
             problems.refuse(field, "holds half of a surrogate pair, which no channel can carry; give valid Unicode")
         return value
 
