@@ -12,13 +12,13 @@ say() { printf '%s\n' "$*" >&2; }
 
 find_python() {
     local name
-    for name in ${PYTHON:-} python3 python3.13 python3.12 python3.11 python3.10; do
-        if "$name" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+    for name in ${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11 python3.10; do
+        if "$name" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; then
             command -v "$name"
             return
         fi
     done
-    say "Python 3.10 to 3.13 with venv is needed (Debian: apt install python3 python3-venv); or name one: PYTHON=/path/to/python3 $0"
+    say "Python 3.10 to 3.14 with venv is needed (Debian: apt install python3 python3-venv); or name one: PYTHON=/path/to/python3 $0"
     return 1
 }
 
