@@ -23,6 +23,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from airflow_provider_omnimessage.api.masking import mask_numbers
+
 
 class OmnimessageError(Exception):
     """
@@ -35,6 +37,9 @@ class OmnimessageError(Exception):
 
     maybe_processed = False
     may_pass = False
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(mask_numbers(message))
 
 
 class Problem(NamedTuple):

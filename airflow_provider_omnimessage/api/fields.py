@@ -9,6 +9,8 @@ template, an XComArg) is not there yet when a DAG is parsed: drafts let it pass,
 from __future__ import annotations
 
 import difflib
+import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -127,9 +129,13 @@ def number() -> Rule:
     """Accept any number, such as a coordinate."""
 
     def check(value: Any, field: str, problems: Problems) -> Any:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+        try:
+            number = float(value) if isinstance(value, str) else value
+        except ValueError:
+            number = None
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
             problems.refuse(field, f"{describe(value)} is not a number")
-        return value
+        return number
 
     return check
 
@@ -213,12 +219,20 @@ def phone_number() -> Rule:
     """Accept a phone number in E.164, and tidy away what people put between its digits to read it."""
 
     def check(value: Any, field: str, problems: Problems) -> Any:
-        wanted = "give it in E.164: a string with +, country code and number, 7 to 15 digits, as '+37255555555'"
+        wanted = "give it in E.164: a string with +, country code and number, 7 to 15 digits in all"
         if not isinstance(value, str):
             problems.refuse(
                 field,
                 f"{describe(value) if value is None else type(value).__name__} is not a phone number; {wanted}",
             )
+            return value
+        if re.search(r"\(\s*0\s*\)", value):
+            problems.refuse(
+                field, f"{mask_number(value)} has a (0), which is not dialled from abroad; leave it out, {wanted}"
+            )
+            return value
+        if re.search(r"\s/|/\s", value):
+            problems.refuse(field, f"{mask_number(value)} looks like two numbers; {wanted}")
             return value
         tidy = _SEPARATORS.sub("", value)
         if re.fullmatch(r"\+[1-9][0-9]{6,14}", tidy):
@@ -296,7 +310,7 @@ def record(
             if name in rules:
                 checked[name] = _checked(rules[name], entry, path, problems)
             elif extra:
-                checked[name] = entry
+                checked[name] = _json_ready(entry, path, problems)
             else:
                 near = difflib.get_close_matches(str(name), rules, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(rules)}"
@@ -317,8 +331,12 @@ def as_plain(value: Any) -> Any:
 
     :param value: anything; what has no ``to_dict()`` comes back as it is.
     """
-    to_dict = getattr(value, "to_dict", None)
-    return to_dict() if callable(to_dict) and not isinstance(value, Mapping) else value
+    if isinstance(value, Mapping) or not callable(getattr(value, "to_dict", None)):
+        return value
+    try:
+        return value.to_dict()
+    except Exception:
+        return value  # not a model's to_dict() then: whoever expects a dict refuses it by name
 
 
 def exactly_one_of(*names: str) -> Combination:
@@ -335,6 +353,15 @@ def exactly_one_of(*names: str) -> Combination:
             problems.refuse(field, f"has {given}; give exactly one of {', '.join(names)}")
 
     return check
+
+
+def _json_ready(value: Any, field: str, problems: Problems) -> Any:
+    if not (problems.draft and is_deferred(value)):
+        try:
+            json.dumps(value, allow_nan=False, default=(lambda _: None) if problems.draft else None)
+        except (TypeError, ValueError, RecursionError):
+            problems.refuse(field, f"{describe(value)} is not accepted; give what JSON can carry")
+    return value
 
 
 def _checked(rule: Rule, value: Any, field: str, problems: Problems) -> Any:

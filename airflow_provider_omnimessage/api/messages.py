@@ -180,7 +180,9 @@ def draft_messages(messages: Any) -> Any:
     problems = Problems(draft=True)
     checked = check_messages(messages, "messages", problems)
     problems.raise_if_any()
-    return checked
+    # Airflow knows by their identity which values came from an XCom, and must not be rendered once more.
+    is_plain = all(isinstance(message, Mapping) or fields.is_deferred(message) for message in messages)
+    return messages if is_plain else checked
 
 
 def omnimessage(

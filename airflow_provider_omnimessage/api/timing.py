@@ -118,8 +118,10 @@ def _in_zone(value: datetime, zone: tzinfo) -> TimeToSend:
         tzinfo=zone if is_naive else value.tzinfo,
         fold=0 if is_naive else value.fold,
     )
-    moment = _moment(local)
     written = local.replace(tzinfo=None)
+    if local.fold and _moment(local).local.replace(tzinfo=None) < written - timedelta(seconds=1):
+        local = local.replace(fold=0)
+    moment = _moment(local)
     if moment.local.replace(tzinfo=None) - written >= timedelta(minutes=1):
         return replace(
             moment,

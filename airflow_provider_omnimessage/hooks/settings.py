@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -27,6 +29,7 @@ class AirflowConnection(Protocol):
     schema: Any
     login: Any
     password: Any
+    extra: Any
 
     @property
     def extra_dejson(self) -> Any:
@@ -68,15 +71,12 @@ class Settings:
         :raises InvalidInputError: names the connection, each refused field and what would be accepted.
         """
         problems = Problems()
-        extra = connection.extra_dejson
-        if not isinstance(extra, Mapping):
-            problems.refuse("extra", 'is not a JSON object; give one as {"sender": "ACME"}')
-            extra = {}
-        given = {name: value for name, value in extra.items() if name in _EXTRA and value not in (None, "")}
-        checked = fields.record(_EXTRA)(given, "extra", problems)
+        checked = fields.record(_EXTRA)(_given_extra(connection, problems), "extra", problems)
         for name, label in (("login", "API username"), ("password", "API password")):
             if not getattr(connection, name):
                 problems.refuse(name, f"is missing; give the {label}")
+            else:
+                fields.text()(getattr(connection, name), name, problems)
         base_url = _base_url(connection, problems)
         if problems:
             raise InvalidInputError(
@@ -88,6 +88,20 @@ class Settings:
     def is_loopback(self) -> bool:
         """Whether the base URL points at this machine."""
         return _is_loopback(urlsplit(self.base_url).hostname or "")
+
+
+def _given_extra(connection: AirflowConnection, problems: Problems) -> dict[str, Any]:
+    extra = connection.extra_dejson
+    if connection.extra and not extra and str(connection.extra).strip() not in ("{}", "null"):
+        extra = None  # Airflow reads broken JSON as nothing, which would drop the time zone without a word
+    if not isinstance(extra, Mapping):
+        problems.refuse("extra", 'is not a JSON object; give one as {"sender": "ACME"}')
+        return {}
+    for name in set(extra) - set(_EXTRA):
+        near = difflib.get_close_matches(str(name), _EXTRA, n=1, cutoff=0.8)
+        if near:
+            problems.refuse(f"extra.{name}", f"no such field; did you mean {near[0]}?")
+    return {name: value for name, value in extra.items() if name in _EXTRA and value not in (None, "")}
 
 
 def _zone(value: Any, path: str, problems: Problems) -> Any:
@@ -124,11 +138,11 @@ def _base_url(connection: AirflowConnection, problems: Problems) -> str:
         return DEFAULT_BASE_URL
     try:
         parts = urlsplit(host if "://" in host else f"https://{host}")
-        port = parts.port or connection.port
+        port = int(parts.port or connection.port or 0)
     except ValueError:
-        parts, port = SplitResult("", "", "", "", ""), None
-    name = parts.hostname
-    if parts.scheme not in ("http", "https") or not name or parts.query or parts.fragment:
+        parts, port = SplitResult("", "", "", "", ""), 0
+    name = parts.hostname or ""
+    if parts.scheme not in ("http", "https") or not _is_host_name(name) or parts.query or parts.fragment:
         problems.refuse("host", f"is not a base URL; leave it out, or give one as '{DEFAULT_BASE_URL}'")
         return ""
     if parts.username or parts.password:
@@ -137,10 +151,21 @@ def _base_url(connection: AirflowConnection, problems: Problems) -> str:
     if parts.scheme == "http" and not _is_loopback(name):
         problems.refuse("host", f"http://{name} would send the password in clear; give an https:// URL")
         return ""
-    # an Airflow URI keeps a path of one word in the schema field
-    path = parts.path.rstrip("/") or (f"/{connection.schema.strip('/')}" if connection.schema else DEFAULT_PATH)
+    # An Airflow URI keeps a path of one word in the schema field, and other providers a scheme.
+    word = str(connection.schema or "").strip("/")
+    path = parts.path.rstrip("/") or (f"/{word}" if word not in ("", "http", "https") else DEFAULT_PATH)
     shown = f"[{name}]" if ":" in name else name
     return f"{parts.scheme}://{shown}{f':{port}' if port else ''}{path}"
+
+
+def _is_host_name(name: str) -> bool:
+    if name in ("http", "https"):
+        return False
+    try:
+        ipaddress.ip_address(name)
+        return True
+    except ValueError:
+        return len(name) <= 253 and all(map(re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)").fullmatch, name.split(".")))
 
 
 def _is_loopback(name: str) -> bool:

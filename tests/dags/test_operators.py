@@ -177,6 +177,22 @@ class TestTemplatesAndMapping:
         assert {message["state"] for message in sandbox.messages} == {"cancelled"}
         assert "XCom not found" not in run.log
 
+    def test_what_comes_over_xcom_is_data_and_never_rendered_mapped_or_not(self, dag, run_dag, sandbox):
+        @task
+        def data() -> list:
+            return [[{"channel": "sms", "text": "{{ 1+1 }} costs"}], [{"channel": "sms", "text": "{% odd"}]]
+
+        SendOmnimessageOperator.partial(task_id="mapped", to=TO).expand(messages=data())
+
+        @task
+        def one() -> list:
+            return [{"channel": "sms", "text": "{% odd"}]
+
+        SendOmnimessageOperator(task_id="one_message", to=TO, messages=one())
+        assert run_dag(dag).state == "success"
+        sent = sorted(message["body"]["messages"][0]["text"] for message in sandbox.messages)
+        assert sent == ["{% odd", "{% odd", "{{ 1+1 }} costs"]
+
     def test_mapping_the_cancel_and_the_send(self, dag, run_dag, sandbox):
         schedule = ScheduleOmnimessageOperator.partial(task_id="schedule", to=TO, messages=[sms("a")]).expand(
             time_to_send=["2099-01-01T09:00", timedelta(hours=3)]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.api.messages import draft_messages, omnimessage, rcs, sms, viber, whatsapp
 
 TO = "+37255555555"
@@ -57,6 +60,31 @@ class TestRecipient:
         assert said.startswith("to: ")
         assert "E.164" in said
         assert len(written) < 8 or written not in said
+
+    @pytest.mark.parametrize("written", ["+44 (0)20 7946 0958", "+372 5555 5555 / 6666", "+37255555555 /+37255555556"])
+    def test_what_would_be_tidied_into_somebody_elses_number_is_refused(self, written):
+        assert refusal(written, [sms("Hi")]).startswith("to: ")
+
+    @pytest.mark.parametrize(
+        ("written", "shown"),
+        [
+            ("+37255555555", "+37255•••55"),
+            ("+123456789", "+123•••89"),
+            ("+1234567", "+1•••67"),
+            ("55512345", "55•••45"),
+            ("12345", "12•••"),
+            ("", "''"),
+        ],
+    )
+    def test_at_least_four_digits_of_a_number_stay_hidden(self, written, shown):
+        assert mask_number(written) == shown
+
+    @pytest.mark.parametrize(
+        "number", ["+37256667788", "+372 5666 7788", "+372/5666/7788", "372 5666 7788", "+372  5666  7788"]
+    )
+    def test_no_error_shows_a_number_wherever_it_was_put(self, number):
+        said = refusal(TO, [{"channel": "sms", "text": "a", number: 1}], priority=number[:20])
+        assert "7788" not in said
 
     @pytest.mark.parametrize("value", [None, 37255555555, ["+37255555555"], {}])
     def test_only_a_string_can_be_a_number(self, value):
@@ -280,6 +308,14 @@ class TestWhatsApp:
         with pytest.raises(InvalidInputError, match=r"whatsapp\.image"):
             whatsapp(image=media)
 
+    @pytest.mark.parametrize("value", [datetime(2026, 11, 23), float("inf"), {1, 2}])
+    def test_what_json_cannot_carry_is_refused(self, value):
+        component = {"type": "header", "parameters": [{"type": "text", "text": value}]}
+        template = {"name": "n", "language": {"code": "en"}, "components": [component]}
+        said = refusal(TO, [{"channel": "whatsapp", "template": template}])
+        assert "parameters[0].text: " in said
+        assert "JSON" in said
+
     def test_what_meta_adds_to_components_goes_through(self):
         component = {"type": "header", "parameters": [{"type": "location", "location": {"latitude": 1}}], "new": 1}
         template = {"name": "n", "language": {"code": "en"}, "components": [component]}
@@ -361,6 +397,17 @@ class TestWhatATemplateHides:
     def test_hand_written_dicts_are_checked_while_the_dag_is_parsed(self):
         with pytest.raises(InvalidInputError, match=r"messages\[0\]\.txt: no such field"):
             draft_messages([{"channel": "sms", "txt": "a", "text": "{{ b }}"}])
+
+    def test_a_list_from_an_xcom_stays_the_same_object_for_airflow_to_know_it_by(self):
+        messages = [{"channel": "sms", "text": "{{ data, not a template }}"}]
+        assert draft_messages(messages) is messages
+
+    def test_an_object_whose_to_dict_fails_is_refused_as_no_message(self):
+        class Odd:
+            def to_dict(self):
+                raise RuntimeError
+
+        assert "messages[0]: a Odd is not a message" in refusal(TO, [Odd()])
 
     @pytest.mark.parametrize("later", ["{{ messages }}", None])
     def test_what_airflow_resolves_later_passes(self, later):

@@ -36,6 +36,7 @@ def connection():
         ({"host": "https://api.messente.com"}, MESSENTE),
         ({"host": "https://api.messente.com/v1/"}, MESSENTE),
         ({"host": "https://proxy.example/messente/v1"}, "https://proxy.example/messente/v1"),
+        ({"host": "api.messente.com", "schema": "https"}, MESSENTE),
         ({"host": "proxy.example", "port": 8443}, "https://proxy.example:8443/v1"),
         ({"host": "http://127.0.0.1:8025/v1"}, "http://127.0.0.1:8025/v1"),
         ({"host": "http://127.0.0.1", "port": 8025, "schema": "v1"}, "http://127.0.0.1:8025/v1"),
@@ -58,6 +59,10 @@ def test_the_host_is_the_base_url_or_a_part_of_it(connection, given, base_url):
         ("https://", "is not a base URL"),
         ("https://api.messente.com:port", "is not a base URL"),
         ("https://api.messente.com/v1?key=1", "is not a base URL"),
+        ("https://a..b", "is not a base URL"),
+        ("exa mple.com", "is not a base URL"),
+        ("https://api.messente.com:99999", "is not a base URL"),
+        ("https:/api.messente.com", "is not a base URL"),
     ],
 )
 def test_a_host_that_is_not_safe_or_no_url_is_refused(connection, host, said):
@@ -134,9 +139,25 @@ def test_a_wrong_extra_names_the_connection_and_the_field(connection, extra, fie
         Settings.read(connection(extra=extra))
 
 
-def test_an_extra_that_is_a_list_is_refused(connection):
+@pytest.mark.parametrize("extra", ["[1]", "{bad", '"text"'])
+def test_an_extra_that_is_no_json_object_is_refused(connection, extra):
     with pytest.raises(InvalidInputError, match="extra: is not a JSON object"):
-        Settings.read(connection(extra="[1]"))
+        Settings.read(connection(extra=extra))
+
+
+@pytest.mark.parametrize("extra", [None, "", "{}"])
+def test_an_extra_may_be_empty(connection, extra):
+    assert Settings.read(connection(extra=extra)).timezone is None
+
+
+def test_a_misspelt_extra_is_refused_with_the_likely_one(connection):
+    with pytest.raises(InvalidInputError, match=r"extra\.time_zone: no such field; did you mean timezone\?"):
+        Settings.read(connection(extra={"time_zone": "Europe/Tallinn"}))
+
+
+def test_a_password_that_no_encoding_can_carry_is_refused(connection):
+    with pytest.raises(InvalidInputError, match="password: holds half of a surrogate pair"):
+        Settings.read(connection(password="\ud800"))
 
 
 @pytest.mark.parametrize("missing", ["login", "password"])

@@ -107,6 +107,11 @@ class TestClockChanges:
         moment = resolve(datetime(2026, 3, 29, 3, 30, tzinfo=TALLINN), now=NOW)
         assert "does not exist" in moment.warning
 
+    def test_a_skipped_time_moves_forward_whatever_its_fold(self):
+        moment = resolve(datetime(2026, 3, 29, 3, 30, tzinfo=TALLINN, fold=1), now=NOW)
+        assert moment.utc == datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
+        assert "does not exist" in moment.warning
+
     def test_nine_in_the_morning_is_another_utc_time_on_either_side(self):
         hours = [when(f"2026-03-{day}T09:00", "Europe/Tallinn").hour for day in (28, 29, 30)]
         assert hours == [7, 6, 6]
