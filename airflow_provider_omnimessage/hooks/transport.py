@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
@@ -30,6 +31,7 @@ OnRepeat = Callable[[Call[Any], OmnimessageError, int, float], None]
 CONNECT_TIMEOUT = 10.0
 POOL_SIZE = 10
 CHUNK = 65536
+NOT_CONNECTED = (NewConnectionError, ConnectTimeoutError, ssl.SSLCertVerificationError)
 
 
 class RequestsTransport:
@@ -143,7 +145,7 @@ class RequestsTransport:
         causes = list(_causes(error))
         reason = f"{type(causes[-1]).__name__}: {causes[-1]}".rstrip(": ")
         not_begun = body is not None and not body.begun
-        if not_begun or any(isinstance(cause, (NewConnectionError, ConnectTimeoutError)) for cause in causes):
+        if not_begun or any(isinstance(cause, NOT_CONNECTED) for cause in causes):
             return NotSentError(f"{call.name}: could not reach {self._settings.base_url}, nothing was sent: {reason}")
         return LostAnswerError(f"{call.name}: no whole answer came back from {self._settings.base_url}: {reason}")
 
