@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -187,6 +191,50 @@ class TestLostAnswers:
         assert len(sandbox.messages) == 1
         assert "Interrupted before the answer came" in run.log
         assert "Look for it in Messente's dashboard" in run.log
+
+
+class TestKilled:
+    """A SIGTERM, as a shutdown or a state set by hand sends it: Airflow calls ``on_kill``, and the log explains."""
+
+    @pytest.fixture
+    def terminate(self, sandbox):
+        """Send this process, which runs the task, a SIGTERM as soon as a call is at the sandbox."""
+        before = signal.getsignal(signal.SIGTERM)
+
+        def terminate_at(call: str) -> None:
+            sandbox.add_fault("slow", call=call, seconds=1, processed=True)
+
+            def watch() -> None:
+                while not any(request["call"] == call for request in sandbox.requests):
+                    time.sleep(0.01)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+            threading.Thread(target=watch, daemon=True).start()
+
+        yield terminate_at
+        signal.signal(signal.SIGTERM, before)
+
+    def test_in_the_middle_of_a_post_it_says_what_to_check_and_that_the_answer_came_after_all(
+        self, dag, run_dag, sandbox, terminate
+    ):
+        scheduling()
+        terminate("send")
+        run = run_dag(dag)
+        assert "Killed while the answer to 'send' (POST) was awaited. Messente may have accepted" in run.log
+        assert run.log.index("Killed while") < run.log.index(f"omnimessage_id {run.xcom('schedule')}")
+
+    def test_in_the_middle_of_a_cancel_it_says_what_to_do(self, dag, run_dag, sandbox, terminate):
+        with OmnimessageHook() as hook:
+            accepted = hook.send(TO, [sms("a")], time_to_send=timedelta(hours=1))
+        CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=accepted.omnimessage_id)
+        terminate("cancel")
+        run = run_dag(dag)
+        assert "Killed while the answer to 'cancel' (DELETE) was awaited" in run.log
+        assert "run this task again for the rest" in run.log
+
+    def test_where_no_call_is_under_way_it_says_that(self, dag, capfd):
+        scheduling().on_kill()
+        assert "no call to Messente was waiting" in "".join(capfd.readouterr())
 
 
 class TestClear:
