@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
+from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.operators import omnimessage as operators
@@ -326,3 +327,22 @@ def test_the_state_store_holds_no_text_and_no_number(dag, run_dag, sandbox):
     assert "S3CRET" not in value
     assert "55555555" not in value
     assert sandbox.password not in value
+
+
+def test_what_is_scheduled_sent_and_cancelled_is_counted_once(dag, run_dag, sandbox, monkeypatch):
+    counted: list[tuple[str, dict[str, str]]] = []
+
+    class Stats:
+        incr = staticmethod(lambda name, tags: counted.append((name, tags)))
+
+    monkeypatch.setattr(metrics, "airflow_stats", lambda: Stats)
+    schedule = scheduling()
+    first = CancelScheduledMessageOperator(task_id="first", omnimessage_id=schedule.output)
+    again = CancelScheduledMessageOperator(task_id="again", omnimessage_id=schedule.output)
+    first >> again >> SendOmnimessageOperator(task_id="send", to=TO, messages=[sms("a")])
+    run_dag(dag)
+    assert counted == [
+        ("omnimessage.scheduled", {"dag_id": dag.dag_id, "task_id": "schedule"}),
+        ("omnimessage.cancelled", {"dag_id": dag.dag_id, "task_id": "first"}),
+        ("omnimessage.sent", {"dag_id": dag.dag_id, "task_id": "send"}),
+    ]

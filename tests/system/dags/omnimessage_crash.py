@@ -121,7 +121,7 @@ with DAG(
     "omnimessage_crash",
     schedule=None,
     params={"point": Param("at the start", type="string"), "with_worker": Param(False, type="boolean")},
-    default_args={"retries": 2, "retry_delay": timedelta(0)},
+    default_args={"retries": 4, "retry_delay": timedelta(0)},
     max_active_runs=100,
     max_active_tasks=100,
 ):
