@@ -11,6 +11,8 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
+from airflow_provider_omnimessage.api.errors import InvalidInputError
+
 #: Under which it is kept in ``task_state_store``. A task that was begun before an upgrade reads it after it.
 KEY = "omnimessage"
 
@@ -40,12 +42,24 @@ class Remembered:
         """
         Read what was kept; fields of a newer version are left out.
 
-        :param value: from the store.
+        :param value: from the store; ``None``: nothing.
+        :raises InvalidInputError: where it is something else, as when it was edited by hand. To go on could send twice.
         """
-        if not isinstance(value, Mapping):
+        if value is None:
             return None
-        known = {field.name for field in fields(cls)}
-        return cls(**{name: item for name, item in value.items() if name in known})
+        try:
+            read = cls(**{field.name: value[field.name] for field in fields(cls) if field.name in value})
+            moment = None if read.time_to_send is None else datetime.fromisoformat(read.time_to_send)
+            is_sound = isinstance(read.max_tries, int) and isinstance(read.omnimessage_id, (str, type(None)))
+        except (TypeError, ValueError, KeyError, IndexError):
+            is_sound = False
+        if is_sound and (moment is None or moment.tzinfo is not None):
+            return read
+        raise InvalidInputError.of(
+            "task_state_store",
+            f"what stands there under '{KEY}' was not written by this task; delete that key, unless this task has a "
+            "message that is still scheduled",
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Write it as plain data."""

@@ -15,7 +15,7 @@ from airflow_provider_omnimessage.api import calls, timing
 from airflow_provider_omnimessage.api.delivery import Outcome
 from airflow_provider_omnimessage.api.errors import InvalidInputError, OmnimessageError
 from airflow_provider_omnimessage.api.messages import draft_messages, omnimessage, rcs, sms, viber, whatsapp
-from airflow_provider_omnimessage.durable import Remembered
+from airflow_provider_omnimessage.durable import Remembered, next_step
 from airflow_provider_omnimessage.hooks.settings import Settings
 
 ID = "6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6"
@@ -157,9 +157,22 @@ def test_any_connection_is_read_or_refused_and_never_leads_over_plain_http_to_ot
         assert not given["password"] or len(given["password"]) < 8 or given["password"] not in repr(settings_read)
 
 
-@given(JSON)
-def test_whatever_the_state_store_holds_is_a_memory_or_none(value):
-    if isinstance(value, dict):
-        value = {**value, "fingerprint": "a", "max_tries": 1, "time_to_send": None, "since": "b", "newer": 1}
-    earlier = Remembered.read(value)
-    assert earlier is None or earlier.max_tries == 1
+MEMORY = {"fingerprint": "a", "max_tries": 1, "time_to_send": "2099-01-01T09:00:00+00:00", "since": "b"}
+
+
+@settings(max_examples=300)
+@given(
+    JSON | st.dictionaries(st.sampled_from([*MEMORY, "omnimessage_id"]), JSON).map(lambda value: {**MEMORY, **value})
+)
+def test_whatever_the_state_store_holds_is_a_memory_or_refused(value):
+    with contextlib.suppress(InvalidInputError):
+        earlier = Remembered.read(value)
+        assert (earlier is None) is (value is None)
+        next_step(earlier, 1, at_least_once=False)
+        if earlier is not None:
+            earlier.waits(NOW)
+
+
+def test_a_memory_reads_itself_and_leaves_out_what_is_newer():
+    earlier = Remembered(**MEMORY, omnimessage_id=ID, message_ids={"sms": "1"})
+    assert Remembered.read({**earlier.as_dict(), "newer": 1}) == earlier
