@@ -162,6 +162,12 @@ class SendOmnimessageOperator(BaseOperator):
                 earlier.since,
                 "delivery_guarantee='at_least_once' says" if self._again else "the task was cleared",
             )
+        if step is Step.LOOK:
+            self.log.info(
+                "Cleared; before that, this task posted %s for %s",
+                earlier.omnimessage_id,
+                earlier.time_to_send or "now",
+            )
         if step is not Step.KEEP:
             return None
         self.log.info("An earlier try has posted this message: omnimessage_id %s is kept", earlier.omnimessage_id)
@@ -188,18 +194,18 @@ class SendOmnimessageOperator(BaseOperator):
             return None
         omnimessage_id = earlier.omnimessage_id
         if not self._is_pending(earlier):
-            self.log.info("Cleared: the message before, %s, is gone; a new one takes its place", omnimessage_id)
+            self.log.info("%s does not wait any more; a new one takes its place", omnimessage_id)
             return None
         if earlier.fingerprint == print_of_draft and earlier.time_to_send == _as_text(moment):
-            self.log.info("Cleared: %s is still scheduled and the same, so it is kept", omnimessage_id)
+            self.log.info("%s is still scheduled and the same, so it is kept", omnimessage_id)
             kept = replace(earlier, max_tries=context["ti"].max_tries)
             memory.keep(kept.as_dict())
             return kept
         try:
             self.hook.cancel(omnimessage_id)
-            self.log.info("Cleared: %s has changed; it is cancelled, and a new one takes its place", omnimessage_id)
+            self.log.info("%s has changed; it is cancelled, and a new one takes its place", omnimessage_id)
         except NotFoundError:
-            self.log.warning("Cleared: %s could not be cancelled any more; a new one is posted", omnimessage_id)
+            self.log.warning("%s could not be cancelled any more; a new one is posted", omnimessage_id)
         return None
 
     def _is_pending(self, earlier: Remembered) -> bool:
@@ -246,7 +252,7 @@ class SendOmnimessageOperator(BaseOperator):
                     accepted = self.hook.post(body)
                 except OmnimessageError as error:
                     if memory is not None and not error.maybe_processed:
-                        memory.forget()
+                        self._forget(memory)
                     raise
         except Exception:
             raise
@@ -268,6 +274,13 @@ class SendOmnimessageOperator(BaseOperator):
             self._remember(memory, posted)
         metrics.count("scheduled" if moment else "sent", _tags(context))
         return posted
+
+    def _forget(self, memory: TaskMemory) -> None:
+        try:
+            memory.forget()
+        except Exception:
+            # What became of the request is the news; without this, a retry is only more careful than it need be.
+            self.log.exception("Nothing was posted, but that could not be stored: a retry may take it for a doubt")
 
     def _remember(self, memory: TaskMemory, posted: Remembered) -> None:
         try:

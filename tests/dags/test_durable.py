@@ -184,6 +184,18 @@ class TestLostAnswers:
         assert run.state == "success"
         assert f"omnimessage_id {run.xcom('schedule')} could not be stored" in run.log
 
+    def test_an_error_is_told_even_where_it_cannot_be_stored(self, dag, run_dag, sandbox, monkeypatch):
+        def failing(self):
+            raise OSError("the API server is gone")
+
+        monkeypatch.setattr(operators.TaskMemory, "forget", failing)
+        scheduling(retries=0)
+        sandbox.add_fault("rate_limited", retry_after=500)
+        run = run_dag(dag)
+        assert run.tasks == {"schedule": "failed"}
+        assert "Messente asks to slow down" in run.log
+        assert "Nothing was posted, but that could not be stored" in run.log
+
     def test_a_timeout_of_airflows_own_in_the_middle_of_the_post_is_a_doubt_too(self, dag, run_dag, sandbox):
         scheduling(durable=False, execution_timeout=timedelta(seconds=1))
         sandbox.add_fault("slow", seconds=3, processed=True)
