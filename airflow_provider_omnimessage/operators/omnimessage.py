@@ -138,7 +138,7 @@ class SendOmnimessageOperator(BaseOperator):
 
         memory = TaskMemory.of(context, KEY) if self.durable else None
         if self.durable and memory is None:
-            self.log.warning(
+            self.log.info(
                 "durable=True takes Airflow 3.3 or newer. Here, a worker that dies around the request leaves a "
                 "message that its retry does not know of and may send again, and a cleared task schedules another"
             )
