@@ -10,7 +10,7 @@ from airflow_provider_omnimessage.api.errors import OmnimessageError
 
 
 @contextmanager
-def task_failures(doubt: str = "") -> Iterator[None]:
+def task_failures(doubt: str = "", *, again: bool = False) -> Iterator[None]:
     """
     Let errors end the task as they should.
 
@@ -19,10 +19,13 @@ def task_failures(doubt: str = "") -> Iterator[None]:
 
     :param doubt: what to check by hand where the request may have been processed and must not be made twice; empty
         where making it again does no harm.
+    :param again: whether a request that may have been processed is to be made again: it takes the task's retries.
     """
     try:
         yield
     except OmnimessageError as error:
+        if error.maybe_processed and again:
+            raise
         if error.maybe_processed and doubt:
             raise AirflowFailException(f"{error}. {doubt}") from error
         if error.may_pass:

@@ -46,14 +46,16 @@ def describe(run: Any) -> dict[str, Any]:
             }
             for row in session.scalars(XComModel.get_many(run_id=run.run_id, dag_ids=run.dag_id))
         ]
+    instances = {
+        f"{task.task_id}{'' if task.map_index < 0 else f'[{task.map_index}]'}": task
+        for task in run.get_task_instances()
+    }
     return {
         "dag_id": run.dag_id,
         "run_id": run.run_id,
         "state": str(run.state),
-        "tasks": {
-            f"{task.task_id}{'' if task.map_index < 0 else f'[{task.map_index}]'}": str(task.state)
-            for task in run.get_task_instances()
-        },
+        "tasks": {name: str(task.state) for name, task in instances.items()},
+        "tries": {name: task.try_number for name, task in instances.items()},
         "xcoms": xcoms,
     }
 

@@ -9,6 +9,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -53,8 +54,26 @@ def _sandbox() -> Iterator[Sandbox]:
         yield running
 
 
+class Pauses(list[float]):
+    """The pauses between the attempts of a call: they pass at once, on a clock that takes them for passed."""
+
+    sleep = list.append
+
+    def monotonic(self) -> float:
+        return time.monotonic() + sum(self)
+
+
 @pytest.fixture
-def sandbox(_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
+    from airflow_provider_omnimessage.hooks import transport
+
+    pauses = Pauses()
+    monkeypatch.setattr(transport, "time", pauses)
+    return pauses
+
+
+@pytest.fixture
+def sandbox(_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, pauses: Pauses) -> Sandbox:
     """A sandbox as new, and ``omnimessage_default`` leading to it."""
     _sandbox.reset()
     monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", _sandbox.airflow_conn)

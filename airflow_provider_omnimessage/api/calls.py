@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -38,11 +40,13 @@ class Answer:
     :param status: the status code.
     :param headers: the headers; names in any case.
     :param body: the raw body.
+    :param at: when it came, with a zone: what a ``Retry-After`` that is a date is counted from.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def cancel(omnimessage_id: str) -> Call[None]:
     :param omnimessage_id: as the answer to its sending named it.
     :raises InvalidInputError: where that cannot be an id.
     """
-    return Call("cancel", "DELETE", f"/omnimessage/{checked_id(omnimessage_id)}", lambda _answer: None)
+    return Call("cancel", "DELETE", f"/omnimessage/{checked_id(omnimessage_id)}", _read_cancelled)
 
 
 def delivery_report(omnimessage_id: str) -> Call[DeliveryReport]:
@@ -161,6 +165,28 @@ def checked_id(omnimessage_id: object) -> str:
     )
 
 
+def retry_after_seconds(value: str | None, now: datetime | None) -> float | None:
+    """
+    Read a ``Retry-After`` header.
+
+    :param value: seconds, or an HTTP date.
+    :param now: when the answer came, with a zone; without it, a date says nothing.
+    :return: seconds to wait, not negative; ``None`` where it is absent or unreadable.
+    """
+    text = (value or "").strip()
+    if text.isascii() and text.isdigit() and len(text) <= 6:
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    if now is None:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return max(0.0, (moment - now).total_seconds())
+
+
 def _read_accepted(answer: Answer) -> Accepted:
     body = _json_object(answer, "send")
     omnimessage_id = body.get("omnimessage_id")
@@ -174,6 +200,16 @@ def _read_accepted(answer: Answer) -> Accepted:
         if isinstance(entry.get("channel"), str)
     }
     return Accepted(omnimessage_id, str(body.get("to", "")), message_ids)
+
+
+def _read_cancelled(answer: Answer) -> None:
+    # Any body will do, an empty one included; but a page is what a proxy or a login portal answers in Messente's place.
+    if "html" in _content_type(answer).lower():
+        raise UnexpectedAnswerError(
+            f"The answer to 'cancel' was {answer.status}, but not Messente's: {_content_type(answer)} of "
+            f"{len(answer.body):,} bytes",
+            status_code=answer.status,
+        )
 
 
 def _read_delivery_report(answer: Answer) -> DeliveryReport:
@@ -215,6 +251,7 @@ def _error(call: Call[Any], answer: Answer) -> ApiError:
     body = _json(answer)
     errors = _dicts(body.get("errors")) if isinstance(body, dict) else []
     codes = [str(error.get("code")) for error in errors]
+    retry_after = retry_after_seconds(_header(answer, "retry-after"), answer.at)
     said = "; ".join(filter(None, map(_words, errors))) or f"{_content_type(answer)}, no reason given"
     if 300 <= status < 400:
         host = _redirect_host(answer)
@@ -239,14 +276,16 @@ def _error(call: Call[Any], answer: Answer) -> ApiError:
             f"{call.name}: Messente asks to slow down (429: {said})",
             status_code=status,
             codes=codes,
-            retry_after=_seconds(_header(answer, "retry-after")),
+            retry_after=retry_after,
         )
     if 400 <= status < 500:
         return RefusedError(
             f"{call.name}: Messente refused the request ({status}: {said})", status_code=status, codes=codes
         )
     if status >= 500:
-        return ServerError(f"{call.name}: server error ({status}: {said})", status_code=status, codes=codes)
+        return ServerError(
+            f"{call.name}: server error ({status}: {said})", status_code=status, codes=codes, retry_after=retry_after
+        )
     return UnexpectedAnswerError(f"{call.name}: unexpected answer {status}", status_code=status, codes=codes)
 
 
@@ -262,7 +301,3 @@ def _redirect_host(answer: Answer) -> str:
         return urlsplit(_header(answer, "location") or "").hostname or "nowhere"
     except ValueError:
         return "nowhere"
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    return float(retry_after) if retry_after and re.fullmatch(r"[0-9]{1,6}", retry_after.strip()) else None

@@ -109,12 +109,16 @@ class ApiError(OmnimessageError):
     :param message: what happened, in words.
     :param status_code: the HTTP status.
     :param codes: Messente's own error codes (``"105"``: invalid data), where the answer held any.
+    :param retry_after: seconds to wait, as a 429 or 5xx asked; ``None`` where it did not say.
     """
 
-    def __init__(self, message: str, *, status_code: int, codes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, message: str, *, status_code: int, codes: Sequence[str] = (), retry_after: float | None = None
+    ) -> None:
         super().__init__(message)
         self.status_code = status_code
         self.codes = tuple(codes)
+        self.retry_after = retry_after
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)
@@ -133,19 +137,9 @@ class RefusedError(ApiError):
 
 
 class RateLimitedError(ApiError):
-    """
-    429: too many requests. It was not processed.
-
-    :param retry_after: seconds to wait, as Messente asked; ``None`` where it did not say.
-    """
+    """429: too many requests. It was not processed."""
 
     may_pass = True
-
-    def __init__(
-        self, message: str, *, status_code: int, codes: Sequence[str] = (), retry_after: float | None = None
-    ) -> None:
-        super().__init__(message, status_code=status_code, codes=codes)
-        self.retry_after = retry_after
 
 
 class ServerError(ApiError):

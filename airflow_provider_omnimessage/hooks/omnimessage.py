@@ -11,6 +11,7 @@ from airflow_provider_omnimessage._compat import BaseHook
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.calls import Accepted, Call
     from airflow_provider_omnimessage.api.delivery import DeliveryReport
+    from airflow_provider_omnimessage.api.errors import OmnimessageError
     from airflow_provider_omnimessage.api.timing import TimeToSend
     from airflow_provider_omnimessage.hooks.settings import Settings
     from airflow_provider_omnimessage.hooks.transport import RequestsTransport
@@ -24,10 +25,13 @@ class OmnimessageHook(BaseHook):
 
     The connection's login is the API username, its password the API password, its host the base URL (default
     ``https://api.messente.com/v1``). Its extra may hold defaults for every message: ``sender``, ``timezone``,
-    ``dlr_url``, ``text_store``, ``priority``; and ``timeout``, the seconds to wait for an answer (default 30).
+    ``dlr_url``, ``text_store``, ``priority``; ``timeout``, the seconds to wait for an answer (default 30); and
+    ``deadline``, the seconds that a call may take in all, its repeats included (default 120).
 
-    A call is made once: nothing is repeated, and no redirect is followed. The HTTP session is pooled and opened with
-    the first call; use the hook in a ``with`` statement, or :meth:`close` it, where many hooks come and go.
+    GET and DELETE are repeated on connection errors, timeouts, 429 and 5xx; POST only where it surely was not
+    processed: no connection, or 429. Between attempts it waits with exponential backoff, full jitter and Messente's
+    ``Retry-After``; each repeat is logged. No redirect is followed. The HTTP session is pooled and opened with the
+    first call; use the hook in a ``with`` statement, or :meth:`close` it, where many hooks come and go.
 
     :param omnimessage_conn_id: the Airflow connection.
     """
@@ -40,6 +44,7 @@ class OmnimessageHook(BaseHook):
     def __init__(self, omnimessage_conn_id: str = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.omnimessage_conn_id = omnimessage_conn_id
+        self._unanswered: Call[Any] | None = None
 
     def __enter__(self) -> OmnimessageHook:
         return self
@@ -72,6 +77,7 @@ class OmnimessageHook(BaseHook):
         """Close the session. The next call opens a new one."""
         transport = self.__dict__.pop("_transport", None)
         if transport is not None:
+            self._unanswered = transport.unanswered
             transport.close()
 
     def resolve_time_to_send(self, value: Any, *, timezone: str | None = None) -> TimeToSend:
@@ -117,37 +123,102 @@ class OmnimessageHook(BaseHook):
         :raises LostAnswerError: where it may have been accepted, but nobody can tell.
         :raises ApiError: where Messente answered, and not with success.
         """
-        from airflow_provider_omnimessage.api import calls
-        from airflow_provider_omnimessage.api.messages import omnimessage
         from airflow_provider_omnimessage.api.timing import TimeToSend
 
-        settings = self.settings
         moment = time_to_send
         if moment is not None and not isinstance(moment, TimeToSend):
             moment = self.resolve_time_to_send(moment, timezone=timezone)
             refuse_past(moment)
-        body = omnimessage(
+        return self.post(
+            self.compose(
+                to,
+                messages,
+                time_to_send=moment.utc if moment else None,
+                dlr_url=dlr_url,
+                text_store=text_store,
+                priority=priority,
+            )
+        )
+
+    def compose(
+        self,
+        to: Any,
+        messages: Any,
+        *,
+        time_to_send: datetime | None = None,
+        dlr_url: str | None = None,
+        text_store: str | None = None,
+        priority: str | None = None,
+    ) -> dict[str, Any]:
+        """
+        Build what :meth:`send` posts, and post nothing. What is left out, the connection may say.
+
+        :param to: the recipient in E.164.
+        :param messages: one per channel at most, in the order in which they are tried.
+        :param time_to_send: when, with a zone; ``None``: now.
+        :param dlr_url: where Messente posts delivery reports.
+        :param text_store: ``plaintext``, ``sha256`` or ``nostore``.
+        :param priority: ``low``, ``regular`` or ``high``.
+        :raises InvalidInputError: where it cannot be sent.
+        """
+        from airflow_provider_omnimessage.api.messages import omnimessage
+
+        settings = self.settings
+        return omnimessage(
             to,
             messages,
-            time_to_send=moment.utc if moment else None,
+            time_to_send=time_to_send,
             dlr_url=dlr_url or settings.dlr_url,
             text_store=text_store or settings.text_store,
             priority=priority or settings.priority,
             sender=settings.sender,
         )
-        return self._make(calls.send(body))
+
+    def post(self, omnimessage: dict[str, Any]) -> Accepted:
+        """
+        Post what :meth:`compose` built: ``POST /omnimessage``.
+
+        :param omnimessage: the whole body.
+        :raises OmnimessageError: as :meth:`send` does.
+        """
+        from airflow_provider_omnimessage.api import calls
+
+        return self._make(calls.send(omnimessage))
 
     def cancel(self, omnimessage_id: str) -> None:
         """
         Cancel a message that is still scheduled: ``DELETE /omnimessage/{omnimessage_id}``.
+
+        An answer that was lost may have been a success, so what became of the message is then looked up.
 
         :param omnimessage_id: what :meth:`send` returned.
         :raises NotFoundError: where it has been sent already, or is unknown.
         :raises OmnimessageError: as :meth:`send` does.
         """
         from airflow_provider_omnimessage.api import calls
+        from airflow_provider_omnimessage.api.errors import NotFoundError, OmnimessageError
 
-        self._make(calls.cancel(omnimessage_id))
+        failures: list[OmnimessageError] = []
+        try:
+            self._make(calls.cancel(omnimessage_id), failures)
+        except OmnimessageError as error:
+            failures.append(error)
+            in_doubt = any(failure.maybe_processed for failure in failures)
+            if not (in_doubt and (isinstance(error, NotFoundError) or error.maybe_processed)):
+                raise
+            if not self._is_cancelled(omnimessage_id):
+                raise
+            self.log.info("%s: an answer was lost, but the message is cancelled", omnimessage_id)
+
+    def _is_cancelled(self, omnimessage_id: str) -> bool:
+        from airflow_provider_omnimessage.api.delivery import Outcome
+        from airflow_provider_omnimessage.api.errors import OmnimessageError
+
+        try:
+            return self.get_delivery_report(omnimessage_id).outcome is Outcome.CANCELLED
+        except OmnimessageError as error:
+            self.log.warning("%s: could not find out what became of it: %s", omnimessage_id, error)
+            return False
 
     def get_delivery_report(self, omnimessage_id: str) -> DeliveryReport:
         """
@@ -162,13 +233,14 @@ class OmnimessageHook(BaseHook):
         return self._make(calls.delivery_report(omnimessage_id))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Check address and credentials by asking for a message that nobody has; it never sends one."""
+        """Check address and credentials by asking, once, for a message that nobody has; it never sends one."""
         from airflow_provider_omnimessage.api import calls
         from airflow_provider_omnimessage.api.errors import ApiError, NotFoundError, OmnimessageError
 
         try:
             settings = self.settings
-            self._make(calls.credentials_check())
+            # Somebody waits before the form: once.
+            self.get_conn().make(calls.credentials_check())
         except OmnimessageError as error:
             if isinstance(error, ApiError) and calls.is_messentes_not_found(error):
                 return (
@@ -186,8 +258,23 @@ class OmnimessageHook(BaseHook):
             f"{settings.base_url} answers, but not as Messente does: it knows a message that nobody has.",
         )
 
-    def _make(self, call: Call[T]) -> T:
-        return self.get_conn().make(call)
+    @property
+    def unanswered_call(self) -> str | None:
+        """Name and method of the call that may be at Messente, without an answer: it is awaited, or was interrupted."""
+        transport = self.__dict__.get("_transport")
+        call = transport.unanswered if transport is not None else self._unanswered
+        return f"'{call.name}' ({call.method})" if call is not None else None
+
+    def _make(self, call: Call[T], failures: list[OmnimessageError] | None = None) -> T:
+        from airflow_provider_omnimessage import metrics
+
+        def on_repeat(call: Call[Any], error: OmnimessageError, attempt: int, seconds: float) -> None:
+            self.log.warning("%s. That was attempt %d; the next is in %.1f s", error, attempt, seconds)
+            metrics.count("retried", {"call": call.name.replace(" ", "_")})
+            if failures is not None:
+                failures.append(error)
+
+        return self.get_conn().make(call, on_repeat)
 
 
 def refuse_past(moment: TimeToSend) -> None:

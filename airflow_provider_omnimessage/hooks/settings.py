@@ -18,6 +18,7 @@ from airflow_provider_omnimessage.api.timing import resolve_zone
 DEFAULT_BASE_URL = "https://api.messente.com/v1"
 DEFAULT_PATH = "/v1"
 DEFAULT_TIMEOUT = 30.0
+DEFAULT_DEADLINE = 120.0
 
 
 class AirflowConnection(Protocol):
@@ -50,6 +51,7 @@ class Settings:
     :param text_store: how Messente keeps the text.
     :param priority: ``low``, ``regular`` or ``high``.
     :param timeout: seconds to wait for an answer.
+    :param deadline: seconds that a call may take in all, its repeats and the pauses between them included.
     """
 
     base_url: str
@@ -61,6 +63,7 @@ class Settings:
     text_store: str | None = None
     priority: str | None = None
     timeout: float = DEFAULT_TIMEOUT
+    deadline: float = DEFAULT_DEADLINE
 
     @classmethod
     def read(cls, connection: AirflowConnection) -> Settings:
@@ -112,7 +115,7 @@ def _zone(value: Any, path: str, problems: Problems) -> Any:
     return value
 
 
-def _timeout(value: Any, path: str, problems: Problems) -> Any:
+def _seconds(value: Any, path: str, problems: Problems) -> Any:
     try:
         seconds = float(value)
     except (TypeError, ValueError):
@@ -128,7 +131,8 @@ _EXTRA: dict[str, fields.Rule] = {
     "dlr_url": fields.url(),
     "text_store": fields.choice("plaintext", "sha256", "nostore"),
     "priority": fields.choice("low", "regular", "high"),
-    "timeout": _timeout,
+    "timeout": _seconds,
+    "deadline": _seconds,
 }
 
 

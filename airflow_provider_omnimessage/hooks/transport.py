@@ -1,38 +1,49 @@
-"""Makes the API's calls with requests, and tells what surely was not sent from what may have been processed."""
+"""Makes the API's calls with requests, repeats what is safe, and tells what was not sent from what may have been."""
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+import random
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 import requests
+import tenacity
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from airflow_provider_omnimessage import __version__
+from airflow_provider_omnimessage.api import backoff
 from airflow_provider_omnimessage.api.calls import Answer, Call
-from airflow_provider_omnimessage.api.errors import LostAnswerError, NoAnswerError, NotSentError
+from airflow_provider_omnimessage.api.errors import LostAnswerError, NoAnswerError, NotSentError, OmnimessageError
 from airflow_provider_omnimessage.hooks.settings import Settings
 
 T = TypeVar("T")
 
+#: Told of each repeat before its pause: the call, what became of the attempt, its number, and the seconds to wait.
+OnRepeat = Callable[[Call[Any], OmnimessageError, int, float], None]
+
 CONNECT_TIMEOUT = 10.0
 POOL_SIZE = 10
+CHUNK = 65536
+NOT_CONNECTED = (NewConnectionError, ConnectTimeoutError, ssl.SSLCertVerificationError)
 
 
 class RequestsTransport:
     """
     One pooled ``requests.Session`` for one connection.
 
-    :param settings: base URL, credentials and timeout.
+    :param settings: base URL, credentials, timeout and deadline.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._timeout = (min(CONNECT_TIMEOUT, settings.timeout), settings.timeout)
+        self._asked: tuple[Call[Any], _Body | None] | None = None
         self._session = session = requests.Session()
         session.auth = _BasicAuth(settings)
         session.headers["Accept"] = "application/json"
@@ -44,32 +55,82 @@ class RequestsTransport:
         # What is the same for every call is made once; requests would work it out anew for each.
         self._template = session.prepare_request(requests.Request("GET", settings.base_url))
         self._base_url = (self._template.url or "").rstrip("/")
-        self._environment = session.merge_environment_settings(settings.base_url, {}, False, None, None)
+        environment = session.merge_environment_settings(settings.base_url, {}, False, None, None)
+        self._environment: dict[str, Any] = {key: value for key, value in environment.items() if key != "stream"}
 
-    def make(self, call: Call[T]) -> T:
+    def make(self, call: Call[T], on_repeat: OnRepeat | None = None) -> T:
         """
-        Make one call, once.
+        Make one call; again where :func:`~airflow_provider_omnimessage.api.backoff.may_repeat` allows it.
 
         :param call: which call.
+        :param on_repeat: told of each repeat before its pause; ``None``: the call is made once.
         :raises NotSentError: where the request surely did not reach Messente.
         :raises LostAnswerError: where it may have been processed, but no whole answer came back.
         :raises ApiError: where Messente answered, and not with success.
         """
-        return call.result(self._ask(call))
+        until = time.monotonic() + self._settings.deadline
+        if on_repeat is None:
+            return call.result(self._ask(call, until))
+
+        def failure(state: tenacity.RetryCallState) -> Any:
+            return state.outcome and state.outcome.exception()
+
+        repeating = tenacity.Retrying(
+            sleep=lambda seconds: time.sleep(seconds),
+            retry=tenacity.retry_if_exception(lambda error: backoff.may_repeat(call, error)),
+            wait=lambda state: backoff.pause(failure(state), state.attempt_number, random.random()),
+            # A pause that leads past the deadline is not begun: to know the error now is of more use.
+            stop=lambda state: time.monotonic() + state.upcoming_sleep >= until,
+            before_sleep=lambda state: on_repeat(call, failure(state), state.attempt_number, state.upcoming_sleep),
+            reraise=True,
+        )
+        return repeating(lambda: call.result(self._ask(call, until)))
+
+    @property
+    def unanswered(self) -> Call[Any] | None:
+        """The call that may be at Messente at this moment, and has no answer yet; ``None`` where there is none."""
+        asked = self._asked
+        if asked is None:
+            return None
+        call, body = asked
+        return call if body is None or body.begun else None
 
     def close(self) -> None:
         """Close the connections of the pool."""
         self._session.close()
 
-    def _ask(self, call: Call[Any]) -> Answer:
+    def _ask(self, call: Call[Any], until: float) -> Answer:
         body = None if call.body is None else _Body(json.dumps(call.body).encode())
+        request = self._prepare(call, body)
+        left = max(0.001, min(self._settings.timeout, until - time.monotonic()))
+        until = time.monotonic() + left
+        self._asked = (call, body)
         try:
             response = self._session.send(
-                self._prepare(call, body), timeout=self._timeout, allow_redirects=False, **self._environment
+                request,
+                timeout=(min(CONNECT_TIMEOUT, left), left),
+                allow_redirects=False,
+                stream=True,
+                **self._environment,
             )
-        except requests.RequestException as error:
+            with response:
+                content = self._content(response, until)
+        except (requests.RequestException, HTTPError) as error:
+            self._asked = None
             raise self._no_answer(call, body, error) from error
-        return Answer(response.status_code, response.headers, response.content)
+        # Not in a finally: what is interrupted here, by a timeout of Airflow's or a kill, stays unanswered.
+        self._asked = None
+        return Answer(response.status_code, response.headers, content, datetime.now(timezone.utc))
+
+    def _content(self, response: requests.Response, until: float) -> bytes:
+        # The timeout of a socket is for each packet; an answer that drips would take for ever.
+        read = getattr(response.raw, "read1", response.raw.read)
+        parts = []
+        while part := read(CHUNK, decode_content=True):
+            parts.append(part)
+            if time.monotonic() > until:
+                raise requests.ReadTimeout(f"the answer was not complete after {self._settings.timeout:g} s")
+        return b"".join(parts)
 
     def _prepare(self, call: Call[Any], body: _Body | None) -> requests.PreparedRequest:
         request = self._template.copy()
@@ -80,11 +141,11 @@ class RequestsTransport:
             request.prepare_body(body, None)
         return request
 
-    def _no_answer(self, call: Call[Any], body: _Body | None, error: requests.RequestException) -> NoAnswerError:
+    def _no_answer(self, call: Call[Any], body: _Body | None, error: Exception) -> NoAnswerError:
         causes = list(_causes(error))
         reason = f"{type(causes[-1]).__name__}: {causes[-1]}".rstrip(": ")
         not_begun = body is not None and not body.begun
-        if not_begun or any(isinstance(cause, (NewConnectionError, ConnectTimeoutError)) for cause in causes):
+        if not_begun or any(isinstance(cause, NOT_CONNECTED) for cause in causes):
             return NotSentError(f"{call.name}: could not reach {self._settings.base_url}, nothing was sent: {reason}")
         return LostAnswerError(f"{call.name}: no whole answer came back from {self._settings.base_url}: {reason}")
 

@@ -6,13 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow_provider_omnimessage._compat import AirflowFailException, AirflowSkipException, BaseOperator
+from airflow_provider_omnimessage._compat import (
+    AirflowFailException,
+    AirflowSkipException,
+    BaseOperator,
+    TaskMemory,
+)
 from airflow_provider_omnimessage.failures import task_failures
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook, refuse_past
 
 if TYPE_CHECKING:
-    from airflow_provider_omnimessage.api.calls import Accepted
     from airflow_provider_omnimessage.api.timing import TimeToSend
+    from airflow_provider_omnimessage.durable import Remembered, Step
 
 DOUBT = (
     "Messente may have accepted the message all the same, so this task is not retried: a second one could go out. "
@@ -27,8 +32,8 @@ class SendOmnimessageOperator(BaseOperator):
     The return value, and so the XCom, is the ``omnimessage_id``. Further XComs: ``to`` (E.164), ``message_ids`` (by
     channel) and ``time_to_send`` (UTC, ISO 8601; null if sent now).
 
-    Bad input, refused credentials and an answer that was lost fail the task without a retry; what surely was not sent
-    takes the task's retries.
+    Bad input, refused credentials and, by default, an answer that was lost fail the task without a retry; what surely
+    was not sent takes the task's retries.
 
     :param to: the recipient in E.164, as ``"+37255555555"``; spaces, dashes, dots and brackets are tidied away.
         (templated)
@@ -38,6 +43,13 @@ class SendOmnimessageOperator(BaseOperator):
     :param text_store: how Messente keeps the text: ``"plaintext"``, ``"sha256"`` or ``"nostore"``; default: the
         connection's, else the account's. (templated)
     :param priority: ``"low"``, ``"regular"`` or ``"high"``; default: the connection's, else regular. (templated)
+    :param delivery_guarantee: what becomes of a message that may have been accepted, where nobody can tell:
+        ``"at_most_once"`` (default) fails the task without a retry and says what to check; ``"at_least_once"`` lets the
+        task's retries send it again, so that there may be two.
+    :param durable: whether the task remembers its message across retries, crashes and clears. A retry then returns the
+        message that an earlier try has posted; a cleared task keeps one that is still scheduled and the same, replaces
+        one that changed, and sends anew where it is gone. It takes Airflow 3.3 (``task_state_store``); an older
+        one says in the log what cannot be guaranteed there.
     :param omnimessage_conn_id: the Airflow connection, of type ``omnimessage``. (templated)
     :raises InvalidInputError: while the DAG is parsed, for what can be seen to be wrong by then.
     """
@@ -61,17 +73,22 @@ class SendOmnimessageOperator(BaseOperator):
         dlr_url: str | None = None,
         text_store: str | None = None,
         priority: str | None = None,
+        delivery_guarantee: Literal["at_most_once", "at_least_once"] = "at_most_once",
+        durable: bool = True,
         omnimessage_conn_id: str = OmnimessageHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         from airflow_provider_omnimessage.api.messages import draft_messages
 
         super().__init__(**kwargs)
+        _demand_choice("delivery_guarantee", delivery_guarantee, ("at_most_once", "at_least_once"))
         self.to = to
         self.messages = draft_messages(messages)
         self.dlr_url = dlr_url
         self.text_store = text_store
         self.priority = priority
+        self.delivery_guarantee = delivery_guarantee
+        self.durable = durable
         self.omnimessage_conn_id = omnimessage_conn_id
 
     @cached_property
@@ -80,38 +97,204 @@ class SendOmnimessageOperator(BaseOperator):
         return OmnimessageHook(self.omnimessage_conn_id)
 
     def execute(self, context: Mapping[str, Any]) -> str:
-        """Send, and return the omnimessage_id."""
-        return self._send(context, None)
+        """Send, or find the message that an earlier try has sent, and return the omnimessage_id."""
+        from airflow_provider_omnimessage.durable import fingerprint
 
-    def _send(self, context: Mapping[str, Any], moment: TimeToSend | None) -> str:
-        with task_failures(DOUBT), self.hook:
-            accepted = self.hook.send(
-                self.to,
-                self.messages,
-                time_to_send=moment,
-                dlr_url=self.dlr_url,
-                text_store=self.text_store,
-                priority=self.priority,
+        with task_failures(again=self._again), self.hook:
+            draft = self.hook.compose(
+                self.to, self.messages, dlr_url=self.dlr_url, text_store=self.text_store, priority=self.priority
             )
-        self._report(context, accepted, moment)
-        return accepted.omnimessage_id
+            memory, earlier, step = self._recall(context)
+            message = self._earlier(step, earlier, draft)
+            if message is None:
+                moment = self._moment()
+                print_of_draft = fingerprint(draft, self.hook.settings.password)
+                message = self._still_scheduled(context, memory, step, earlier, print_of_draft, moment)
+                if message is None:
+                    message = self._post(context, memory, draft, print_of_draft, moment)
+        self._report(context, message, draft["to"])
+        return str(message.omnimessage_id)
 
-    def _report(self, context: Mapping[str, Any], accepted: Accepted, moment: TimeToSend | None) -> None:
-        from airflow_provider_omnimessage.api.masking import mask_number
+    def on_kill(self) -> None:
+        """Say in the log what a kill interrupts."""
+        call = self.hook.unanswered_call
+        if call is None:
+            self.log.warning("Killed; no call to Messente was waiting for its answer at that moment")
+        elif "POST" in call:
+            self.log.warning("Killed while the answer to %s was awaited. %s", call, DOUBT)
+        else:
+            self.log.warning("Killed while the answer to %s was awaited: it may have been carried out", call)
 
+    @property
+    def _again(self) -> bool:
+        return self.delivery_guarantee == "at_least_once"
+
+    def _moment(self) -> TimeToSend | None:
+        """When to send: now."""
+        return None
+
+    def _recall(self, context: Mapping[str, Any]) -> tuple[TaskMemory | None, Remembered | None, Step]:
+        from airflow_provider_omnimessage.durable import KEY, Remembered, next_step
+
+        memory = TaskMemory.of(context, KEY) if self.durable else None
+        if self.durable and memory is None:
+            self.log.info(
+                "durable=True takes Airflow 3.3 or newer. Here, a worker that dies around the request leaves a "
+                "message that its retry does not know of and may send again, and a cleared task schedules another"
+            )
+        earlier = Remembered.read(memory.recall()) if memory is not None else None
+        return memory, earlier, next_step(earlier, context["ti"].max_tries, at_least_once=self._again)
+
+    def _earlier(self, step: Step, earlier: Remembered | None, draft: Mapping[str, Any]) -> Remembered | None:
+        """Return the message of an earlier try of this task, or fail where there may be one that nobody knows."""
+        from airflow_provider_omnimessage.durable import Step, fingerprint
+
+        if earlier is None:
+            return None
+        if step is Step.FAIL:
+            raise AirflowFailException(
+                f"An earlier try of this task was about to post its message at {earlier.since}, and ended before it "
+                f"knew the answer. {DOUBT}"
+            )
+        if step is Step.POST_AGAIN:
+            self.log.warning(
+                "An earlier try may have posted this message at %s; another one is posted, as %s",
+                earlier.since,
+                "delivery_guarantee='at_least_once' says" if self._again else "the task was cleared",
+            )
+        if step is Step.LOOK:
+            self.log.info(
+                "Cleared; before that, this task posted %s for %s",
+                earlier.omnimessage_id,
+                earlier.time_to_send or "now",
+            )
+        if step is not Step.KEEP:
+            return None
+        self.log.info("An earlier try has posted this message: omnimessage_id %s is kept", earlier.omnimessage_id)
+        if fingerprint(draft, self.hook.settings.password) != earlier.fingerprint:
+            self.log.warning("The message or the connection has changed since; clear this task to replace it")
+        return earlier
+
+    def _still_scheduled(
+        self,
+        context: Mapping[str, Any],
+        memory: TaskMemory | None,
+        step: Step,
+        earlier: Remembered | None,
+        print_of_draft: str,
+        moment: TimeToSend | None,
+    ) -> Remembered | None:
+        """Return a cleared task's message where it is still scheduled and the same; cancel it where it changed."""
+        from dataclasses import replace
+
+        from airflow_provider_omnimessage.api.errors import NotFoundError
+        from airflow_provider_omnimessage.durable import Step
+
+        if step is not Step.LOOK or memory is None or earlier is None or earlier.omnimessage_id is None:
+            return None
+        omnimessage_id = earlier.omnimessage_id
+        if not self._is_pending(earlier):
+            self.log.info("%s does not wait any more; a new one takes its place", omnimessage_id)
+            return None
+        if earlier.fingerprint == print_of_draft and earlier.time_to_send == _as_text(moment):
+            self.log.info("%s is still scheduled and the same, so it is kept", omnimessage_id)
+            kept = replace(earlier, max_tries=context["ti"].max_tries)
+            memory.keep(kept.as_dict())
+            return kept
+        try:
+            self.hook.cancel(omnimessage_id)
+            self.log.info("%s has changed; it is cancelled, and a new one takes its place", omnimessage_id)
+        except NotFoundError:
+            self.log.warning("%s could not be cancelled any more; a new one is posted", omnimessage_id)
+        return None
+
+    def _is_pending(self, earlier: Remembered) -> bool:
+        from datetime import datetime, timezone
+
+        from airflow_provider_omnimessage.api.delivery import Outcome
+        from airflow_provider_omnimessage.api.errors import NotFoundError
+
+        if earlier.omnimessage_id is None or not earlier.waits(datetime.now(timezone.utc)):
+            return False
+        try:
+            return self.hook.get_delivery_report(earlier.omnimessage_id).outcome is Outcome.IN_PROGRESS
+        except NotFoundError:
+            return False
+
+    def _post(
+        self,
+        context: Mapping[str, Any],
+        memory: TaskMemory | None,
+        draft: dict[str, Any],
+        print_of_draft: str,
+        moment: TimeToSend | None,
+    ) -> Remembered:
+        from dataclasses import replace
+        from datetime import datetime, timezone
+
+        from airflow_provider_omnimessage import metrics
+        from airflow_provider_omnimessage.api.errors import OmnimessageError
+        from airflow_provider_omnimessage.api.timing import as_time_to_send
+        from airflow_provider_omnimessage.durable import Remembered
+
+        intent = Remembered(
+            fingerprint=print_of_draft,
+            max_tries=context["ti"].max_tries,
+            time_to_send=_as_text(moment),
+            since=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
+        if memory is not None:
+            memory.keep(intent.as_dict())
+        body = {**draft, "time_to_send": as_time_to_send(moment.utc)} if moment else draft
+        try:
+            with task_failures(DOUBT, again=self._again):
+                try:
+                    accepted = self.hook.post(body)
+                except OmnimessageError as error:
+                    if memory is not None and not error.maybe_processed:
+                        self._forget(memory)
+                    raise
+        except Exception:
+            raise
+        except BaseException as error:
+            # Airflow's own end of a task, such as a timeout, would be retried.
+            if self._again or self.hook.unanswered_call is None or isinstance(error, (KeyboardInterrupt, SystemExit)):
+                raise
+            raise AirflowFailException(f"Interrupted before the answer came: {error!r}. {DOUBT}") from error
+        posted = replace(intent, omnimessage_id=accepted.omnimessage_id, message_ids=accepted.message_ids)
         self.log.info(
             "%s %s to %s by %s: omnimessage_id %s",
             "Scheduled" if moment else "Sent",
             f"for {moment}" if moment else "now",
-            mask_number(accepted.to),
+            _masked(draft["to"]),
             ", then ".join(accepted.message_ids) or "the channels given",
             accepted.omnimessage_id,
         )
+        if memory is not None:
+            self._remember(memory, posted)
+        metrics.count("scheduled" if moment else "sent", _tags(context))
+        return posted
+
+    def _forget(self, memory: TaskMemory) -> None:
+        try:
+            memory.forget()
+        except Exception:
+            # What became of the request is the news; without this, a retry is only more careful than it need be.
+            self.log.exception("Nothing was posted, but that could not be stored: a retry may take it for a doubt")
+
+    def _remember(self, memory: TaskMemory, posted: Remembered) -> None:
+        try:
+            memory.keep(posted.as_dict())
+        except Exception:
+            # The message is there. To fail now would put it in doubt for nothing.
+            self.log.exception("omnimessage_id %s could not be stored: a retry will not know it", posted.omnimessage_id)
+
+    def _report(self, context: Mapping[str, Any], message: Remembered, to: str) -> None:
         task_instance = context["ti"]
         # first of all what a person would need to find the message if the worker died between two pushes
-        task_instance.xcom_push(key="message_ids", value=accepted.message_ids)
-        task_instance.xcom_push(key="to", value=accepted.to)
-        task_instance.xcom_push(key="time_to_send", value=moment.utc.isoformat() if moment else None)
+        task_instance.xcom_push(key="message_ids", value=message.message_ids)
+        task_instance.xcom_push(key="to", value=to)
+        task_instance.xcom_push(key="time_to_send", value=message.time_to_send)
 
 
 class ScheduleOmnimessageOperator(SendOmnimessageOperator):
@@ -145,24 +328,19 @@ class ScheduleOmnimessageOperator(SendOmnimessageOperator):
         self.timezone = timezone
         self.on_past = on_past
 
-    def execute(self, context: Mapping[str, Any]) -> str:
-        """Schedule, and return the omnimessage_id."""
-        return self._send(context, self._moment())
-
     def _moment(self) -> TimeToSend | None:
         from airflow_provider_omnimessage.api.errors import PastTimeToSendError
 
-        with task_failures():
-            moment = self.hook.resolve_time_to_send(self.time_to_send, timezone=self.timezone)
-            try:
-                refuse_past(moment)
-            except PastTimeToSendError as error:
-                if self.on_past == "skip":
-                    raise AirflowSkipException(f"Nothing is scheduled: {error}") from None
-                if self.on_past == "fail":
-                    raise
-                self.log.warning("%s has gone by: sent now, as on_past='send_now' says", moment)
-                return None
+        moment = self.hook.resolve_time_to_send(self.time_to_send, timezone=self.timezone)
+        try:
+            refuse_past(moment)
+        except PastTimeToSendError as error:
+            if self.on_past == "skip":
+                raise AirflowSkipException(f"Nothing is scheduled: {error}") from None
+            if self.on_past == "fail":
+                raise
+            self.log.warning("%s has gone by: sent now, as on_past='send_now' says", moment)
+            return None
         return moment
 
 
@@ -215,7 +393,7 @@ class CancelScheduledMessageOperator(BaseOperator):
         unanswered: list[Exception] = []
         with task_failures(), self.hook:
             for omnimessage_id in ids:
-                self._cancel(omnimessage_id, cancelled, too_late, unanswered)
+                self._cancel(context, omnimessage_id, cancelled, too_late, unanswered)
         if unanswered or (too_late and self.if_already_sent != "ignore"):
             # a task that does not succeed returns nothing, but what it has done is done
             context["ti"].xcom_push(key="return_value", value=cancelled)
@@ -240,21 +418,38 @@ class CancelScheduledMessageOperator(BaseOperator):
         with task_failures():
             return list(dict.fromkeys(map(checked_id, present)))
 
+    def on_kill(self) -> None:
+        """Say in the log what a kill interrupts."""
+        call = self.hook.unanswered_call
+        self.log.warning(
+            "Killed while %s. What was cancelled before that is cancelled; run this task again for the rest: it finds "
+            "out what became of each",
+            f"the answer to {call} was awaited" if call else "no call to Messente was waiting for its answer",
+        )
+
     def _cancel(
-        self, omnimessage_id: str, cancelled: list[str], too_late: list[str], unanswered: list[Exception]
+        self,
+        context: Mapping[str, Any],
+        omnimessage_id: str,
+        cancelled: list[str],
+        too_late: list[str],
+        unanswered: list[Exception],
     ) -> None:
+        from airflow_provider_omnimessage import metrics
         from airflow_provider_omnimessage.api.errors import NotFoundError, OmnimessageError
 
         try:
             try:
                 self.hook.cancel(omnimessage_id)
+                metrics.count("cancelled", _tags(context))
             except NotFoundError:
                 if not self._was_cancelled(omnimessage_id, too_late):
                     return
             cancelled.append(omnimessage_id)
             self.log.info("Cancelled %s before it was sent", omnimessage_id)
         except OmnimessageError as error:
-            if not error.may_pass:
+            # to cancel again does no harm
+            if not (error.may_pass or error.maybe_processed):
                 raise
             self.log.warning("%s: %s", omnimessage_id, error)
             unanswered.append(error)
@@ -284,6 +479,21 @@ class CancelScheduledMessageOperator(BaseOperator):
         if self.if_already_sent == "skip":
             raise AirflowSkipException(what)
         self.log.warning("%s. That is fine, as if_already_sent='ignore' says", what)
+
+
+def _as_text(moment: TimeToSend | None) -> str | None:
+    return moment.utc.isoformat() if moment else None
+
+
+def _masked(number: object) -> str:
+    from airflow_provider_omnimessage.api.masking import mask_number
+
+    return mask_number(number)
+
+
+def _tags(context: Mapping[str, Any]) -> dict[str, str]:
+    task_instance = context["ti"]
+    return {"dag_id": task_instance.dag_id, "task_id": task_instance.task_id}
 
 
 def _demand_choice(field: str, value: object, accepted: Sequence[str]) -> None:

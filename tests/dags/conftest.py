@@ -19,8 +19,10 @@ class Run:
     """
 
     def __init__(self, told: dict[str, Any], log: str) -> None:
+        self.run_id = told["run_id"]
         self.state = told["state"]
         self.tasks: dict[str, str] = told["tasks"]
+        self.tries: dict[str, int] = told["tries"]
         self._xcoms = told["xcoms"]
         self.log = log
 
@@ -60,3 +62,32 @@ def run_dag(_airflow: None, sandbox: Any, tmp_path: Path, capfd: pytest.CaptureF
         return Run(describe(ended), "".join(capfd.readouterr()))
 
     return run
+
+
+@pytest.fixture
+def clear_and_run(_airflow: None, capfd: pytest.CaptureFixture[str]) -> Callable[..., Run]:
+    """Clear the tasks of a run that has ended, as the UI does, and run them again."""
+    from airflow.models.dagrun import DagRun
+    from airflow.models.taskinstance import clear_task_instances
+    from airflow.sdk.definitions.dag import _run_task
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    def again(dag: Any, before: Run) -> Run:
+        with create_session() as session:
+            run = session.scalars(select(DagRun).where(DagRun.run_id == before.run_id)).one()
+            tasks = sorted(
+                run.get_task_instances(session=session), key=lambda each: list(dag.task_dict).index(each.task_id)
+            )
+            clear_task_instances(tasks, session)
+            for task in tasks:
+                task.try_number += 1
+                task.state = "scheduled"
+            session.commit()
+            capfd.readouterr()
+            for task in tasks:
+                _run_task(ti=task, task=dag.task_dict[task.task_id])
+                session.commit()
+            return Run(describe(run), "".join(capfd.readouterr()))
+
+    return again

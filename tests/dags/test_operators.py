@@ -307,7 +307,7 @@ class TestCancelTooLate:
             time_to_send=[SOON, SOON, SOON]
         )
         CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=schedule.output)
-        sandbox.add_fault("server_error", call="cancel")
+        sandbox.add_fault("server_error", call="cancel", retry_after=500)
         run = run_dag(dag)
         assert run.tasks["cancel"] == "failed"
         assert [message["state"] for message in sandbox.messages].count("cancelled") == 2

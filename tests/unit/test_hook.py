@@ -171,7 +171,7 @@ class TestCancelAndReport:
 
 
 class TestWhatGoesWrong:
-    """Each row: the fault, the error, and whether a message may exist. Nothing is repeated by itself."""
+    """Each row: the fault, the error, and whether a message may exist. None of these is repeated."""
 
     @pytest.mark.parametrize(
         ("fault", "error", "maybe_processed", "messages"),
@@ -182,7 +182,7 @@ class TestWhatGoesWrong:
             ({"fault": "html"}, UnexpectedAnswerError, True, 0),
             ({"fault": "server_error"}, ServerError, True, 0),
             ({"fault": "server_error", "status": 502, "html": True}, ServerError, True, 0),
-            ({"fault": "rate_limited", "retry_after": 7}, RateLimitedError, False, 0),
+            ({"fault": "rate_limited", "retry_after": 500}, RateLimitedError, False, 0),
             ({"fault": "unauthorized"}, AuthenticationError, False, 0),
             ({"fault": "redirect", "location": "https://evil.example/"}, UnexpectedAnswerError, False, 0),
         ],
@@ -342,12 +342,13 @@ class tls_server:
         self.socket = socket.create_server(("127.0.0.1", 0))
 
         def serve() -> None:
-            try:
-                raw, _ = self.socket.accept()
-                with context.wrap_socket(raw, server_side=True) as connection:
-                    self.heard.append(connection.recv(65536))
-            except OSError:
-                return
+            while self.socket.fileno() >= 0:
+                try:
+                    raw, _ = self.socket.accept()
+                    with context.wrap_socket(raw, server_side=True) as connection:
+                        self.heard.append(connection.recv(65536))
+                except OSError:
+                    continue
 
         threading.Thread(target=serve, daemon=True).start()
         return f"https://127.0.0.1:{self.socket.getsockname()[1]}", self.heard

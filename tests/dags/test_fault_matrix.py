@@ -1,0 +1,248 @@
+"""Each call against each fault: how often it is asked, what exists in the end, and how the task ends."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any, NamedTuple
+
+import pytest
+from airflow.sdk import DAG
+
+from airflow_provider_omnimessage.api.errors import OmnimessageError
+from airflow_provider_omnimessage.api.messages import sms
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.operators.omnimessage import (
+    CancelScheduledMessageOperator,
+    ScheduleOmnimessageOperator,
+)
+
+TO = "+37255555555"
+DOUBT = "Look for it in Messente's dashboard"
+
+#: For faults that nobody orders from the sandbox: what is wrong with the connection.
+CONNECTIONS: dict[str, Any] = {
+    "refused": lambda sandbox: {"host": f"http://127.0.0.1:{closed_port()}"},
+    "DNS failure": lambda sandbox: {"host": "https://api.invalid"},
+    "TLS failure": lambda sandbox: {"host": sandbox.url.replace("http:", "https:")},
+    "wrong password": lambda sandbox: {"password": "wrong"},
+    "slower than the timeout": lambda sandbox: {"extra": {"timeout": 0.3}},
+}
+
+#: For the others: what the sandbox is asked for. Each hits one request, unless it says otherwise.
+FAULTS: dict[str, dict[str, Any]] = {
+    "refused": {},
+    "DNS failure": {},
+    "TLS failure": {},
+    "wrong password": {},
+    "cut before processing": {"fault": "cut"},
+    "cut after it": {"fault": "lost_answer"},
+    "cut after it, each time": {"fault": "lost_answer", "times": "always"},
+    "slower than the timeout": {"fault": "slow", "seconds": 0.8, "processed": True},
+    "429": {"fault": "rate_limited"},
+    "429, Retry-After 7": {"fault": "rate_limited", "retry_after": 7},
+    "429, Retry-After a date": {
+        "fault": "rate_limited",
+        "retry_after": datetime.now(timezone.utc) + timedelta(hours=9),
+    },
+    "429, Retry-After past the deadline": {"fault": "rate_limited", "retry_after": 500, "times": "always"},
+    "500": {"fault": "server_error"},
+    "502 as HTML": {"fault": "server_error", "status": 502, "html": True},
+    "503": {"fault": "server_error", "status": 503},
+    "200 with broken JSON": {"fault": "broken_json"},
+    "200 with a page": {"fault": "html"},
+    "redirect to another host": {"fault": "redirect", "location": "https://evil.example/"},
+}
+
+
+class Row(NamedTuple):
+    """What one call does about one fault."""
+
+    fault: str
+    requests: str
+    exists: int | str
+    tries: int
+    state: str
+    said: str
+    invariant: str
+
+
+POST = [
+    Row("refused", "", 0, 2, "failed", "nothing was sent", "What was surely not sent takes the task's retries"),
+    Row("DNS failure", "", 0, 2, "failed", "nothing was sent", "What was surely not sent takes the task's retries"),
+    Row("TLS failure", "", 0, 2, "failed", "nothing was sent", "No credentials before a trusted TLS connection"),
+    Row("wrong password", "P", 0, 1, "failed", "check the connection's login", "Refused credentials burn no retries"),
+    Row("cut before processing", "P", 0, 1, "failed", DOUBT, "Never twice: nobody can tell it from the next row"),
+    Row("cut after it", "P", 1, 1, "failed", DOUBT, "Never twice: a lost answer is never asked for again"),
+    Row("slower than the timeout", "P", 1, 1, "failed", DOUBT, "Never twice: a slow answer is a lost one"),
+    Row("429", "PP", 1, 1, "success", "the next is in", "What was not processed is repeated"),
+    Row("429, Retry-After 7", "PP", 1, 1, "success", "the next is in", "Not before Messente asked to be called"),
+    Row(
+        "429, Retry-After a date", "PP", 1, 2, "success", "asks to slow down", "Left to Airflow's retry: it is too far"
+    ),
+    Row(
+        "429, Retry-After past the deadline",
+        "PP",
+        0,
+        2,
+        "failed",
+        "asks to slow down",
+        "No pause leads past the deadline",
+    ),
+    Row("500", "P", 0, 1, "failed", DOUBT, "Never twice: a server error may come after the sending"),
+    Row("502 as HTML", "P", 0, 1, "failed", DOUBT, "Never twice: a gateway does not know what became of it"),
+    Row("503", "P", 0, 1, "failed", DOUBT, "Never twice: a gateway does not know what became of it"),
+    Row("200 with broken JSON", "P", 1, 1, "failed", DOUBT, "Never twice: accepted, but its id is unknown"),
+    Row("200 with a page", "P", 0, 1, "failed", DOUBT, "Never twice: whoever answered may have passed it on"),
+    Row("redirect to another host", "P", 0, 1, "failed", "not followed", "Credentials never cross a redirect"),
+]
+
+DELETE = [
+    Row("refused", "", "scheduled", 2, "failed", "nothing was sent", "The task says that nothing is cancelled"),
+    Row("DNS failure", "", "scheduled", 2, "failed", "nothing was sent", "The task says that nothing is cancelled"),
+    Row("TLS failure", "", "scheduled", 2, "failed", "SSLError", "No credentials before a trusted connection"),
+    Row("wrong password", "D", "scheduled", 1, "failed", "check the connection's login", "Burns no retries"),
+    Row("cut before processing", "DD", "cancelled", 1, "success", "the next is in", "To cancel twice does no harm"),
+    Row("cut after it", "DDG", "cancelled", 1, "success", "is cancelled", "A 404 after a lost answer is looked up"),
+    Row("cut after it, each time", "D+G", "cancelled", 1, "success", "is cancelled", "So is an answer that never came"),
+    Row("slower than the timeout", "DDG", "cancelled", 1, "success", "is cancelled", "A slow answer is a lost one"),
+    Row("429", "DD", "cancelled", 1, "success", "the next is in", "Repeated"),
+    Row("429, Retry-After 7", "DD", "cancelled", 1, "success", "the next is in", "Not before it was asked for"),
+    Row(
+        "429, Retry-After past the deadline", "DD", "scheduled", 2, "failed", "asks to slow down", "The deadline holds"
+    ),
+    Row("500", "DD", "cancelled", 1, "success", "the next is in", "Bad weather fails no pipeline"),
+    Row("502 as HTML", "DD", "cancelled", 1, "success", "the next is in", "Bad weather fails no pipeline"),
+    Row("503", "DD", "cancelled", 1, "success", "the next is in", "Bad weather fails no pipeline"),
+    Row("200 with broken JSON", "D", "cancelled", 1, "success", "Cancelled", "Any 2xx of the API is a success"),
+    Row("200 with a page", "DGD", "cancelled", 2, "success", "not Messente's", "A portal's page cancels nothing"),
+    Row("redirect to another host", "D", "scheduled", 1, "failed", "not followed", "No credentials across a redirect"),
+]
+
+#: requests, and what is said where it fails
+GET = {
+    "refused": ("", "nothing was sent"),
+    "DNS failure": ("", "nothing was sent"),
+    "TLS failure": ("", "SSLError"),
+    "wrong password": ("G", "check the connection's login"),
+    "cut before processing": ("GG", None),
+    "cut after it": ("GG", None),
+    "cut after it, each time": ("G+", "no whole answer came back"),
+    "slower than the timeout": ("GG", None),
+    "429": ("GG", None),
+    "429, Retry-After 7": ("GG", None),
+    "429, Retry-After past the deadline": ("G", "asks to slow down"),
+    "500": ("GG", None),
+    "502 as HTML": ("GG", None),
+    "503": ("GG", None),
+    "200 with broken JSON": ("G", "not Messente's JSON"),
+    "200 with a page": ("G", "not Messente's JSON"),
+    "redirect to another host": ("G", "not followed"),
+}
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture
+def dag(request: pytest.FixtureRequest) -> Iterator[DAG]:
+    with DAG(re.sub(r"\W+", "_", request.node.name), schedule=None) as dag:
+        yield dag
+
+
+@pytest.fixture
+def strike(sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Bring a fault about, for one kind of call."""
+
+    def bring(name: str, call: str) -> None:
+        change = CONNECTIONS.get(name)
+        if change is not None:
+            connection = {**sandbox.connection, **change(sandbox)}
+            monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", json.dumps(connection))
+        if FAULTS[name]:
+            sandbox.add_fault(**{"call": call, **FAULTS[name]})
+
+    return bring
+
+
+def asked(sandbox: Any) -> str:
+    """The first letters of the methods of all requests, in their order."""
+    return "".join(request["method"][0] for request in sandbox.requests)
+
+
+def as_planned(pattern: str, seen: str) -> bool:
+    return re.fullmatch(pattern, seen) is not None
+
+
+def test_the_matrix_is_whole():
+    assert {row.fault for row in POST} == FAULTS.keys() - {"cut after it, each time"}
+    assert {row.fault for row in DELETE} == GET.keys() == FAULTS.keys() - {"429, Retry-After a date"}
+
+
+@pytest.mark.parametrize("row", POST, ids=lambda row: row.fault)
+def test_schedule(dag, run_dag, sandbox, strike, pauses, row):
+    ScheduleOmnimessageOperator(
+        task_id="schedule",
+        to=TO,
+        time_to_send=timedelta(hours=1),
+        messages=[sms("S3CRET")],
+        retries=1,
+        retry_delay=timedelta(0),
+    )
+    strike(row.fault, "send")
+    run = run_dag(dag)
+    assert as_planned(row.requests, asked(sandbox))
+    assert len(sandbox.messages) == row.exists, row.invariant
+    assert (run.tries["schedule"], run.tasks["schedule"]) == (row.tries, row.state)
+    assert row.said in run.log
+    assert sandbox.password not in run.log
+    if row.fault == "429, Retry-After 7":
+        assert 7 <= pauses[0] <= 8
+
+
+@pytest.mark.parametrize("row", DELETE, ids=lambda row: row.fault)
+def test_cancel(dag, run_dag, sandbox, strike, row):
+    with OmnimessageHook() as hook:
+        accepted = hook.send(TO, [sms("S3CRET")], time_to_send=timedelta(hours=1))
+    CancelScheduledMessageOperator(
+        task_id="cancel", omnimessage_id=accepted.omnimessage_id, retries=1, retry_delay=timedelta(0)
+    )
+    strike(row.fault, "cancel")
+    run = run_dag(dag)
+    assert as_planned(f"P{row.requests}", asked(sandbox))
+    assert sandbox.messages[0]["state"] == row.exists, row.invariant
+    assert (run.tries["cancel"], run.tasks["cancel"]) == (row.tries, row.state)
+    assert row.said in run.log
+
+
+@pytest.mark.parametrize("fault", GET)
+def test_delivery_report(sandbox, strike, pauses, fault):
+    requests, said = GET[fault]
+    with OmnimessageHook() as hook:
+        accepted = hook.send(TO, [sms("a")], time_to_send=timedelta(hours=1))
+    strike(fault, "status")
+    with OmnimessageHook() as hook:
+        if said is None:
+            assert hook.get_delivery_report(accepted.omnimessage_id).outcome == "in_progress"
+        else:
+            with pytest.raises(OmnimessageError, match=said):
+                hook.get_delivery_report(accepted.omnimessage_id)
+    assert as_planned(f"P{requests}", asked(sandbox))
+    assert sum(pauses) < 120, "no pause leads past the deadline"
+
+
+def test_each_repeat_is_one_line_with_call_attempt_reason_and_pause(sandbox, capfd):
+    sandbox.add_fault("server_error", status=503, times=2)
+    with OmnimessageHook() as hook, pytest.raises(OmnimessageError):
+        hook.get_delivery_report("6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6")
+    lines = [line for line in "".join(capfd.readouterr()).splitlines() if "the next is in" in line]
+    assert len(lines) == 2
+    for attempt, line in enumerate(lines, start=1):
+        assert re.search(
+            rf"delivery report: server error \(503.*\)\. That was attempt {attempt}; .* in \d+\.\d s", line
+        )

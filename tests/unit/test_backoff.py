@@ -1,0 +1,222 @@
+"""Which call may be made again, after how long, and never past the deadline."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_omnimessage import metrics
+from airflow_provider_omnimessage.api import backoff, calls
+from airflow_provider_omnimessage.api.delivery import Outcome
+from airflow_provider_omnimessage.api.errors import (
+    AuthenticationError,
+    LostAnswerError,
+    NotFoundError,
+    NotSentError,
+    RateLimitedError,
+    RefusedError,
+    ServerError,
+    UnexpectedAnswerError,
+)
+from airflow_provider_omnimessage.api.messages import sms
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
+TO = "+37255555555"
+ID = "6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6"
+SEND, CANCEL, REPORT = calls.send({}), calls.cancel(ID), calls.delivery_report(ID)
+NOW = datetime(2026, 11, 23, 9, 0, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("error", "post", "others"),
+    [
+        (NotSentError(""), True, True),
+        (RateLimitedError("", status_code=429), True, True),
+        (LostAnswerError(""), False, True),
+        (ServerError("", status_code=503), False, True),
+        (UnexpectedAnswerError("", status_code=200), False, False),
+        (AuthenticationError("", status_code=401), False, False),
+        (NotFoundError("", status_code=404), False, False),
+        (RefusedError("", status_code=400), False, False),
+        (KeyError("a defect of ours"), False, False),
+    ],
+)
+def test_a_post_is_repeated_only_where_it_surely_was_not_processed(error, post, others):
+    assert backoff.may_repeat(SEND, error) is post
+    assert backoff.may_repeat(CANCEL, error) is backoff.may_repeat(REPORT, error) is others
+
+
+@given(attempt=st.integers(1, 10_000), share=st.floats(0, 1))
+def test_a_pause_grows_but_not_for_ever(attempt, share):
+    assert 0 <= backoff.pause(NotSentError(""), attempt, share) <= backoff.LONGEST_PAUSE
+
+
+def test_a_pause_doubles_and_its_jitter_is_full():
+    assert [backoff.pause(NotSentError(""), attempt, 1.0) for attempt in (1, 2, 3, 4)] == [1, 2, 4, 8]
+    assert backoff.pause(NotSentError(""), 4, 0.0) == 0
+
+
+def test_the_jitter_comes_on_top_of_what_was_asked_for():
+    error = RateLimitedError("", status_code=429, retry_after=7)
+    assert (backoff.pause(error, 1, 0.0), backoff.pause(error, 1, 1.0)) == (7, 8)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7.0),
+        (" 120 ", 120.0),
+        (format_datetime(NOW + timedelta(minutes=2), usegmt=True), 120.0),
+        (format_datetime(NOW - timedelta(minutes=2), usegmt=True), 0.0),
+        ("Mon, 23 Nov 2026 09:00:30", 30.0),
+        ("soon", None),
+        ("-5", None),
+        ("1e9", None),
+        ("9999999", None),
+        ("", None),
+        (None, None),
+        ("Mon, 99 Nov 2026 09:00:30 GMT", None),
+        ("٣", None),
+    ],
+)
+def test_retry_after_is_read_as_seconds_or_as_a_date(header, seconds):
+    assert calls.retry_after_seconds(header, NOW) == seconds
+
+
+@given(st.text())
+def test_whatever_retry_after_says_it_is_seconds_or_nothing(header):
+    seconds = calls.retry_after_seconds(header, NOW)
+    assert seconds is None or seconds >= 0
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_error_carries_what_was_asked_for(status):
+    answer = calls.Answer(status, {"Retry-After": "Mon, 23 Nov 2026 09:00:30 GMT"}, b"", NOW)
+    with pytest.raises((RateLimitedError, ServerError)) as caught:
+        SEND.result(answer)
+    assert caught.value.retry_after == 30
+
+
+class TestDeadline:
+    def test_all_attempts_and_pauses_together_stay_within_it(self, sandbox, pauses, monkeypatch):
+        connection = {**sandbox.connection, "extra": {"deadline": 20}}
+        monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", json.dumps(connection))
+        sandbox.add_fault("server_error", times="always")
+        with OmnimessageHook() as hook, pytest.raises(ServerError):
+            hook.get_delivery_report(ID)
+        assert len(pauses) == len(sandbox.requests) - 1
+        assert len(pauses) >= 2
+        assert sum(pauses) < 20
+
+    def test_an_answer_that_drips_is_a_lost_one(self, monkeypatch, sandbox):
+        """The timeout of a socket alone would wait for as long as each byte comes in time."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            gone = threading.Event()
+
+            def drip() -> None:
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+                    while not gone.wait(0.05):
+                        connection.sendall(b" ")
+
+            thread = threading.Thread(target=drip, daemon=True)
+            thread.start()
+            connection = {**sandbox.connection, "host": f"http://127.0.0.1:{server.getsockname()[1]}"}
+            connection["extra"] = {"timeout": 0.4}
+            monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", json.dumps(connection))
+            with OmnimessageHook() as hook, pytest.raises(LostAnswerError, match=r"was not complete after 0\.4 s"):
+                hook.send(TO, [sms("a")])
+            gone.set()
+            thread.join()
+
+    def test_the_connection_is_tested_once(self, sandbox, pauses):
+        sandbox.add_fault("server_error", times="always")
+        assert OmnimessageHook().test_connection()[0] is False
+        assert (len(sandbox.requests), pauses) == (1, [])
+
+
+class TestCancelAfterALostAnswer:
+    def test_one_that_was_cancelled_before_is_still_not_found(self, sandbox):
+        with OmnimessageHook() as hook:
+            omnimessage_id = hook.send(TO, [sms("a")], time_to_send=timedelta(hours=1)).omnimessage_id
+            hook.cancel(omnimessage_id)
+            with pytest.raises(NotFoundError):
+                hook.cancel(omnimessage_id)
+
+    def test_one_that_was_sent_in_the_meantime_is_not_called_cancelled(self, sandbox):
+        with OmnimessageHook() as hook:
+            omnimessage_id = hook.send(TO, [sms("a")]).omnimessage_id
+            sandbox.add_fault("cut", call="cancel")
+            with pytest.raises(NotFoundError):
+                hook.cancel(omnimessage_id)
+
+    def test_where_nobody_answers_at_all_it_says_so(self, sandbox, capfd):
+        with OmnimessageHook() as hook:
+            omnimessage_id = hook.send(TO, [sms("a")], time_to_send=timedelta(hours=1)).omnimessage_id
+            sandbox.add_fault("lost_answer", times="always")
+            with pytest.raises(LostAnswerError):
+                hook.cancel(omnimessage_id)
+        assert f"{omnimessage_id}: could not find out what became of it" in "".join(capfd.readouterr())
+
+
+class TestUnanswered:
+    """What ``on_kill`` asks: is there a call at Messente that has no answer yet?"""
+
+    def test_before_during_and_after_a_call(self, sandbox):
+        sandbox.add_fault("slow", seconds=0.5, processed=True)
+        hook = OmnimessageHook()
+        assert hook.unanswered_call is None
+        sending = threading.Thread(target=hook.send, args=(TO, [sms("a")]))
+        sending.start()
+        while not sandbox.messages:
+            time.sleep(0.01)
+        assert hook.unanswered_call == "'send' (POST)"
+        sending.join()
+        assert hook.unanswered_call is None
+
+
+class TestMetrics:
+    @pytest.fixture
+    def counted(self, monkeypatch):
+        counted: list[tuple[object, ...]] = []
+
+        class Stats:
+            incr = staticmethod(lambda name, tags: counted.append((name, tags)))
+            timing = staticmethod(lambda name, value, tags: counted.append((name, value, tags)))
+
+        monkeypatch.setattr(metrics, "airflow_stats", lambda: Stats)
+        return counted
+
+    def test_each_repeat_is_counted(self, sandbox, counted):
+        sandbox.add_fault("rate_limited", times=2)
+        with OmnimessageHook() as hook:
+            hook.send(TO, [sms("a")])
+        assert counted == [("omnimessage.retried", {"call": "send"})] * 2
+
+    @pytest.mark.parametrize(
+        ("outcome", "names"),
+        [
+            (Outcome.DELIVERED, ["omnimessage.delivered", "omnimessage.delivery_duration"]),
+            (Outcome.SEEN, ["omnimessage.delivered", "omnimessage.delivery_duration"]),
+            (Outcome.FAILED, ["omnimessage.failed"]),
+            (Outcome.IN_PROGRESS, []),
+            (Outcome.CANCELLED, []),
+        ],
+    )
+    def test_each_end_is_counted_and_a_delivery_is_timed(self, counted, outcome, names):
+        metrics.count_outcome(outcome, 2.5, {})
+        assert [each[0] for each in counted] == names
+
+    def test_airflows_own_stats_take_it(self):
+        metrics.count("scheduled", {"dag_id": "a"})
+        metrics.count_outcome(Outcome.SEEN, 1.0, {"dag_id": "a"})
