@@ -47,6 +47,7 @@ class Settings:
     :param text_store: how Messente keeps the text.
     :param priority: ``low``, ``regular`` or ``high``.
     :param timeout: seconds to wait for an answer.
+    :param dashboard_url: where a person looks at a message, with ``{omnimessage_id}`` in the place of its id.
     """
 
     base_url: str
@@ -58,6 +59,7 @@ class Settings:
     text_store: str | None = None
     priority: str | None = None
     timeout: float = DEFAULT_TIMEOUT
+    dashboard_url: str | None = None
 
     @classmethod
     def read(cls, connection: AirflowConnection) -> Settings:
@@ -115,6 +117,7 @@ _EXTRA: dict[str, fields.Rule] = {
     "text_store": fields.choice("plaintext", "sha256", "nostore"),
     "priority": fields.choice("low", "regular", "high"),
     "timeout": _timeout,
+    "dashboard_url": fields.url(),
 }
 
 

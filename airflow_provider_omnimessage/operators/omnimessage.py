@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow_provider_omnimessage._compat import AirflowFailException, AirflowSkipException, BaseOperator
 from airflow_provider_omnimessage.failures import task_failures
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook, refuse_past
+from airflow_provider_omnimessage.links import OmnimessageLink
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.calls import Accepted
@@ -51,6 +52,7 @@ class SendOmnimessageOperator(BaseOperator):
         "omnimessage_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"messages": "json"}
+    operator_extra_links = (OmnimessageLink(),)
     ui_color = "#e3f0ff"
 
     def __init__(
@@ -182,6 +184,7 @@ class CancelScheduledMessageOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("omnimessage_id", "omnimessage_conn_id")
+    operator_extra_links = (OmnimessageLink(),)
     ui_color = "#ffeee3"
 
     def __init__(
