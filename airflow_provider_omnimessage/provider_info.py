@@ -49,10 +49,14 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     },
 }
 
+#: The standard fields. The port stays to be seen: the Test button of Airflow 3.3 refuses a connection without one.
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
-    "hidden-fields": ["schema", "port", "extra"],
+    "hidden-fields": ["schema", "extra"],
     "relabeling": {"login": "API username", "password": "API password", "host": "Base URL"},
-    "placeholders": {"host": "https://api.messente.com/v1"},
+    "placeholders": {
+        "host": "https://api.messente.com/v1",
+        "port": "443: needed by the Test button of Airflow 3.3 only",
+    },
 }
 
 

@@ -47,8 +47,12 @@ def _text_widget() -> Any:
 
 
 def ui_field_behaviour() -> dict[str, Any]:
-    """Give the metadata's words for the standard fields, in the spelling of the hook's method."""
-    return {name.replace("-", "_"): value for name, value in UI_FIELD_BEHAVIOUR.items()}
+    """Give the metadata's words for the standard fields as the hook's method spells them; no port is needed there."""
+    return {
+        "hidden_fields": [*UI_FIELD_BEHAVIOUR["hidden-fields"], "port"],
+        "relabeling": UI_FIELD_BEHAVIOUR["relabeling"],
+        "placeholders": {"host": UI_FIELD_BEHAVIOUR["placeholders"]["host"]},
+    }
 
 
 def check_connection(hook: OmnimessageHook) -> tuple[bool, str]:

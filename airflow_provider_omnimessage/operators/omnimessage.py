@@ -26,7 +26,7 @@ class SendOmnimessageOperator(BaseOperator):
     Send a message now, on the first channel that delivers it: ``POST /omnimessage``.
 
     The return value, and so the XCom, is the ``omnimessage_id``. Further XComs: ``to`` (E.164), ``message_ids`` (by
-    channel) and ``time_to_send`` (UTC, ISO 8601; null if sent now).
+    channel) and ``time_to_send`` (UTC, ISO 8601; none if sent now).
 
     Bad input, refused credentials and an answer that was lost fail the task without a retry; what surely was not sent
     takes the task's retries.
@@ -113,7 +113,8 @@ class SendOmnimessageOperator(BaseOperator):
         # first of all what a person would need to find the message if the worker died between two pushes
         task_instance.xcom_push(key="message_ids", value=accepted.message_ids)
         task_instance.xcom_push(key="to", value=accepted.to)
-        task_instance.xcom_push(key="time_to_send", value=moment.utc.isoformat() if moment else None)
+        if moment:  # Airflow 3.0 refuses an XCom that is None, and with it a task that has sent its message
+            task_instance.xcom_push(key="time_to_send", value=moment.utc.isoformat())
 
 
 class ScheduleOmnimessageOperator(SendOmnimessageOperator):

@@ -85,7 +85,7 @@ def test_airflow_reads_the_form_from_the_metadata_and_leaves_the_hook_alone(recw
 
 def test_older_airflows_hide_and_name_the_same_fields():
     assert OmnimessageHook.get_ui_field_behaviour() == {
-        "hidden_fields": ["schema", "port", "extra"],
+        "hidden_fields": ["schema", "extra", "port"],
         "relabeling": {"login": "API username", "password": "API password", "host": "Base URL"},
         "placeholders": {"host": settings.DEFAULT_BASE_URL},
     }
