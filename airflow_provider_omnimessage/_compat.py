@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseHook, BaseOperator
+    from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink
     from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 else:
     try:
-        from airflow.sdk import BaseHook, BaseOperator
+        from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink
     except ImportError:  # Airflow 2
         from airflow.hooks.base import BaseHook
         from airflow.models.baseoperator import BaseOperator
+        from airflow.models.baseoperatorlink import BaseOperatorLink
     try:
         from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
     except ImportError:  # Airflow 3.1 and older
@@ -24,8 +25,11 @@ __all__ = [
     "AirflowSkipException",
     "BaseHook",
     "BaseOperator",
+    "BaseOperatorLink",
     "TaskMemory",
     "airflow_stats",
+    "push_xcom",
+    "stored_xcom",
 ]
 
 
@@ -80,3 +84,32 @@ def airflow_stats() -> Any:
     except ImportError:  # Airflow 3.1 and older
         from airflow.stats import Stats
     return Stats
+
+
+def push_xcom(task_instance: Any, key: str, value: Any) -> None:
+    """
+    Push an XCom. Airflow 3.0 refuses one that is ``None``, and with it a task that has sent its message.
+
+    :param task_instance: the running task's.
+    :param key: the XCom's key.
+    :param value: plain data, or ``None``, which a reader sees as a missing XCom where it cannot be pushed.
+    """
+    from airflow import __version__
+
+    if value is not None or not __version__.startswith("3.0."):
+        task_instance.xcom_push(key=key, value=value)
+
+
+def stored_xcom(ti_key: Any, key: str) -> Any:
+    """
+    Read an XCom of a task that has run.
+
+    :param ti_key: which task of which run.
+    :param key: the XCom's key.
+    :return: its value, or ``None`` where there is none.
+    """
+    try:
+        from airflow.sdk.execution_time.xcom import XCom as Stored
+    except ImportError:  # Airflow 2
+        from airflow.models.xcom import XCom as Stored  # type: ignore[no-redef]
+    return Stored.get_value(ti_key=ti_key, key=key)

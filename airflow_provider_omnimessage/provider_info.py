@@ -7,6 +7,63 @@ from typing import Any
 INTEGRATION = "Messente Omnimessage"
 PACKAGE = "airflow_provider_omnimessage"
 
+#: The connection form's field for each extra, as Airflow 3.2 and newer draw it. The hook draws the same for older ones.
+CONN_FIELDS: dict[str, dict[str, Any]] = {
+    "sender": {
+        "label": "Sender",
+        "description": "Who messages come from, where they name nobody: a sender of your Messente account.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "timezone": {
+        "label": "Time zone",
+        "description": "Meant by a time_to_send without an offset; an IANA name, as Europe/Tallinn. Empty: UTC.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "priority": {
+        "label": "Priority",
+        "description": "Of messages that name none. Empty: regular.",
+        "schema": {"type": ["string", "null"], "enum": ["low", "regular", "high"]},
+    },
+    "text_store": {
+        "label": "Text store",
+        "description": "How Messente keeps the text: as it is, hashed, or not at all. Empty: as the account says.",
+        "schema": {"type": ["string", "null"], "enum": ["plaintext", "sha256", "nostore"]},
+    },
+    "dlr_url": {
+        "label": "Delivery report URL",
+        "description": "Where Messente posts delivery reports (dlr_url).",
+        "schema": {"type": ["string", "null"]},
+    },
+    "dashboard_url": {
+        "label": "Dashboard URL",
+        "description": (
+            "Where a person looks at a message: the link 'Message' of a task leads there. "
+            "{omnimessage_id} is replaced by the message's id."
+        ),
+        "schema": {"type": ["string", "null"]},
+    },
+    "timeout": {
+        "label": "Timeout (seconds)",
+        "description": "How long to wait for Messente's answer. Empty: 30.",
+        "schema": {"type": ["number", "null"], "minimum": 0, "maximum": 3600},
+    },
+    "deadline": {
+        "label": "Deadline (seconds)",
+        "description": "How long a call may take in all, its repeats included. Empty: 120.",
+        "schema": {"type": ["number", "null"], "minimum": 0, "maximum": 3600},
+    },
+}
+
+#: The standard fields. The port stays to be seen: the Test button of Airflow 3.3 refuses a connection without one.
+UI_FIELD_BEHAVIOUR: dict[str, Any] = {
+    "hidden-fields": ["schema", "extra"],
+    "relabeling": {"login": "API username", "password": "API password", "host": "Base URL"},
+    "placeholders": {
+        "host": "https://api.messente.com/v1",
+        "port": "443: needed by the Test button of Airflow 3.3 only",
+    },
+}
+
 
 def get_provider_info() -> dict[str, Any]:
     """
@@ -40,6 +97,10 @@ def get_provider_info() -> dict[str, Any]:
                 "connection-type": "omnimessage",
                 "hook-class-name": f"{PACKAGE}.hooks.omnimessage.OmnimessageHook",
                 "hook-name": INTEGRATION,
+                "conn-fields": CONN_FIELDS,
+                "ui-field-behaviour": UI_FIELD_BEHAVIOUR,
             }
         ],
+        "extra-links": [f"{PACKAGE}.links.OmnimessageLink"],
+        "cli": [f"{PACKAGE}.cli.commands.get_commands"],
     }

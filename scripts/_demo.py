@@ -42,7 +42,8 @@ def main() -> None:
     options = parser.parse_args()
     with running_sandbox(FOLDER, "--port", "0") as announced:
         sandbox = SandboxClient(announced["url"])
-        connection = {**sandbox.connection, "extra": {"timezone": ZONE}}
+        extra = {"timezone": ZONE, "dashboard_url": f"{sandbox.inbox_url}#{{omnimessage_id}}"}
+        connection = {**sandbox.connection, "extra": extra}
         home = AirflowHome(FOLDER, dags=DAGS, connections={"omnimessage_default": json.dumps(connection)})
         if not (FOLDER / "airflow.db").exists():
             tell("Making a database for Airflow ...")

@@ -25,8 +25,9 @@ class OmnimessageHook(BaseHook):
 
     The connection's login is the API username, its password the API password, its host the base URL (default
     ``https://api.messente.com/v1``). Its extra may hold defaults for every message: ``sender``, ``timezone``,
-    ``dlr_url``, ``text_store``, ``priority``; ``timeout``, the seconds to wait for an answer (default 30); and
-    ``deadline``, the seconds that a call may take in all, its repeats included (default 120).
+    ``dlr_url``, ``text_store``, ``priority``; ``timeout``, the seconds to wait for an answer (default 30);
+    ``deadline``, the seconds that a call may take in all, its repeats included (default 120); and ``dashboard_url``,
+    to which the tasks' link leads.
 
     GET and DELETE are repeated on connection errors, timeouts, 429 and 5xx; POST only where it surely was not
     processed: no connection, or 429. Between attempts it waits with exponential backoff, full jitter and Messente's
@@ -40,6 +41,21 @@ class OmnimessageHook(BaseHook):
     default_conn_name = "omnimessage_default"
     conn_type = "omnimessage"
     hook_name = "Messente Omnimessage"
+
+    # Airflow looks for these two in the class itself, and asks for them before version 3.2 only.
+    @staticmethod
+    def get_connection_form_widgets() -> dict[str, Any]:
+        """Draw the connection form's fields of its own, for Airflow 2.11 to 3.1."""
+        from airflow_provider_omnimessage.hooks.form import connection_form_widgets
+
+        return connection_form_widgets()
+
+    @staticmethod
+    def get_ui_field_behaviour() -> dict[str, Any]:
+        """Hide, name and explain the connection form's standard fields, for Airflow 2.11 to 3.1."""
+        from airflow_provider_omnimessage.hooks.form import ui_field_behaviour
+
+        return ui_field_behaviour()
 
     def __init__(self, omnimessage_conn_id: str = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -234,29 +250,9 @@ class OmnimessageHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Check address and credentials by asking, once, for a message that nobody has; it never sends one."""
-        from airflow_provider_omnimessage.api import calls
-        from airflow_provider_omnimessage.api.errors import ApiError, NotFoundError, OmnimessageError
+        from airflow_provider_omnimessage.hooks.form import check_connection
 
-        try:
-            settings = self.settings
-            # Somebody waits before the form: once.
-            self.get_conn().make(calls.credentials_check())
-        except OmnimessageError as error:
-            if isinstance(error, ApiError) and calls.is_messentes_not_found(error):
-                return (
-                    True,
-                    f"Reached {settings.base_url}, which accepts the API username '{settings.username}'.",
-                )
-            if isinstance(error, NotFoundError):
-                return (
-                    False,
-                    f"{settings.base_url} answers, but not as Messente does (404 without its error code 101).",
-                )
-            return False, str(error)
-        return (
-            False,
-            f"{settings.base_url} answers, but not as Messente does: it knows a message that nobody has.",
-        )
+        return check_connection(self)
 
     @property
     def unanswered_call(self) -> str | None:

@@ -52,6 +52,7 @@ class Settings:
     :param priority: ``low``, ``regular`` or ``high``.
     :param timeout: seconds to wait for an answer.
     :param deadline: seconds that a call may take in all, its repeats and the pauses between them included.
+    :param dashboard_url: where a person looks at a message, with ``{omnimessage_id}`` in the place of its id.
     """
 
     base_url: str
@@ -64,6 +65,7 @@ class Settings:
     priority: str | None = None
     timeout: float = DEFAULT_TIMEOUT
     deadline: float = DEFAULT_DEADLINE
+    dashboard_url: str | None = None
 
     @classmethod
     def read(cls, connection: AirflowConnection) -> Settings:
@@ -133,6 +135,7 @@ _EXTRA: dict[str, fields.Rule] = {
     "priority": fields.choice("low", "regular", "high"),
     "timeout": _seconds,
     "deadline": _seconds,
+    "dashboard_url": fields.url(),
 }
 
 

@@ -11,9 +11,11 @@ from airflow_provider_omnimessage._compat import (
     AirflowSkipException,
     BaseOperator,
     TaskMemory,
+    push_xcom,
 )
 from airflow_provider_omnimessage.failures import task_failures
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook, refuse_past
+from airflow_provider_omnimessage.links import OmnimessageLink
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.timing import TimeToSend
@@ -63,6 +65,7 @@ class SendOmnimessageOperator(BaseOperator):
         "omnimessage_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"messages": "json"}
+    operator_extra_links = (OmnimessageLink(),)
     ui_color = "#e3f0ff"
 
     def __init__(
@@ -292,9 +295,9 @@ class SendOmnimessageOperator(BaseOperator):
     def _report(self, context: Mapping[str, Any], message: Remembered, to: str) -> None:
         task_instance = context["ti"]
         # first of all what a person would need to find the message if the worker died between two pushes
-        task_instance.xcom_push(key="message_ids", value=message.message_ids)
-        task_instance.xcom_push(key="to", value=to)
-        task_instance.xcom_push(key="time_to_send", value=message.time_to_send)
+        push_xcom(task_instance, "message_ids", message.message_ids)
+        push_xcom(task_instance, "to", to)
+        push_xcom(task_instance, "time_to_send", message.time_to_send)
 
 
 class ScheduleOmnimessageOperator(SendOmnimessageOperator):
@@ -360,6 +363,7 @@ class CancelScheduledMessageOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("omnimessage_id", "omnimessage_conn_id")
+    operator_extra_links = (OmnimessageLink(),)
     ui_color = "#ffeee3"
 
     def __init__(

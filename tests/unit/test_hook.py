@@ -266,17 +266,27 @@ class TestTestConnection:
     def test_a_wrong_password_is_explained(self, connect):
         works, said = connect(password="wrong").test_connection()
         assert not works
-        assert "check the connection's login and password" in said
+        assert said.startswith("Wrong password: ")
+        assert "check which IP addresses the account lets in" in said
 
-    def test_a_missing_password_is_named(self, connect):
-        assert connect(password=None).test_connection() == (
-            False,
-            "connection 'omnimessage_default', password: is missing; give the API password",
-        )
+    def test_a_refused_address_is_explained(self, connect):
+        with Listener(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n") as listener:
+            works, said = connect(host=listener.host).test_connection()
+        assert not works
+        assert said.startswith("Refused address: ")
+
+    def test_a_missing_password_is_named_as_the_form_names_it(self, connect):
+        assert connect(password=None).test_connection() == (False, "password: is missing; give the API password")
+
+    def test_plain_http_is_refused_before_the_password_is_sent(self, connect):
+        works, said = connect(host="http://api.messente.com/v1").test_connection()
+        assert not works
+        assert said == "host: http://api.messente.com would send the password in clear; give an https:// URL"
 
     def test_no_route_is_told(self, connect):
         works, said = connect(host="https://api.invalid").test_connection()
         assert not works
+        assert said.startswith("No route: ")
         assert "could not reach https://api.invalid/v1" in said
 
     @pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
@@ -286,7 +296,7 @@ class TestTestConnection:
         with Listener(answer + body) as listener:
             works, said = connect(host=listener.host).test_connection()
         assert not works
-        assert "not as Messente does" in said
+        assert said.startswith("Not Messente: ")
 
 
 def test_credentials_go_as_utf8_basic_authentication(connect):

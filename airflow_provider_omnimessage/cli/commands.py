@@ -1,0 +1,123 @@
+"""Which commands there are, as Airflow's own are told. Read at every ``airflow``, so it imports little."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
+
+HELP = "Send, schedule, cancel and follow messages (SMS, Viber, WhatsApp, RCS) through Messente"
+
+EXIT_CODES = """
+exit codes: 0 done; 1 a message was not delivered, or doctor found something; 2 wrong use or bad input;
+3 credentials refused; 4 no such message, or too late to cancel; 5 Messente was not reached or asks to come again,
+nothing was done; 6 no answer came: it may have been done, so look before you repeat it; 7 time is up
+"""
+
+_MODULE = "airflow_provider_omnimessage.cli"
+
+
+def get_commands() -> list[GroupCommand]:
+    """Give Airflow's command line the group ``omnimessage``. Airflow 3.2 and newer ask for it."""
+    from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE, ActionCommand, GroupCommand, lazy_load_command
+
+    connection = _arg("--conn-id", help="Airflow connection (default: %(default)s)", default="omnimessage_default")
+    every = (connection, ARG_OUTPUT, ARG_VERBOSE)
+    ids = _arg("omnimessage_id", help="One id or many", nargs="+")
+    schedule = (
+        _arg("--time-to-send", help="When: an ISO 8601 date and time, as 2026-11-24T09:00 or with an offset"),
+        _arg("--in", help="When, from now: 90s, 30m, 2h or 1d", dest="from_now", metavar="SPAN"),
+        _arg("--timezone", help="Meant by a time without an offset (default: the connection's, else UTC)"),
+    )
+
+    def command(name: str, about: str, function: str, *args: Arg) -> ActionCommand:
+        return ActionCommand(
+            name=name,
+            help=about,
+            func=lazy_load_command(f"{_MODULE}.{function}"),
+            args=args,
+            epilog=EXIT_CODES,
+        )
+
+    return [
+        GroupCommand(
+            name="omnimessage",
+            help=HELP,
+            epilog=EXIT_CODES,
+            subcommands=(
+                command("send", "Send a message now", "messages.send", *_message_args(), *every),
+                command(
+                    "schedule",
+                    "Schedule a message at Messente, which sends it at its time whatever becomes of Airflow",
+                    "messages.schedule",
+                    *_message_args(),
+                    *schedule,
+                    *every,
+                ),
+                command("cancel", "Cancel messages that are still scheduled", "messages.cancel", ids, *every),
+                command("status", "Tell how far messages have come, by channel", "messages.status", ids, *every),
+                command(
+                    "watch",
+                    "Follow messages until each is delivered, or surely is not; progress goes to stderr",
+                    "messages.watch",
+                    ids,
+                    _arg("--interval", help="Seconds between looks (default: %(default)s)", type=float, default=5.0),
+                    _arg(
+                        "--timeout",
+                        help="Seconds after which to give up (default: %(default)s)",
+                        type=float,
+                        default=600.0,
+                    ),
+                    *every,
+                ),
+                command(
+                    "doctor", "Check everything between here and Messente, and name the cure", "doctor.run", *every
+                ),
+                command("sandbox", "Run the sandbox, a Messente of your own", "messages.sandbox", *_sandbox_args()),
+            ),
+        )
+    ]
+
+
+def _arg(*flags: str, **options: Any) -> Arg:
+    from airflow.cli.cli_config import Arg
+
+    return Arg(flags, **options)  # type: ignore[no-untyped-call]
+
+
+def _message_args() -> tuple[Arg, ...]:
+    return (
+        _arg("--to", help="The recipient in E.164; stays in the shell's history, unlike what is asked for or read"),
+        _arg("--to-file", help="Read the recipient from a file; '-' is stdin", metavar="FILE"),
+        _arg("--text", help="The text; stays in the shell's history, unlike what is asked for or read"),
+        _arg("--text-file", help="Read the text from a file; '-' is stdin", metavar="FILE"),
+        _arg(
+            "--messages-file",
+            help="Read the messages from a file instead, as JSON, one for each channel; '-' is stdin",
+            metavar="FILE",
+        ),
+        _arg(
+            "--channel",
+            help="Channels for the text, in the order in which they are tried (default: sms)",
+            nargs="+",
+            choices=("sms", "viber", "whatsapp", "rcs"),
+            default=("sms",),
+        ),
+        _arg("--ttl", help="Seconds after which the next channel is tried", type=int),
+        _arg("--sender", help="Who it comes from (default: the connection's, else the account's)"),
+        _arg("--dlr-url", help="Where Messente posts delivery reports"),
+        _arg("--text-store", help="How Messente keeps the text", choices=("plaintext", "sha256", "nostore")),
+        _arg("--priority", help="low, regular or high", choices=("low", "regular", "high")),
+    )
+
+
+def _sandbox_args() -> tuple[Arg, ...]:
+    return (
+        _arg("--host", help="The address to listen on (default: 127.0.0.1)"),
+        _arg("--port", help="0 takes a free one (default: 8025)", type=int),
+        _arg("--username", help="The API username (default: sandbox)"),
+        _arg("--password", help="The API password (default: sandbox)"),
+        _arg("--delivery-seconds", help="How long a channel takes (default: 2)", type=float),
+        _arg("--announce", help="Write url, inbox and pid there as JSON once it listens", metavar="FILE"),
+    )

@@ -1,0 +1,115 @@
+"""The connection form: its fields on Airflow 2.11 to 3.1, and what its Test button says on every version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_omnimessage.provider_info import CONN_FIELDS, UI_FIELD_BEHAVIOUR
+
+if TYPE_CHECKING:
+    from airflow_provider_omnimessage.api.errors import ApiError
+    from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
+# Messente answers this, or 401, to an address that the account does not let in.
+_FORBIDDEN = 403
+
+
+def connection_form_widgets() -> dict[str, Any]:
+    """
+    Make WTForms fields of what the provider's metadata says; Airflow 3.2 and newer read the metadata themselves.
+
+    :raises ImportError: where there is no WTForms, as on Airflow 3.0 and 3.1 without the FAB provider. Airflow expects
+        that, and draws its plain form.
+    """
+    from wtforms import BooleanField, IntegerField, StringField
+    from wtforms.validators import Optional, any_of
+
+    widgets: dict[str, Any] = {}
+    text_widget = _text_widget()
+    for name, about in CONN_FIELDS.items():
+        schema = about["schema"]
+        validators = [Optional(), *([any_of(schema["enum"])] if "enum" in schema else [])]
+        about_choices = f" One of {', '.join(schema['enum'])}." if "enum" in schema else ""
+        kind = {"number": IntegerField, "integer": IntegerField, "boolean": BooleanField}.get(
+            schema["type"][0], StringField
+        )
+        look = {} if kind is BooleanField else {"widget": text_widget}
+        widgets[name] = kind(
+            about["label"], validators=validators, description=f"{about['description']}{about_choices}", **look
+        )
+    return widgets
+
+
+def _text_widget() -> Any:
+    from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+
+    return BS3TextFieldWidget()
+
+
+def ui_field_behaviour() -> dict[str, Any]:
+    """Give the metadata's words for the standard fields as the hook's method spells them; no port is needed there."""
+    return {
+        "hidden_fields": [*UI_FIELD_BEHAVIOUR["hidden-fields"], "port"],
+        "relabeling": UI_FIELD_BEHAVIOUR["relabeling"],
+        "placeholders": {"host": UI_FIELD_BEHAVIOUR["placeholders"]["host"]},
+    }
+
+
+def check_connection(hook: OmnimessageHook) -> tuple[bool, str]:
+    """
+    Ask for the report of a message that nobody has, and say what that shows.
+
+    :param hook: on the connection that is tested.
+    :return: whether it works, and what it reached, or what is wrong and the way out.
+    """
+    from airflow_provider_omnimessage.api import calls
+    from airflow_provider_omnimessage.api.errors import (
+        ApiError,
+        AuthenticationError,
+        InvalidInputError,
+        NotSentError,
+        OmnimessageError,
+    )
+
+    try:
+        settings = hook.settings
+    except InvalidInputError as error:
+        # The form tests under a name that Airflow made up, which would tell the reader nothing.
+        made_up = f"connection '{hook.omnimessage_conn_id}', "
+        return False, "; ".join(f"{item.field.removeprefix(made_up)}: {item.reason}" for item in error.problems)
+    try:
+        hook.get_conn().make(calls.credentials_check())
+    except AuthenticationError as error:
+        return False, _refused(error, settings.base_url, settings.username)
+    except NotSentError as error:
+        return (
+            False,
+            f"No route: {error}. Check the base URL, DNS, firewall and proxy of the machine that runs this test",
+        )
+    except OmnimessageError as error:
+        if isinstance(error, ApiError) and calls.is_messentes_not_found(error):
+            return True, f"Reached {settings.base_url}, which accepts the API username '{settings.username}'."
+        if getattr(error, "status_code", None) == 404:
+            return (
+                False,
+                f"Not Messente: {settings.base_url} answers, but not as Messente does (404 without its error code "
+                "101). Check the base URL",
+            )
+        return False, str(error)
+    return (
+        False,
+        f"Not Messente: {settings.base_url} answers, but not as Messente does: it knows a message that nobody has. "
+        "Check the base URL",
+    )
+
+
+def _refused(error: ApiError, base_url: str, username: str) -> str:
+    if error.status_code == _FORBIDDEN:
+        return (
+            f"Refused address: {base_url} forbids this call (403). Check in Messente's dashboard which IP addresses "
+            f"the account lets in, and whether the API username '{username}' is active"
+        )
+    return (
+        f"Wrong password: {base_url} refuses the API username '{username}' with this API password (401). Check both in "
+        "Messente's dashboard, API settings; where they are right, check which IP addresses the account lets in"
+    )

@@ -1,0 +1,316 @@
+"""The command line, as a person or a script uses it."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from airflow_provider_omnimessage.__main__ import main
+from airflow_provider_omnimessage.api.messages import sms, viber
+from airflow_provider_omnimessage.cli import doctor, messages
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
+TO = "+37255555555"
+
+
+class Ended:
+    """How a command ended."""
+
+    def __init__(self, code: int, output: str, told: str) -> None:
+        self.code = code
+        self.output = output
+        self.told = told
+
+    @property
+    def rows(self) -> list[dict]:
+        return json.loads(self.output)
+
+
+@pytest.fixture
+def run(capsys, sandbox):
+    def run(*words, stdin: str | None = None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stdin", io.StringIO(stdin or ""))
+            with pytest.raises(SystemExit) as ended:
+                main(list(words))
+        captured = capsys.readouterr()
+        return Ended(ended.value.code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def scheduled(sandbox):
+    with OmnimessageHook() as hook:
+        return hook.send(TO, [sms("a")], time_to_send=timedelta(hours=1)).omnimessage_id
+
+
+class TestSend:
+    def test_number_and_text_need_not_be_on_the_command_line(self, run, sandbox, tmp_path):
+        number = tmp_path / "number"
+        number.write_text(f"{TO}\n")
+        ended = run("send", "--to-file", str(number), "--text-file", "-", "-o", "json", stdin="Tere, 漢\nja veel\n")
+        (message,) = sandbox.messages
+        assert message["body"] == {"to": TO, "messages": [{"channel": "sms", "text": "Tere, 漢\nja veel"}]}
+        assert ended.code == 0
+        assert ended.rows == [
+            {
+                "omnimessage_id": message["omnimessage_id"],
+                "to": "+37255•••55",
+                "channels": "sms",
+                "time_to_send": None,
+            }
+        ]
+
+    def test_they_are_asked_for_on_a_terminal(self, run, sandbox, monkeypatch):
+        monkeypatch.setattr(messages, "_at_a_terminal", lambda: True)
+        ended = run("send", stdin=f"{TO}\nTere\n")
+        assert ended.code == 0
+        assert ended.told == "Recipient (E.164, as +37255555555): Text: "
+        assert sandbox.messages[0]["body"]["messages"][0]["text"] == "Tere"
+
+    def test_one_text_can_go_by_several_channels(self, run, sandbox):
+        run("send", "--to", TO, "--text", "a", "--channel", "viber", "sms", "--ttl", "60", "--priority", "high")
+        assert sandbox.messages[0]["body"] == {
+            "to": TO,
+            "messages": [{"channel": "viber", "text": "a", "ttl": 60}, {"channel": "sms", "text": "a", "ttl": 60}],
+            "priority": "high",
+        }
+
+    def test_messages_of_any_kind_come_from_a_file(self, run, sandbox):
+        given = [viber(image_url="https://example.com/a.png"), sms("a")]
+        assert run("send", "--to", TO, "--messages-file", "-", stdin=json.dumps(given)).code == 0
+        assert sandbox.messages[0]["body"]["messages"] == given
+
+    @pytest.mark.parametrize(
+        ("words", "told"),
+        [
+            (["--to", "5555", "--text", "a"], "to: "),
+            (["--to", TO], "text: is missing; give --text-file, '-' for stdin, or --text"),
+            (["--text", "a"], "to: is missing"),
+            (["--to", TO, "--to-file", "-", "--text", "a"], "to: is given twice"),
+            (["--to-file", "-", "--text-file", "-"], "stdin: can be only one of"),
+            (["--to", TO, "--text-file", "/nowhere"], "text-file: cannot be read"),
+            (["--to", TO, "--messages-file", "-"], "messages-file: is not JSON"),
+            (["--to", TO, "--text", "a", "--conn-id", "nobodys"], "there is no connection 'nobodys'"),
+        ],
+    )
+    def test_wrong_use_says_what_is_wrong_and_sends_nothing(self, run, sandbox, words, told):
+        ended = run("send", *words)
+        assert ended.code == 2
+        assert told in ended.told
+        assert sandbox.messages == []
+
+    @pytest.mark.parametrize(
+        ("fault", "code"),
+        [("unauthorized", 3), ("rate_limited", 5), ("lost_answer", 6), ("server_error", 6), ("broken_json", 6)],
+    )
+    def test_the_exit_code_tells_whether_to_send_again(self, run, sandbox, fault, code):
+        sandbox.add_fault(fault, times="always")
+        ended = run("send", "--to", TO, "--text", "a")
+        assert ended.code == code
+        assert ended.told
+        assert ended.output == ""
+
+
+class TestSchedule:
+    def test_a_span_from_now_or_a_local_time_say_when(self, run, sandbox):
+        before = datetime.now(timezone.utc)
+        run("schedule", "--to", TO, "--text", "a", "--in", "30m")
+        run("schedule", "--to", TO, "--text", "a", "--time-to-send", "2099-01-01T09:00", "--timezone", "Europe/Tallinn")
+        first, second = (datetime.fromisoformat(message["time_to_send"]) for message in sandbox.messages)
+        assert timedelta(minutes=30) <= first - before < timedelta(minutes=31)
+        assert second == datetime(2099, 1, 1, 7, tzinfo=timezone.utc)
+
+    @pytest.mark.parametrize("words", [[], ["--in", "soon"], ["--in", "5m", "--time-to-send", "2099-01-01T09:00"]])
+    def test_when_must_be_said_once_and_clearly(self, run, sandbox, words):
+        assert run("schedule", "--to", TO, "--text", "a", *words).code == 2
+        assert sandbox.messages == []
+
+    def test_what_has_gone_by_is_refused(self, run, sandbox):
+        ended = run("schedule", "--to", TO, "--text", "a", "--time-to-send", "2020-01-01T09:00")
+        assert (ended.code, sandbox.messages) == (2, [])
+        assert "has gone by" in ended.told
+
+    def test_a_time_that_a_clock_change_skips_is_warned_of(self, run):
+        ended = run(
+            *("schedule", "--to", TO, "--text", "a"),
+            *("--time-to-send", "2099-03-29T03:30", "--timezone", "Europe/Tallinn"),
+        )
+        assert ended.code == 0
+        assert "does not exist in Europe/Tallinn" in ended.told
+
+
+class TestCancelAndStatus:
+    def test_a_scheduled_message_is_cancelled_and_a_second_time_too(self, run, sandbox, scheduled):
+        assert run("cancel", scheduled, "-o", "json").rows == [{"omnimessage_id": scheduled, "result": "cancelled"}]
+        again = run("cancel", scheduled, "-o", "json")
+        assert (again.code, again.rows[0]["result"]) == (0, "was cancelled before")
+        assert sandbox.messages[0]["state"] == "cancelled"
+
+    def test_what_cannot_be_cancelled_is_told_after_the_others_are(self, run, sandbox, scheduled):
+        with OmnimessageHook() as hook:
+            sent = hook.send(TO, [sms("b")]).omnimessage_id
+        sandbox.advance(60)
+        ended = run("cancel", sent, "6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6", scheduled, "-o", "json")
+        assert ended.code == 4
+        assert [row["result"] for row in ended.rows] == [
+            "too late: delivered  sms: DELIVRD",
+            "unknown to Messente, or belongs to another account",
+            "cancelled",
+        ]
+
+    def test_status_has_a_row_for_each_channel(self, run, sandbox):
+        with OmnimessageHook() as hook:
+            sent = hook.send("+37255550002", [viber("a"), sms("a")]).omnimessage_id
+        sandbox.advance(60)
+        rows = run("status", sent, "-o", "json").rows
+        assert [(row["outcome"], row["channel"], row["status"]) for row in rows] == [
+            ("delivered", "viber", "UNDELIV"),
+            ("delivered", "sms", "DELIVRD"),
+        ]
+
+    @pytest.mark.parametrize("output", ["table", "plain", "yaml", "json"])
+    def test_every_output_of_airflows_own_commands_is_there(self, run, scheduled, output):
+        ended = run("status", scheduled, "--output", output)
+        assert ended.code == 0
+        assert scheduled in ended.output
+        assert "None" not in ended.output
+
+    def test_an_unknown_message_is_told(self, run):
+        ended = run("status", "6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6")
+        assert ended.code == 4
+        assert "unknown to Messente" in ended.told
+
+
+class TestWatch:
+    def test_it_follows_until_the_fallback_channel_has_delivered(self, sandbox, capsys):
+        sandbox.freeze()
+        with OmnimessageHook() as hook:
+            sent = hook.send("+37255550002", [viber("a"), sms("a")]).omnimessage_id
+            reports = messages.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
+        assert reports[sent].outcome == "delivered"
+        assert messages.judge(reports.values()) == 0
+        told = capsys.readouterr().err
+        assert re.search(
+            "in_progress  viber: ACCEPTD.*in_progress  viber: UNDELIV.*delivered  viber: UNDELIV.*sms: DELIVRD",
+            told,
+            re.S,
+        )
+
+    def test_what_fails_on_every_channel_ends_it_with_1(self, sandbox):
+        with OmnimessageHook() as hook:
+            sent = hook.send("+37255550001", [sms("a")]).omnimessage_id
+            reports = messages.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
+        assert messages.judge(reports.values()) == 1
+
+    def test_time_can_be_up(self, sandbox):
+        with OmnimessageHook() as hook:
+            sent = hook.send("+37255550004", [sms("a")]).omnimessage_id
+            reports = messages.follow(hook, [sent], interval=1, timeout=10, pause=sandbox.advance)
+        assert messages.judge(reports.values()) == 7
+
+    def test_an_answer_that_did_not_come_is_asked_for_again(self, sandbox, capsys, monkeypatch):
+        without_repeats = json.dumps({**sandbox.connection, "extra": {"deadline": 0.01}})
+        monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", without_repeats)
+        sandbox.add_fault("rate_limited", call="status", times=2)
+        with OmnimessageHook() as hook:
+            sent = hook.send(TO, [sms("a")]).omnimessage_id
+            reports = messages.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
+        assert reports[sent].outcome == "delivered"
+        assert capsys.readouterr().err.count("looking again") == 2
+
+    def test_the_command_prints_where_it_ended(self, run, scheduled):
+        assert run("cancel", scheduled).code == 0
+        ended = run("watch", scheduled, "-o", "json")
+        assert (ended.code, ended.rows[0]["outcome"]) == (1, "cancelled")
+
+
+class TestDoctor:
+    def test_every_line_is_ok_where_all_is_well(self, run, sandbox):
+        ended = run("doctor", "-o", "json")
+        assert ended.code == 0
+        assert {row["check"]: row["result"] for row in ended.rows} == {
+            "versions": "ok",
+            "connection": "ok",
+            "DNS": "ok",
+            "TLS": "skipped",
+            "answer": "ok",
+            "clock": "ok",
+            "credentials": "ok",
+        }
+        assert sandbox.messages == []
+
+    @pytest.mark.parametrize(
+        ("changed", "check", "cure"),
+        [
+            ({"password": "wrong"}, "credentials", "Check both in Messente's dashboard"),
+            ({"password": ""}, "connection", "give the API password"),
+            ({"host": "http://example.com"}, "connection", "give an https:// URL"),
+            ({"host": "https://api.invalid"}, "DNS", "check the connection's base URL"),
+            ({"host": "http://127.0.0.1:1"}, "answer", "check the base URL"),
+            ({"host": "https://127.0.0.1:1"}, "TLS", "Connection refused"),
+        ],
+    )
+    def test_what_is_wrong_comes_with_its_cure_and_what_stands_on_it_is_skipped(
+        self, run, sandbox, monkeypatch, changed, check, cure
+    ):
+        monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", json.dumps({**sandbox.connection, **changed}))
+        ended = run("doctor", "-o", "json")
+        assert ended.code == 1
+        (wrong,) = [row for row in ended.rows if row["result"] == "wrong"]
+        assert wrong["check"] == check
+        assert cure in wrong["detail"]
+        after = ended.rows[ended.rows.index(wrong) + 1 :]
+        assert {row["result"] for row in after} <= {"skipped"}
+        assert [row["check"] for row in ended.rows] == list(doctor.CHECKS)
+
+    @pytest.mark.parametrize(
+        ("date", "result", "said"),
+        [
+            ("Mon, 23 Nov 2026 12:00:00 GMT", "ok", "agrees"),
+            ("Mon, 23 Nov 2026 11:59:00 GMT", "wrong", "60 s ahead of theirs"),
+            ("Mon, 23 Nov 2026 12:10:00 GMT", "wrong", "600 s behind theirs"),
+            (None, "skipped", "does not say"),
+            ("noon", "skipped", "does not say"),
+        ],
+    )
+    def test_a_clock_that_is_off_is_told(self, date, result, said):
+        finding = doctor.clock(date, datetime(2026, 11, 23, 12, tzinfo=timezone.utc))
+        assert finding.result == result
+        assert said in finding.detail
+
+    def test_the_credentials_are_not_shown_to_whom_only_the_time_is_asked_of(self, run, sandbox):
+        run("doctor")
+        assert [request["status"] for request in sandbox.requests] == [401, 404]
+
+
+def test_the_sandbox_is_a_command_too(run):
+    ended = run("sandbox", "--host", "256.256.256.256", "--port", "0")
+    assert ended.code == 1
+    assert "cannot listen on 256.256.256.256" in ended.told
+
+
+def test_airflows_own_command_line_has_the_same_commands():
+    from airflow.cli.cli_parser import get_parser
+
+    parsed = get_parser().parse_args(["omnimessage", "cancel", "an-id", "--output", "yaml"])
+    assert (parsed.omnimessage_id, parsed.output, parsed.conn_id) == (["an-id"], "yaml", "omnimessage_default")
+
+
+def test_offering_the_commands_costs_airflow_no_imports():
+    lines = (
+        "import sys, airflow.cli.cli_config",
+        "before = set(sys.modules)",
+        "from airflow_provider_omnimessage.cli.commands import get_commands",
+        "get_commands()",
+        "print(len([name for name in set(sys.modules) - before if not name.startswith('airflow_provider')]))",
+    )
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "0"
