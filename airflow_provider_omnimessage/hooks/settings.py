@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -88,6 +89,11 @@ class Settings:
     def is_loopback(self) -> bool:
         """Whether the base URL points at this machine."""
         return _is_loopback(urlsplit(self.base_url).hostname or "")
+
+    @property
+    def authorization(self) -> str:
+        """The header of Basic authentication, in UTF-8, as RFC 7617 has it."""
+        return f"Basic {base64.b64encode(f'{self.username}:{self.password}'.encode()).decode('ascii')}"
 
 
 def _zone(value: Any, path: str, problems: Problems) -> Any:
