@@ -284,7 +284,8 @@ class Wait:
         return (now - self._sent_at(message)).total_seconds()
 
     def _plan_next(self, message: Awaited, now: datetime) -> None:
-        age = next_look(self._age(message, now), self._poke_interval, spread_of(message.omnimessage_id))
+        # a moment is kept in whole microseconds: without this, a look could find itself to be the next one
+        age = next_look(self._age(message, now) + 0.001, self._poke_interval, spread_of(message.omnimessage_id))
         message.next_look = self._sent_at(message) + timedelta(seconds=age)
 
     def _verdict(self, ending: Ending, messages: Sequence[Awaited]) -> Verdict:

@@ -201,6 +201,14 @@ class TestAWait:
         assert wait.due(at(-1)) == wait.due(at(-1), last=True) == []
         assert wait.due(at(10)) == wait.messages
 
+    def test_whoever_looks_exactly_on_time_does_not_look_twice(self):
+        wait = a_wait(*(f"m-{n}" for n in range(50)))
+        for message in wait.messages:
+            for _ in range(20):
+                look = message.next_look
+                wait.heard(message, a_report(None), look)
+                assert message.next_look > look + timedelta(seconds=1)
+
     def test_one_whose_time_has_come_is_looked_at_first_where_that_is_asked_for(self):
         wait = a_wait()
         wait.plan(at(3), look_first=True)
