@@ -214,13 +214,16 @@ class Wait:
             return _news(message, f"{report}: nothing has delivered it; looking once more, a fallback may be coming")
         return _news(message, message.reason or str(report))
 
-    def heard_error(self, message: Awaited, error: OmnimessageError, now: datetime) -> str | None:
+    def heard_error(
+        self, message: Awaited, error: OmnimessageError, now: datetime, *, stays_due: bool = False
+    ) -> str | None:
         """
         Take in that there is no report.
 
         :param message: which message was asked for.
         :param error: what the call raised.
         :param now: the current moment.
+        :param stays_due: whether whoever waits keeps the pause after a 429, and then asks at once.
         :return: what is new, in words; ``None`` if nothing is.
         """
         if isinstance(error, AuthenticationError):
@@ -228,8 +231,8 @@ class Wait:
             return None
         self._plan_next(message, now)
         if isinstance(error, RateLimitedError):
-            # not looked at, then: it stays due, and whoever waits keeps the pause
-            message.next_look = now
+            asked_for = now + timedelta(seconds=error.retry_after or 0.0)
+            message.next_look = now if stays_due else max(message.next_look or now, asked_for)
         if _is_transient(error) or (isinstance(error, NotFoundError) and self._age(message, now) < NOT_FOUND_PATIENCE):
             return _news(message, f"no report yet, asking again: {error}")
         if isinstance(error, NotFoundError):

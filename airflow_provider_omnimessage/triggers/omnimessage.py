@@ -131,7 +131,7 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
         except AuthenticationError:
             raise
         except OmnimessageError as error:
-            news = wait.heard_error(message, error, _now())
+            news = wait.heard_error(message, error, _now(), stays_due=True)
         else:
             news = wait.heard(message, report, _now())
         if news:

@@ -284,10 +284,17 @@ class TestAWait:
         assert wait.verdict.ending is Ending.REFUSED
         assert "unknown to Messente" in wait.verdict.reason
 
-    def test_after_a_429_it_is_still_due(self):
+    def test_after_a_429_it_stays_due_where_the_pause_is_kept_elsewhere(self):
         wait = a_wait()
-        wait.heard_error(wait.messages[0], RateLimitedError("", status_code=429), at(10))
+        wait.heard_error(wait.messages[0], RateLimitedError("", status_code=429), at(10), stays_due=True)
         assert wait.due(at(10)) == wait.messages
+
+    def test_else_it_is_looked_at_when_messente_has_asked_for_and_not_sooner_than_usual(self):
+        wait = a_wait()
+        wait.heard_error(wait.messages[0], RateLimitedError("", status_code=429, retry_after=90), at(10))
+        assert wait.next_look == at(100)
+        wait.heard_error(wait.messages[0], RateLimitedError("", status_code=429), at(100))
+        assert wait.next_look > at(101)
 
     def test_delivered_is_not_seen_unless_nobody_could_tell(self):
         wait = a_wait(wait_for="seen")
