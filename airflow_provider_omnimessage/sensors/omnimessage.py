@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: For a triggerer that is late or gone: Airflow itself ends the wait so long after the trigger should have.
 GRACE = timedelta(seconds=30)
+#: Seconds: a task that comes back sooner can meet a scheduler that has not noticed yet that it had gone.
+SHORTEST_RESCHEDULE = 5.0
 
 
 class OmnimessageDeliverySensor(BaseSensorOperator):
@@ -146,7 +148,8 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
         self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
     ) -> float:
         """Ask as rarely in the modes poke and reschedule as the trigger does."""
-        return self._seconds_to_next_look()
+        seconds = self._seconds_to_next_look()
+        return max(seconds, SHORTEST_RESCHEDULE) if self.reschedule else seconds
 
     def _begin(self) -> Wait:
         from airflow_provider_omnimessage.api.waiting import Wait
