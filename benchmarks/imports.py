@@ -18,6 +18,7 @@ from airflow_provider_omnimessage.api.messages import omnimessage, rcs, sms, vib
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.operators.omnimessage import (
     CancelScheduledMessageOperator, ScheduleOmnimessageOperator, SendOmnimessageOperator)
+from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
 """
 PEERS = {
     "Slack provider's operators": "import airflow.providers.slack.operators.slack",

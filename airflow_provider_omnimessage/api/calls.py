@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -185,6 +185,36 @@ def retry_after_seconds(value: str | None, now: datetime | None) -> float | None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
     return max(0.0, (moment - now).total_seconds())
+
+
+def checked_ids(given: object) -> list[tuple[int, str]]:
+    """
+    Accept one id or many, and leave out the gaps that skipped tasks leave.
+
+    :param given: an id, ``None``, or many of both, as a mapped task's output is. An id that comes twice counts once.
+    :return: each id with its position in what was given.
+    :raises InvalidInputError: for what cannot be an id.
+    """
+    found: dict[str, int] = {}
+    for position, item in enumerate(as_list(given)):
+        # a template renders None as text
+        if item is not None and item not in ("None", ""):
+            found.setdefault(checked_id(item), position)
+    return [(position, omnimessage_id) for omnimessage_id, position in found.items()]
+
+
+def as_list(given: object) -> list[Any]:
+    """
+    Make a list of one or many.
+
+    :param given: a single value, or anything that can be gone through but a text.
+    """
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        # of a mapped task's XComs, a slice fetches all at once; iterating asks for them one by one
+        return list(given[:])
+    if isinstance(given, Iterable) and not isinstance(given, str):
+        return list(given)
+    return [given]
 
 
 def _read_accepted(answer: Answer) -> Accepted:

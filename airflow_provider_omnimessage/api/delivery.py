@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import Any
+
+from airflow_provider_omnimessage.api.masking import mask_numbers
 
 
 class Outcome(str, Enum):
@@ -21,6 +25,9 @@ class Outcome(str, Enum):
 
 
 FAILED_STATUSES = frozenset({"UNDELIV", "FAILED", "REJECTD", "EXPIRED", "NACK"})
+
+#: Channels that cannot tell that a message was read.
+BLIND_CHANNELS = frozenset({"sms"})
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class ChannelStatus:
     def __str__(self) -> str:
         """Say it in a few words: ``viber: UNDELIV (invalid number)``."""
         words = f"{self.channel or 'unknown channel'}: {self.status or 'in progress'}"
-        return f"{words} ({self.error})" if self.error else words
+        return f"{words} ({mask_numbers(self.error)})" if self.error else words
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,67 @@ class DeliveryReport:
         """What it adds up to. ``FAILED`` may still change: a fallback channel can be on its way."""
         return outcome_of(status.status for status in self.statuses)
 
+    @property
+    def delivered_by(self) -> ChannelStatus | None:
+        """The channel that delivered, of several the one on which it was read; ``None`` while there is none."""
+        return next((status for word in ("SEEN", "DELIVRD") for status in self.statuses if status.status == word), None)
+
+    @property
+    def may_be_seen(self) -> bool:
+        """Whether it was read or still can be: false once only channels have delivered that cannot tell."""
+        return not self.statuses or any(
+            status.channel not in BLIND_CHANNELS and status.status not in FAILED_STATUSES | {"DELETED"}
+            for status in self.statuses
+        )
+
+    @property
+    def price(self) -> str | None:
+        """What all channels cost together, as Messente writes prices; ``None`` while none is known."""
+        try:
+            prices = [Decimal(status.price) for status in self.statuses if status.price is not None]
+        except InvalidOperation:
+            return None
+        return format(sum(prices, Decimal(0)).normalize(), "f") if prices else None
+
+    def seconds_from(self, time_to_send: datetime | None) -> float | None:
+        """
+        Tell how long the delivery took: the seconds from ``time_to_send`` to the status of the channel that delivered.
+
+        :param time_to_send: when it was to be sent, with a zone; ``None`` where that is not known.
+        """
+        if time_to_send is None or self.delivered_by is None:
+            return None
+        delivered = _moment(self.delivered_by.timestamp)
+        return None if delivered is None else (delivered - time_to_send).total_seconds()
+
+    def summary(self, time_to_send: datetime | None = None) -> dict[str, Any]:
+        """
+        Say it as small plain data, without the recipient: what the sensor leaves as its XCom.
+
+        :param time_to_send: when it was to be sent, with a zone, if that is known.
+        """
+        delivered_by = self.delivered_by
+        return {
+            "omnimessage_id": self.omnimessage_id,
+            "outcome": self.outcome.value,
+            "delivered_by": delivered_by.channel if delivered_by else None,
+            "seconds_to_delivery": self.seconds_from(time_to_send),
+            "price": self.price,
+            "channels": [
+                {
+                    "channel": status.channel,
+                    "status": status.status,
+                    "error": status.error and mask_numbers(status.error),
+                    "err": status.err,
+                }
+                for status in self.statuses
+            ],
+        }
+
+    def __str__(self) -> str:
+        """Say it channel by channel: ``viber: UNDELIV (invalid number); sms: in progress``."""
+        return "; ".join(map(str, self.statuses)) or "no channel tried yet"
+
 
 def outcome_of(statuses: Iterable[str | None]) -> Outcome:
     """
@@ -128,6 +196,37 @@ def outcome_of(statuses: Iterable[str | None]) -> Outcome:
     if present and all(status == "DELETED" for status in present):
         return Outcome.CANCELLED
     return Outcome.IN_PROGRESS
+
+
+def confirmed_outcome(report: DeliveryReport, before: DeliveryReport | None) -> Outcome:
+    """
+    Tell what a report adds up to, calling it failed only after a second look.
+
+    Between a channel's failure and its fallback's first entry a report looks like a failure of all. So it is one only
+    if the look before found the same channels, and all of them failed as well.
+
+    :param report: what this look found.
+    :param before: what the look before it found, if there was one.
+    """
+    outcome = report.outcome
+    if outcome is not Outcome.FAILED:
+        return outcome
+    if before is None or before.outcome is not Outcome.FAILED or _channels(before) != _channels(report):
+        return Outcome.IN_PROGRESS
+    return Outcome.FAILED
+
+
+def _channels(report: DeliveryReport) -> list[tuple[str | None, str | None]]:
+    return [(status.channel, status.message_id) for status in report.statuses]
+
+
+def _moment(timestamp: str | None) -> datetime | None:
+    try:
+        # Python 3.10 does not read the Z
+        moment = datetime.fromisoformat((timestamp or "").replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
 def _text(value: object) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import difflib
 import ipaddress
 import re
@@ -93,6 +94,11 @@ class Settings:
     def is_loopback(self) -> bool:
         """Whether the base URL points at this machine."""
         return _is_loopback(urlsplit(self.base_url).hostname or "")
+
+    @property
+    def authorization(self) -> str:
+        """The header of Basic authentication, in UTF-8, as RFC 7617 has it."""
+        return f"Basic {base64.b64encode(f'{self.username}:{self.password}'.encode()).decode('ascii')}"
 
 
 def _given_extra(connection: AirflowConnection, problems: Problems) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import random
 import ssl
@@ -173,8 +172,7 @@ class _BasicAuth(AuthBase):
     """
 
     def __init__(self, settings: Settings) -> None:
-        pair = f"{settings.username}:{settings.password}".encode()
-        self._header = f"Basic {base64.b64encode(pair).decode('ascii')}"
+        self._header = settings.authorization
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = self._header

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -407,20 +407,10 @@ class CancelScheduledMessageOperator(BaseOperator):
         return cancelled
 
     def _ids(self) -> list[str]:
-        from airflow_provider_omnimessage.api.calls import checked_id
+        from airflow_provider_omnimessage.api.calls import checked_ids
 
-        given = self.omnimessage_id
-        if isinstance(given, Sequence) and not isinstance(given, str):
-            # of a mapped task's XComs, a slice fetches all at once; iterating asks for them one by one
-            many = list(given[:])
-        elif isinstance(given, Iterable) and not isinstance(given, str):
-            many = list(given)
-        else:
-            many = [given]
-        # a template renders None as text
-        present = [item for item in many if item is not None and item not in ("None", "")]
         with task_failures():
-            return list(dict.fromkeys(map(checked_id, present)))
+            return [omnimessage_id for _, omnimessage_id in checked_ids(self.omnimessage_id)]
 
     def on_kill(self) -> None:
         """Say in the log what a kill interrupts."""

@@ -63,6 +63,13 @@ def test_omnimessage_local_times(examples, run_dag, sandbox):
     assert {message["state"] for message in sandbox.messages} == {"cancelled"}
 
 
+def test_omnimessage_wait_for_delivery(examples, run_dag, sandbox):
+    run = run_dag(examples["omnimessage_wait_for_delivery"])
+    assert run.state == "success"
+    assert run.xcom("wait")["omnimessage_id"] == run.xcom("schedule")
+    assert run.xcom("tell").startswith("delivered by viber after ")
+
+
 def test_omnimessage_mapped_recipients(examples, run_dag, sandbox):
     run = run_dag(examples["omnimessage_mapped_recipients"])
     assert run.xcoms("schedule", "to") == ["+37255555551", "+12025550142", "+819012345678"]

@@ -1,0 +1,310 @@
+"""The sensor, run by Airflow, in every mode, against the sandbox over HTTP."""
+
+from __future__ import annotations
+
+import re
+import threading
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowRescheduleException
+
+from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.messages import sms, viber
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.operators.omnimessage import ScheduleOmnimessageOperator, SendOmnimessageOperator
+from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
+
+TO = "+37255555555"
+UNDELIVERABLE = "+37255550001"
+FIRST_CHANNEL_FAILS = "+37255550002"
+READ = "+37255550003"
+STUCK = "+37255550004"
+UNKNOWN = "11111111-2222-4333-8444-555555555555"
+
+DEFERRED = {"deferrable": True}
+POKE = {"deferrable": False, "mode": "poke"}
+RESCHEDULE = {"deferrable": False, "mode": "reschedule"}
+in_every_mode = pytest.mark.parametrize("mode", [POKE, RESCHEDULE, DEFERRED], ids=["poke", "reschedule", "deferred"])
+in_a_worker_and_in_the_triggerer = pytest.mark.parametrize("mode", [POKE, DEFERRED], ids=["poke", "deferred"])
+
+
+@pytest.fixture
+def dag(request):
+    with DAG(re.sub(r"\W", "_", request.node.name), schedule=None) as dag:
+        yield dag
+
+
+def a_sensor(**settings):
+    return OmnimessageDeliverySensor(**{"task_id": "wait", "poke_interval": 0.05, "timeout": 30, **settings})
+
+
+def status_requests(sandbox):
+    return [request for request in sandbox.requests if request["call"] == "status"]
+
+
+@pytest.fixture
+def sent(sandbox):
+    """Send, and let it be delivered."""
+    sandbox.freeze()
+
+    def send(to=TO, seconds=60, **when):
+        id_ = OmnimessageHook().send(to, [viber("a"), sms("a")], **when).omnimessage_id
+        sandbox.advance(seconds)
+        return id_
+
+    return send
+
+
+@pytest.fixture
+def later(sandbox):
+    """Move the sandbox's clock once so many reports have been asked for."""
+    threads = []
+
+    def when_asked(times, seconds):
+        def watch():
+            while len(status_requests(sandbox)) < times and not over.wait(0.01):
+                pass
+            sandbox.advance(seconds)
+
+        over = threading.Event()
+        threads.append((threading.Thread(target=watch), over))
+        threads[-1][0].start()
+
+    yield when_asked
+    for thread, over in threads:
+        over.set()
+        thread.join()
+
+
+class TestEveryMode:
+    @in_every_mode
+    def test_the_dag_goes_on_when_the_message_is_delivered(self, dag, run_dag, sent, mode):
+        id_ = sent(FIRST_CHANNEL_FAILS)
+        a_sensor(omnimessage_id=id_, **mode)
+        run = run_dag(dag)
+        assert run.tasks == {"wait": "success"}
+        report = run.xcom("wait")
+        assert (report["omnimessage_id"], report["outcome"], report["delivered_by"]) == (id_, "delivered", "sms")
+        assert [(channel["channel"], channel["status"]) for channel in report["channels"]] == [
+            ("viber", "UNDELIV"),
+            ("sms", "DELIVRD"),
+        ]
+        assert float(report["price"]) > 0
+
+    @in_a_worker_and_in_the_triggerer
+    def test_it_waits_until_it_is(self, dag, run_dag, sandbox, sent, later, mode):
+        a_sensor(omnimessage_id=sent(seconds=0), **mode)
+        later(4, seconds=10)
+        assert run_dag(dag).tasks == {"wait": "success"}
+
+    @in_every_mode
+    def test_it_fails_with_the_carriers_reason_and_without_a_retry(self, dag, run_dag, sandbox, sent, mode):
+        a_sensor(omnimessage_id=sent(UNDELIVERABLE), retries=3, **mode)
+        run = run_dag(dag)
+        assert run.tasks == {"wait": "failed"}
+        assert "failed (viber: UNDELIV (Delivery failure); sms: UNDELIV (Delivery failure))" in run.log
+        assert len(status_requests(sandbox)) <= 3
+
+    @in_every_mode
+    def test_a_failure_is_not_one_before_the_second_look(self, dag, run_dag, sandbox, sent, later, mode):
+        """The fallback of a fallback: what looks failed is delivered after all."""
+        id_ = sent(UNDELIVERABLE)
+        stuck = sent(STUCK, seconds=10)
+        a_sensor(omnimessage_id=[stuck, id_], require="any", timeout=1, **mode)
+        assert run_dag(dag).tasks["wait"] in ("failed", "up_for_reschedule")
+        assert len([request for request in status_requests(sandbox) if id_ in request["path"]]) >= 2
+
+    @in_every_mode
+    def test_one_that_was_cancelled_fails_and_says_so_or_skips(self, dag, run_dag, sent, mode):
+        id_ = sent(time_to_send=timedelta(hours=1), seconds=0)
+        OmnimessageHook().cancel(id_)
+        a_sensor(omnimessage_id=id_, **mode)
+        a_sensor(task_id="skip", omnimessage_id=id_, on_cancelled="skip", **mode)
+        run = run_dag(dag)
+        assert run.tasks == {"wait": "failed", "skip": "skipped"}
+        assert "cancelled before it was sent (viber: DELETED)" in run.log
+
+    @in_every_mode
+    def test_soft_fail_skips_and_says_why(self, dag, run_dag, sent, mode):
+        a_sensor(omnimessage_id=sent(UNDELIVERABLE), soft_fail=True, **mode)
+        run = run_dag(dag)
+        assert run.tasks == {"wait": "skipped"}
+        assert "viber: UNDELIV" in run.log
+
+    @in_every_mode
+    def test_a_refused_password_fails_at_once(self, dag, run_dag, sandbox, sent, mode):
+        a_sensor(omnimessage_id=sent(), retries=3, **mode)
+        sandbox.add_fault("unauthorized", call="status", times="always")
+        run = run_dag(dag)
+        assert run.tasks == {"wait": "failed"}
+        assert "login and password" in run.log
+        assert len(status_requests(sandbox)) == 1
+
+    @in_a_worker_and_in_the_triggerer
+    @pytest.mark.parametrize(("soft_fail", "state"), [(False, "failed"), (True, "skipped")])
+    def test_its_timeout_holds_and_says_how_far_it_came(self, dag, run_dag, sent, mode, soft_fail, state):
+        a_sensor(omnimessage_id=sent(STUCK), timeout=0.5, soft_fail=soft_fail, retries=2, **mode)
+        run = run_dag(dag)
+        assert run.tasks == {"wait": state}
+        if not soft_fail:
+            assert re.search(r"Not delivered within the timeout of 0:00:00.5\d*: [0-9a-f-]+: viber: ACCEPTD", run.log)
+
+    @in_a_worker_and_in_the_triggerer
+    @pytest.mark.parametrize(("soft_fail", "state"), [(False, "failed"), (True, "skipped")])
+    def test_execution_timeout_holds(self, dag, run_dag, sent, mode, soft_fail, state):
+        a_sensor(omnimessage_id=sent(STUCK), execution_timeout=timedelta(seconds=1), soft_fail=soft_fail, **mode)
+        run = run_dag(dag)
+        assert run.tasks == {"wait": state}
+
+    @in_a_worker_and_in_the_triggerer
+    def test_read_is_more_than_delivered(self, dag, run_dag, sent, mode):
+        a_sensor(omnimessage_id=sent(READ), wait_for="seen", **mode)
+        a_sensor(task_id="never", omnimessage_id=sent(TO), wait_for="seen", timeout=0.3, **mode)
+        run = run_dag(dag)
+        assert run.tasks == {"wait": "success", "never": "failed"}
+        assert run.xcom("wait")["outcome"] == "seen"
+        assert "Not seen within" in run.log
+
+
+class TestWhenItAsks:
+    @in_every_mode
+    def test_nobody_asks_before_the_time(self, dag, run_dag, sandbox, sent, mode):
+        when = datetime.now(timezone.utc) + timedelta(hours=1)
+        a_sensor(omnimessage_id=sent(time_to_send=when, seconds=0), time_to_send=when, timeout=0.5, **mode)
+        run = run_dag(dag)
+        assert status_requests(sandbox) == []
+        assert f"nobody asks before {when + timedelta(seconds=1):%Y-%m-%d %H:%M:%S} UTC" in run.log
+
+    def test_reschedule_waits_for_the_time_in_one_step(self, dag, sandbox):
+        when = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(hours=1)
+        wait = a_sensor(omnimessage_id=UNKNOWN, time_to_send=when.isoformat(), timeout=7200, **RESCHEDULE)
+        just_begun = {"ti": SimpleNamespace(get_first_reschedule_date=lambda context: None)}
+        with pytest.raises(AirflowRescheduleException) as step:
+            wait.execute(just_begun)
+        assert when < step.value.reschedule_date < when + timedelta(seconds=1)
+
+    def test_the_report_tells_the_seconds_from_time_to_send(self, dag, run_dag, sandbox, sent):
+        when = datetime.now(timezone.utc).replace(microsecond=0) - timedelta(seconds=1)
+        a_sensor(omnimessage_id=sent(), time_to_send=when)
+        sent_at = datetime.fromisoformat(sandbox.messages[0]["sent_at"])
+        seconds = run_dag(dag).xcom("wait")["seconds_to_delivery"]
+        assert seconds == pytest.approx((sent_at - when).total_seconds() + 2, abs=1)
+
+
+class TestFromTaskToTask:
+    @in_a_worker_and_in_the_triggerer
+    def test_id_and_time_come_from_the_schedule_task(self, dag, run_dag, sandbox, mode):
+        sandbox.freeze()
+        schedule = ScheduleOmnimessageOperator(
+            task_id="schedule", to=TO, messages=[sms("a")], time_to_send=timedelta(seconds=1)
+        )
+        wait = a_sensor(omnimessage_id=schedule.output, time_to_send=schedule.output["time_to_send"], **mode)
+
+        from airflow.sdk import task
+
+        @task
+        def deliver():
+            sandbox.advance(60)
+
+        schedule >> deliver() >> wait
+        run = run_dag(dag)
+        assert run.state == "success"
+        assert run.xcom("wait")["omnimessage_id"] == run.xcom("schedule")
+        assert run.xcom("wait")["seconds_to_delivery"] > 0
+
+    @in_a_worker_and_in_the_triggerer
+    def test_all_messages_of_a_mapped_task(self, dag, run_dag, sandbox, mode):
+        send = SendOmnimessageOperator.partial(task_id="send", messages=[sms("a")]).expand(
+            to=[TO, READ, FIRST_CHANNEL_FAILS[:-1] + "9"]
+        )
+        a_sensor(omnimessage_id=send.output, **mode)
+        run = run_dag(dag)
+        assert run.state == "success"
+        assert [report["omnimessage_id"] for report in run.xcom("wait")] == run.xcoms("send")
+
+    def test_a_mapped_sensor(self, dag, run_dag, sent):
+        ids = [sent(), sent()]
+        OmnimessageDeliverySensor.partial(task_id="wait", deferrable=True).expand(omnimessage_id=ids)
+        run = run_dag(dag)
+        assert [report["omnimessage_id"] for report in run.xcoms("wait")] == ids
+
+    def test_any_of_many(self, dag, run_dag, sent):
+        a_sensor(omnimessage_id=[sent(STUCK), sent()], require="any")
+        run = run_dag(dag)
+        assert [report["outcome"] for report in run.xcom("wait")] == ["in_progress", "delivered"]
+
+    @pytest.mark.parametrize("omnimessage_id", [None, "{{ none }}", [], [None]])
+    def test_where_nothing_was_sent_there_is_nothing_to_wait_for(self, dag, run_dag, sandbox, omnimessage_id):
+        a_sensor(omnimessage_id=omnimessage_id)
+        assert run_dag(dag).tasks == {"wait": "skipped"}
+        assert sandbox.requests == []
+
+    def test_times_that_do_not_match_the_ids_are_refused(self, dag, run_dag):
+        a_sensor(omnimessage_id=["a", "b", "c"], time_to_send=["2026-01-01T09:00", "2026-01-01T10:00"], retries=2)
+        run = run_dag(dag)
+        assert run.tasks == {"wait": "failed"}
+        assert "time_to_send: 2 of them for 3 ids" in run.log
+
+    def test_an_unknown_message_is_patience_at_first(self, dag, run_dag, sandbox):
+        a_sensor(omnimessage_id=UNKNOWN, timeout=0.3)
+        run = run_dag(dag)
+        assert run.tasks == {"wait": "failed"}
+        assert "no report yet, asking again" in run.log
+        assert "Not delivered within the timeout" in run.log
+
+    @in_a_worker_and_in_the_triggerer
+    def test_and_an_error_later(self, dag, run_dag, sandbox, mode):
+        a_sensor(omnimessage_id=UNKNOWN, time_to_send="2020-01-01T09:00", **mode)
+        run = run_dag(dag)
+        assert run.tasks == {"wait": "failed"}
+        assert "unknown to Messente" in run.log
+        assert len(status_requests(sandbox)) == 1
+
+    def test_what_may_pass_does_not_end_the_first_look(self, dag, run_dag, sandbox, sent):
+        a_sensor(omnimessage_id=sent(), **DEFERRED)
+        sandbox.add_fault("server_error", call="status", times=2)
+        assert run_dag(dag).tasks == {"wait": "success"}
+
+
+class TestWhileTheDagIsParsed:
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("wait_for", "read"),
+            ("require", "some"),
+            ("on_cancelled", "ignore"),
+            ("poke_interval", 0),
+            ("time_to_send", timedelta(hours=1)),
+        ],
+    )
+    def test_what_is_no_choice_is_refused_by_name(self, dag, field, value):
+        with pytest.raises(InvalidInputError, match=f"^{field}: "):
+            a_sensor(omnimessage_id=UNKNOWN, **{field: value})
+
+    @pytest.mark.parametrize("default", ["True", "False"])
+    def test_deferrable_follows_airflows_default(self, dag, monkeypatch, default):
+        monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", default)
+        assert a_sensor(omnimessage_id=UNKNOWN).deferrable is (default == "True")
+        assert a_sensor(task_id="said", omnimessage_id=UNKNOWN, deferrable=True).deferrable is True
+
+
+class TestWhereASuccessEnds:
+    @pytest.mark.parametrize(
+        ("settings", "in_triggerer"),
+        [
+            ({}, True),
+            ({"on_success_callback": print}, False),
+            ({"post_execute": print}, False),
+            ({"do_xcom_push": False}, False),
+        ],
+    )
+    def test_in_the_triggerer_unless_a_worker_has_more_to_do(self, dag, settings, in_triggerer):
+        assert a_sensor(omnimessage_id=UNKNOWN, **settings)._may_end_in_triggerer() is in_triggerer
+
+    def test_an_asset_is_updated_by_a_worker(self, dag):
+        from airflow.sdk import Asset
+
+        assert not a_sensor(omnimessage_id=UNKNOWN, outlets=[Asset("delivered")])._may_end_in_triggerer()

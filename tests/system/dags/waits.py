@@ -1,0 +1,35 @@
+"""The same wait in every mode, and as many deferred ones as are asked for."""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG, task
+
+from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
+
+MODES = {
+    "poke": {"deferrable": False, "mode": "poke"},
+    "reschedule": {"deferrable": False, "mode": "reschedule"},
+    "deferred": {"deferrable": True},
+}
+
+with DAG("every_mode", schedule=None, catchup=False, params={"ids": {}, "timeout": 600}):
+    for name, settings in MODES.items():
+        OmnimessageDeliverySensor(
+            task_id=name,
+            omnimessage_id=f"{{{{ params.ids['{name}'] }}}}",
+            poke_interval=1,
+            timeout=600,
+            retries=1,
+            **settings,
+        )
+
+with DAG("many_waits", schedule=None, catchup=False, params={"ids": []}, max_active_tasks=1000):
+
+    @task
+    def ids(params: dict) -> list[str]:
+        """Hand the ids over, one for each wait."""
+        return params["ids"]
+
+    OmnimessageDeliverySensor.partial(task_id="wait", deferrable=True, poke_interval=5, timeout=3600).expand(
+        omnimessage_id=ids()
+    )

@@ -1,0 +1,370 @@
+"""The trigger and the poller that all triggers share, against the sandbox over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
+
+from airflow_provider_omnimessage.api.calls import delivery_report
+from airflow_provider_omnimessage.api.errors import AuthenticationError, LostAnswerError, NotSentError, RateLimitedError
+from airflow_provider_omnimessage.api.messages import omnimessage, sms, viber
+from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.hooks.settings import Settings
+from airflow_provider_omnimessage.triggers import polling
+from airflow_provider_omnimessage.triggers.omnimessage import OmnimessageDeliveryTrigger
+from airflow_provider_omnimessage.triggers.polling import IN_FLIGHT, Poller
+
+CONNECTION = "omnimessage_default"
+
+
+def now():
+    return datetime.now(timezone.utc)
+
+
+def a_trigger(*ids, time_to_send=None, seconds=30, **settings):
+    return OmnimessageDeliveryTrigger(
+        messages=[(id_, time_to_send) for id_ in ids],
+        omnimessage_conn_id=CONNECTION,
+        **{
+            "since": now().isoformat(),
+            "deadline": (now() + timedelta(seconds=seconds)).isoformat(),
+            "poke_interval": 0.05,
+            **settings,
+        },
+    )
+
+
+def again(trigger):
+    """What a triggerer makes of the row that the trigger has left."""
+    path, kwargs = trigger.serialize()
+    assert path == "airflow_provider_omnimessage.triggers.omnimessage.OmnimessageDeliveryTrigger"
+    return OmnimessageDeliveryTrigger(**json.loads(json.dumps(kwargs)))
+
+
+async def fire(*triggers):
+    async def events(trigger):
+        return [event async for event in again(trigger).run()]
+
+    found = await asyncio.gather(*map(events, triggers))
+    assert all(len(events) == 1 for events in found), "each fires once"
+    return [events[0] for events in found]
+
+
+def fired(*triggers):
+    events = asyncio.run(fire(*triggers))
+    return [event.payload for event in events] if len(events) > 1 else events[0].payload
+
+
+@pytest.fixture
+def send(sandbox):
+    sandbox.freeze()
+    return lambda to="+37255555555", **when: OmnimessageHook().send(to, [viber("a"), sms("a")], **when).omnimessage_id
+
+
+@pytest.fixture
+def delivered(send, sandbox):
+    id_ = send()
+    sandbox.advance(10)
+    return id_
+
+
+def status_requests(sandbox):
+    return [request for request in sandbox.requests if request["call"] == "status"]
+
+
+class TestTheTrigger:
+    def test_it_fires_with_the_report(self, delivered):
+        payload = fired(a_trigger(delivered))
+        assert payload["ending"] == "fulfilled"
+        (report,) = payload["reports"]
+        assert (report["omnimessage_id"], report["delivered_by"]) == (delivered, "viber")
+
+    def test_it_fires_with_the_carriers_reason(self, send, sandbox):
+        id_ = send("+37255550001")
+        sandbox.advance(10)
+        payload = fired(a_trigger(id_))
+        assert payload["ending"] == "failed"
+        assert "viber: UNDELIV (Delivery failure); sms: UNDELIV (Delivery failure)" in payload["reason"]
+        assert len(status_requests(sandbox)) == 2, "a failure takes a second look"
+
+    def test_it_fires_when_the_message_is_cancelled(self, send):
+        id_ = send(time_to_send=timedelta(hours=1))
+        OmnimessageHook().cancel(id_)
+        assert fired(a_trigger(id_))["ending"] == "cancelled"
+
+    def test_nobody_asks_before_the_time_not_even_when_the_deadline_comes_first(self, send, sandbox):
+        id_ = send(time_to_send=timedelta(hours=1))
+        payload = fired(a_trigger(id_, time_to_send=(now() + timedelta(hours=1)).isoformat(), seconds=0.1))
+        assert payload["ending"] == "timed_out"
+        assert "nobody asks before" in payload["reason"]
+        assert status_requests(sandbox) == []
+
+    def test_the_deadline_is_absolute_and_takes_a_last_look(self, delivered, sandbox):
+        assert fired(a_trigger(delivered, poke_interval=3600, seconds=-5))["ending"] == "fulfilled"
+        assert len(status_requests(sandbox)) == 1
+
+    def test_its_time_being_over_says_how_far_it_came(self, send, sandbox):
+        id_ = send("+37255550004")
+        sandbox.advance(10)
+        payload = fired(a_trigger(id_, seconds=0.3, limit="the timeout of 0:00:01"))
+        assert payload["reason"] == f"Not delivered within the timeout of 0:00:01: {id_}: viber: ACCEPTD"
+
+    def test_any_of_many(self, send, sandbox):
+        stuck, good = send("+37255550004"), send()
+        sandbox.advance(10)
+        assert fired(a_trigger(stuck, good, require="any"))["ending"] == "fulfilled"
+
+    @pytest.mark.parametrize("fault", ["server_error", "cut", "lost_answer", "broken_json", "html"])
+    def test_what_may_pass_is_waited_out(self, delivered, sandbox, fault):
+        sandbox.add_fault(fault, call="status", times=3)
+        assert fired(a_trigger(delivered))["ending"] == "fulfilled"
+
+    def test_a_wrong_connection_is_told(self, sandbox, monkeypatch):
+        monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", '{"conn_type": "omnimessage"}')
+        payload = fired(a_trigger("m-1"))
+        assert payload["ending"] == "refused"
+        assert "connection 'omnimessage_default', login" in payload["reason"]
+
+    def test_a_success_ends_the_task_where_there_is_a_triggerer(self, delivered):
+        async def event(**settings):
+            trigger = again(a_trigger(delivered, **settings))
+            trigger.trigger_id = 7
+            return await anext(trigger.run())
+
+        ended = asyncio.run(event(ends_task=True, one=True))
+        assert isinstance(ended, TaskSuccessEvent)
+        assert ended.xcoms["return_value"]["omnimessage_id"] == delivered
+        assert isinstance(asyncio.run(event(ends_task=True)).xcoms["return_value"], list)
+        assert type(asyncio.run(event())) is TriggerEvent
+
+    def test_a_failure_never_does(self, send, sandbox):
+        async def event():
+            trigger = again(a_trigger(send("+37255550001"), ends_task=True))
+            trigger.trigger_id = 7
+            sandbox.advance(10)
+            return await anext(trigger.run())
+
+        assert type(asyncio.run(event())) is TriggerEvent
+
+    def test_the_log_tells_each_change_once(self, send, sandbox, capsys):
+        id_ = send()
+
+        async def watch():
+            waiting = asyncio.create_task(fire(a_trigger(id_)))
+            for seconds in (0.6, 0.6, 5):
+                seen = len(status_requests(sandbox))
+                while len(status_requests(sandbox)) < seen + 3:
+                    await asyncio.sleep(0.01)
+                await asyncio.to_thread(sandbox.advance, seconds)
+            await waiting
+
+        asyncio.run(watch())
+        told = [line.split(f"{id_}: ")[1] for line in capsys.readouterr().out.splitlines() if f"{id_}: " in line]
+        expected = ["viber: in progress", "viber: ACK", "viber: ACCEPTD", "delivered (viber: DELIVRD)"]
+        assert [line[: len(words)] for line, words in zip(told, expected, strict=True)] == expected
+
+    def test_what_it_serialises_is_no_secret(self, sandbox):
+        _, kwargs = a_trigger("m-1").serialize()
+        assert set(kwargs) == {
+            "messages", "omnimessage_conn_id", "since", "deadline", "poke_interval",
+            "wait_for", "require", "limit", "ends_task", "one",
+        }  # fmt: skip
+        assert sandbox.password not in json.dumps(kwargs)
+
+
+class TestThePollerOfAll:
+    def test_one_session_for_all_closed_with_the_last(self, send, sandbox, monkeypatch):
+        opened, open_ = [], AiohttpTransport.open
+
+        async def count(settings, **kwargs):
+            opened.append(await open_(settings, **kwargs))
+            return opened[-1]
+
+        monkeypatch.setattr(AiohttpTransport, "open", count)
+        ids = [send() for _ in range(50)]
+        sandbox.advance(10)
+
+        async def all_of_them():
+            await fire(*(a_trigger(id_) for id_ in ids))
+            assert polling._pollers[asyncio.get_running_loop()] == {}
+
+        asyncio.run(all_of_them())
+        assert len(opened) == 1
+        assert opened[0]._session.closed
+
+    def test_a_cancelled_wait_lets_go_too(self, send):
+        async def cancel():
+            task = asyncio.create_task(fire(a_trigger(send("+37255550004"))))
+            while not polling._pollers.get(asyncio.get_running_loop()):
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            assert polling._pollers[asyncio.get_running_loop()] == {}
+
+        asyncio.run(cancel())
+
+    def test_no_more_than_the_bound_are_in_flight(self, send, sandbox, monkeypatch):
+        now_, most, make = 0, 0, AiohttpTransport.make
+
+        async def counting(self, call):
+            nonlocal now_, most
+            now_ += 1
+            most = max(most, now_)
+            try:
+                return await make(self, call)
+            finally:
+                now_ -= 1
+
+        monkeypatch.setattr(AiohttpTransport, "make", counting)
+        id_ = send()
+        sandbox.advance(10)
+        payloads = fired(*(a_trigger(id_) for _ in range(200)))
+        assert {payload["ending"] for payload in payloads} == {"fulfilled"}
+        assert 1 < most <= IN_FLIGHT
+
+    def test_a_429_is_one_pause_for_all(self, send, sandbox):
+        ids = [send() for _ in range(40)]
+        sandbox.advance(10)
+        sandbox.add_fault("rate_limited", call="status", retry_after=3600)
+        payloads = fired(*(a_trigger(id_, seconds=1) for id_ in ids))
+        assert len(status_requests(sandbox)) <= IN_FLIGHT, "what was in flight already, and then nobody"
+        told = {payload["reason"] for payload in payloads if payload["ending"] == "timed_out"}
+        assert told
+        assert all("Messente asks to slow down" in reason for reason in told)
+
+    def test_after_the_pause_all_go_on(self, send, sandbox):
+        ids = [send() for _ in range(40)]
+        sandbox.advance(10)
+        sandbox.add_fault("rate_limited", call="status", times=3, retry_after=1)
+        payloads = fired(*(a_trigger(id_) for id_ in ids))
+        assert {payload["ending"] for payload in payloads} == {"fulfilled"}
+
+    def test_without_retry_after_the_pauses_grow(self, sandbox):
+        async def pauses():
+            poller = Poller(CONNECTION, share=lambda: 1.0)
+            found = []
+            sandbox.add_fault("rate_limited", call="status", times=3)
+            for _ in range(3):
+                with pytest.raises(RateLimitedError):
+                    await poller.ask(delivery_report("m-1"))
+                found.append(poller.pause_left())
+                with pytest.raises(RateLimitedError):
+                    await poller.ask(delivery_report("m-1"))
+                poller._paused_until = 0.0
+            await poller.close()
+            return found
+
+        assert asyncio.run(pauses()) == pytest.approx([1, 2, 4], abs=0.5)
+        assert len(status_requests(sandbox)) == 3, "during a pause nobody asks"
+
+    def test_a_401_fails_all_at_once_those_who_sleep_too(self, send, sandbox):
+        ids = [send("+37255550004") for _ in range(20)]
+        later = (now() + timedelta(hours=1)).isoformat()
+        sandbox.add_fault("unauthorized", call="status", times="always")
+        triggers = [a_trigger(id_, time_to_send=None if n == 0 else later, seconds=7200) for n, id_ in enumerate(ids)]
+        payloads = fired(*triggers)
+        assert {payload["ending"] for payload in payloads} == {"refused"}
+        assert all("login and password" in payload["reason"] for payload in payloads)
+        assert len(status_requests(sandbox)) == 1
+
+    def test_after_a_401_the_connection_is_looked_up_again(self, delivered, sandbox, monkeypatch):
+        right = sandbox.airflow_conn
+        wrong = json.dumps({**json.loads(right), "password": "changed-since"})
+        monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", wrong)
+        looked_up, connection_of = [], polling.connection_of
+
+        async def corrected(conn_id):
+            connection = await connection_of(conn_id)
+            looked_up.append(conn_id)
+            monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", right)
+            return connection
+
+        monkeypatch.setattr(polling, "connection_of", corrected)
+        payloads = fired(*(a_trigger(delivered) for _ in range(20)))
+        assert {payload["ending"] for payload in payloads} == {"fulfilled"}
+        assert len(looked_up) == 2
+
+    def test_who_comes_after_a_refusal_begins_anew(self, delivered, sandbox):
+        async def one_after_another():
+            async with polling.polling(CONNECTION) as poller:
+                sandbox.add_fault("unauthorized", call="status")
+                with pytest.raises(AuthenticationError):
+                    await poller.ask(delivery_report(delivered))
+                return await fire(a_trigger(delivered))
+
+        (event,) = asyncio.run(one_after_another())
+        assert event.payload["ending"] == "fulfilled"
+
+    def test_the_loop_turns_while_an_answer_is_waited_for(self, delivered, sandbox):
+        sandbox.add_fault("slow", call="status", seconds=1)
+
+        async def turn():
+            turns = 0
+            waiting = asyncio.create_task(fire(a_trigger(delivered)))
+            while not status_requests(sandbox):
+                await asyncio.sleep(0.01)
+            while not waiting.done():
+                turns += 1
+                await asyncio.sleep(0.01)
+            await waiting
+            return turns
+
+        assert asyncio.run(turn()) > 5
+
+
+class TestTheTransport:
+    def make(self, call, connection):
+        async def make():
+            transport = await AiohttpTransport.open(Settings.read(connection), connections=1)
+            try:
+                return await transport.make(call)
+            finally:
+                await transport.close()
+
+        return asyncio.run(make())
+
+    def a_connection(self, sandbox, **changes):
+        from airflow.sdk import Connection
+
+        return Connection(conn_id="c", **{**sandbox.connection, **changes})
+
+    def test_it_makes_the_calls_that_tasks_make(self, sandbox):
+        from airflow_provider_omnimessage.api import calls
+
+        connection = self.a_connection(sandbox)
+        accepted = self.make(calls.send(omnimessage("+37255555555", [sms("Grüße 🔑")])), connection)
+        assert sandbox.message(accepted.omnimessage_id)["body"]["messages"][0]["text"] == "Grüße 🔑"
+        assert self.make(delivery_report(accepted.omnimessage_id), connection).statuses[0].channel == "sms"
+
+    def test_nobody_listening_is_not_sent(self, sandbox):
+        from _airflow import free_port
+
+        with pytest.raises(NotSentError, match="nothing was sent"):
+            self.make(delivery_report("m-1"), self.a_connection(sandbox, host=f"http://127.0.0.1:{free_port()}/v1"))
+
+    @pytest.mark.parametrize("fault", [{"fault": "cut", "times": 5}, {"fault": "slow", "seconds": 5}])
+    def test_no_answer_is_a_lost_answer(self, sandbox, fault):
+        sandbox.add_fault(**fault)
+        with pytest.raises(LostAnswerError, match="no whole answer"):
+            self.make(delivery_report("m-1"), self.a_connection(sandbox, extra='{"timeout": 0.3}'))
+
+    def test_a_redirect_is_not_followed(self, sandbox):
+        sandbox.add_fault("redirect", location="https://elsewhere.example/")
+        with pytest.raises(Exception, match=r"redirect to elsewhere\.example"):
+            self.make(delivery_report("m-1"), self.a_connection(sandbox))
+        assert len(sandbox.requests) == 1
+
+    def test_it_takes_the_proxy_and_the_certificates_that_requests_takes(self, monkeypatch):
+        from airflow_provider_omnimessage.hooks import aiohttp_transport
+
+        monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+        assert aiohttp_transport._proxy("https://api.messente.com/v1") == "http://proxy.example:3128"
+        monkeypatch.setenv("NO_PROXY", "api.messente.com")
+        assert aiohttp_transport._proxy("https://api.messente.com/v1") is None

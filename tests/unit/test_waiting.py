@@ -1,0 +1,372 @@
+"""The rules of a wait: when to look, what a report adds up to, when it is over."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_omnimessage.api import backoff
+from airflow_provider_omnimessage.api.delivery import DeliveryReport, Outcome, confirmed_outcome
+from airflow_provider_omnimessage.api.errors import (
+    AuthenticationError,
+    LostAnswerError,
+    NotFoundError,
+    NotSentError,
+    RateLimitedError,
+    RefusedError,
+    ServerError,
+    UnexpectedAnswerError,
+)
+from airflow_provider_omnimessage.api.waiting import FLOOR, Awaited, Ending, Verdict, Wait, next_look, spread_of
+
+T0 = datetime(2026, 11, 23, 9, 0, tzinfo=timezone.utc)
+CHANNELS = ("viber", "whatsapp", "rcs", "sms")
+IN_PROGRESS = (None, "ACK", "ACCEPTD")
+FAILED = ("UNDELIV", "FAILED", "REJECTD", "EXPIRED", "NACK")
+UNKNOWN = ("UNKNOWN", "BRAND_NEW", "delivrd", "")
+EVERY_STATUS = (*IN_PROGRESS, *FAILED, *UNKNOWN, "DELIVRD", "SEEN", "DELETED")
+
+
+def a_report(*statuses, error=None, price=None, timestamp="2026-11-23T09:00:07"):
+    return DeliveryReport.read(
+        {
+            "omnimessage_id": "m-1",
+            "to": "+37255555555",
+            "statuses": [
+                {
+                    "status": status,
+                    "channel": channel,
+                    "message_id": f"id-{channel}",
+                    "error": error,
+                    "err": 1 if error else 0,
+                    "timestamp": timestamp,
+                    "price_info": price and {"total_price": price},
+                }
+                for status, channel in zip(statuses, CHANNELS, strict=False)
+            ],
+        }
+    )
+
+
+def rule_4(statuses):
+    """The rule, in its own words."""
+    if "SEEN" in statuses:
+        return Outcome.SEEN
+    if "DELIVRD" in statuses:
+        return Outcome.DELIVERED
+    if statuses and set(statuses) <= set(FAILED):
+        return Outcome.FAILED
+    if statuses and set(statuses) == {"DELETED"}:
+        return Outcome.CANCELLED
+    return Outcome.IN_PROGRESS
+
+
+class TestWhatAReportAddsUpTo:
+    @pytest.mark.parametrize("channels", [0, 1, 2, 3, 4])
+    def test_every_mix_of_every_status_follows_the_rule(self, channels):
+        for statuses in itertools.product(EVERY_STATUS, repeat=channels):
+            assert a_report(*statuses).outcome is rule_4(statuses), statuses
+
+    @pytest.mark.parametrize("channels", [1, 2, 3])
+    def test_a_failure_needs_a_second_look_that_found_the_same_and_nothing_else_does(self, channels):
+        for statuses in itertools.product(EVERY_STATUS, repeat=channels):
+            report = a_report(*statuses)
+            expected = rule_4(statuses)
+            first = Outcome.IN_PROGRESS if expected is Outcome.FAILED else expected
+            assert confirmed_outcome(report, None) is first
+            assert confirmed_outcome(report, report) is expected
+
+    @pytest.mark.parametrize(
+        ("before", "report", "outcome"),
+        [
+            # growing: a fallback began, and what it becomes has to be seen twice, too
+            (["UNDELIV"], ["UNDELIV", None], Outcome.IN_PROGRESS),
+            (["UNDELIV"], ["UNDELIV", "UNDELIV"], Outcome.IN_PROGRESS),
+            (["UNDELIV", "EXPIRED"], ["UNDELIV", "EXPIRED"], Outcome.FAILED),
+            (["UNDELIV"], ["UNDELIV", "DELIVRD"], Outcome.DELIVERED),
+            # shrinking: what was there is gone
+            (["UNDELIV", "UNDELIV"], ["UNDELIV"], Outcome.IN_PROGRESS),
+            (["UNDELIV"], [], Outcome.IN_PROGRESS),
+            ([], ["UNDELIV"], Outcome.IN_PROGRESS),
+            ([], [], Outcome.IN_PROGRESS),
+            # changing one's mind
+            ([None], ["UNDELIV"], Outcome.IN_PROGRESS),
+            (["UNDELIV"], ["ACK"], Outcome.IN_PROGRESS),
+            (["UNDELIV"], ["FAILED"], Outcome.FAILED),
+            (["DELIVRD"], ["UNDELIV"], Outcome.IN_PROGRESS),
+            (["UNDELIV"], ["DELETED"], Outcome.CANCELLED),
+            (["UNDELIV", "DELETED"], ["UNDELIV", "DELETED"], Outcome.IN_PROGRESS),
+        ],
+    )
+    def test_reports_that_grow_and_shrink(self, before, report, outcome):
+        assert confirmed_outcome(a_report(*report), a_report(*before)) is outcome
+
+    def test_the_summary_is_small_plain_and_without_the_recipient(self):
+        report = a_report("UNDELIV", "DELIVRD", error="+37255555555 is gone", price="0.050")
+        summary = report.summary(T0)
+        assert json.loads(json.dumps(summary)) == summary
+        assert summary == {
+            "omnimessage_id": "m-1",
+            "outcome": "delivered",
+            "delivered_by": "whatsapp",
+            "seconds_to_delivery": 7.0,
+            "price": "0.1",
+            "channels": [
+                {"channel": "viber", "status": "UNDELIV", "error": "+37255•••55 is gone", "err": 1},
+                {"channel": "whatsapp", "status": "DELIVRD", "error": "+37255•••55 is gone", "err": 1},
+            ],
+        }
+
+    @pytest.mark.parametrize("timestamp", [None, "", "soon"])
+    def test_what_is_not_known_is_left_open(self, timestamp):
+        summary = a_report("DELIVRD", price="free", timestamp=timestamp).summary(T0)
+        assert (summary["seconds_to_delivery"], summary["price"]) == (None, None)
+        assert a_report("DELIVRD").summary(None)["seconds_to_delivery"] is None
+        assert a_report(None).summary(T0)["delivered_by"] is None
+
+    def test_it_is_said_channel_by_channel(self):
+        assert str(a_report("UNDELIV", None, error="no such user")) == (
+            "viber: UNDELIV (no such user); whatsapp: in progress (no such user)"
+        )
+        assert str(a_report()) == "no channel tried yet"
+
+
+def looks_until(age, poke_interval=60.0, spread=0.5):
+    ages = []
+    now = 0.0
+    while (now := next_look(now, poke_interval, spread)) <= age:
+        ages.append(now)
+    return ages
+
+
+class TestWhenToLook:
+    @pytest.mark.parametrize("spread", [0.0, 0.3, 0.999])
+    def test_a_message_delivered_after_half_a_minute_takes_few_looks(self, spread):
+        looks = looks_until(30, spread=spread)
+        assert len(looks) + 1 <= 8
+        assert looks[0] >= FLOOR
+
+    def test_the_gap_grows_to_poke_interval_and_stays_there(self):
+        looks = looks_until(3600)
+        gaps = [after - before for before, after in itertools.pairwise(looks)]
+        assert gaps[0] == FLOOR
+        assert gaps[-1] == 60.0
+        assert gaps == sorted(gaps)
+
+    def test_nobody_asks_before_the_time(self):
+        assert next_look(-3600, 60, 0.0) > 0
+
+    @given(
+        age=st.floats(-1e6, 1e6),
+        poke_interval=st.floats(0.01, 1e5),
+        spread=st.floats(0, 1, exclude_max=True),
+    )
+    def test_the_next_look_is_later_and_at_most_poke_interval_away(self, age, poke_interval, spread):
+        look = next_look(age, poke_interval, spread)
+        assert look > age or look - age == pytest.approx(0, abs=1e-6 * abs(age))
+        if age >= 2 * poke_interval:
+            assert look - age <= poke_interval * (1 + 1e-6)
+
+    @given(age=st.floats(0, 1e5), spread=st.floats(0, 1, exclude_max=True))
+    def test_whoever_comes_in_between_finds_the_same_next_look(self, age, spread):
+        look = next_look(age, 60.0, spread)
+        assert next_look((age + look) / 2, 60.0, spread) == pytest.approx(look)
+
+    def test_a_thousand_messages_of_one_moment_are_spread(self):
+        first = sorted(next_look(0, 60, spread_of(f"id-{n}")) for n in range(1000))
+        assert first[-1] - first[0] > FLOOR * 0.9
+        in_one_second = max(sum(1 for look in first if begin <= look < begin + 1) for begin in first)
+        assert in_one_second < 300
+
+
+def a_wait(*ids, time_to_send=T0, **settings):
+    messages = [Awaited(id_, time_to_send) for id_ in ids or ("m-1",)]
+    wait = Wait(messages, since=T0 - timedelta(hours=1), poke_interval=60.0, **settings)
+    wait.plan(T0 - timedelta(hours=1))
+    return wait
+
+
+def at(seconds):
+    return T0 + timedelta(seconds=seconds)
+
+
+class TestAWait:
+    def test_nothing_is_due_before_its_time_not_even_at_last(self):
+        wait = a_wait()
+        assert wait.due(at(-1)) == wait.due(at(-1), last=True) == []
+        assert wait.due(at(10)) == wait.messages
+
+    def test_whoever_looks_exactly_on_time_does_not_look_twice(self):
+        wait = a_wait(*(f"m-{n}" for n in range(50)))
+        for message in wait.messages:
+            for _ in range(20):
+                look = message.next_look
+                wait.heard(message, a_report(None), look)
+                assert message.next_look > look + timedelta(seconds=1)
+
+    def test_one_whose_time_has_come_is_looked_at_first_where_that_is_asked_for(self):
+        wait = a_wait()
+        wait.plan(at(3), look_first=True)
+        assert wait.due(at(3)) == wait.messages
+
+    def test_delivered_is_the_end(self):
+        wait = a_wait()
+        news = wait.heard(wait.messages[0], a_report("DELIVRD"), at(10))
+        assert "viber: DELIVRD" in news
+        assert wait.verdict.ending is Ending.FULFILLED
+        assert wait.verdict.reports[0]["outcome"] == "delivered"
+        assert wait.next_look is None
+
+    def test_a_failure_is_doubted_looked_at_again_and_then_told_channel_by_channel(self):
+        wait = a_wait()
+        (message,) = wait.messages
+        wait.heard(message, a_report("UNDELIV", error="no such user"), at(10))
+        assert wait.in_doubt
+        assert wait.next_look == at(10 + FLOOR)
+        wait.heard(message, a_report("UNDELIV", error="no such user"), at(15))
+        assert wait.verdict.ending is Ending.FAILED
+        assert wait.verdict.reason == "m-1 failed (viber: UNDELIV (no such user))"
+
+    def test_each_change_is_news_once(self):
+        wait = a_wait()
+        (message,) = wait.messages
+        reports = [a_report(None), a_report(None), a_report("ACK"), a_report("ACK"), a_report("UNDELIV", None)]
+        news = [wait.heard(message, report, at(10 * n)) for n, report in enumerate(reports)]
+        assert [item is not None for item in news] == [True, False, True, False, True]
+
+    def test_an_outage_is_news_once_and_its_end_again(self):
+        wait = a_wait()
+        (message,) = wait.messages
+        news = [wait.heard_error(message, ServerError("broken", status_code=503), at(n)) for n in (10, 20)]
+        news.append(wait.heard(message, a_report(None), at(30)))
+        assert [item is not None for item in news] == [True, False, True]
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            ServerError("", status_code=503),
+            LostAnswerError(""),
+            NotSentError(""),
+            RateLimitedError("", status_code=429),
+            UnexpectedAnswerError("a gateway's page", status_code=200),
+        ],
+    )
+    def test_what_may_pass_is_patience(self, error):
+        wait = a_wait()
+        wait.heard_error(wait.messages[0], error, at(100_000))
+        assert wait.verdict is None
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            AuthenticationError("who are you", status_code=401),
+            RefusedError("no", status_code=400),
+            UnexpectedAnswerError("elsewhere", status_code=307, maybe_processed=False),
+        ],
+    )
+    def test_what_will_not_pass_is_the_end(self, error):
+        wait = a_wait()
+        wait.heard_error(wait.messages[0], error, at(10))
+        assert wait.verdict.ending is Ending.REFUSED
+        assert str(error) in wait.verdict.reason
+
+    def test_a_404_is_patience_at_first_and_an_error_later(self):
+        wait = a_wait()
+        missing = NotFoundError("not found", status_code=404, codes=["101"])
+        wait.heard_error(wait.messages[0], missing, at(10))
+        assert wait.verdict is None
+        wait.heard_error(wait.messages[0], missing, at(61))
+        assert wait.verdict.ending is Ending.REFUSED
+        assert "unknown to Messente" in wait.verdict.reason
+
+    def test_after_a_429_it_stays_due_where_the_pause_is_kept_elsewhere(self):
+        wait = a_wait()
+        wait.heard_error(wait.messages[0], RateLimitedError("", status_code=429), at(10), stays_due=True)
+        assert wait.due(at(10)) == wait.messages
+
+    def test_else_it_is_looked_at_when_messente_has_asked_for_and_not_sooner_than_usual(self):
+        wait = a_wait()
+        wait.heard_error(wait.messages[0], RateLimitedError("", status_code=429, retry_after=90), at(10))
+        assert wait.next_look == at(100)
+        wait.heard_error(wait.messages[0], RateLimitedError("", status_code=429), at(100))
+        assert wait.next_look > at(101)
+
+    def test_delivered_is_not_seen_unless_nobody_could_tell(self):
+        wait = a_wait(wait_for="seen")
+        (message,) = wait.messages
+        wait.heard(message, a_report("DELIVRD"), at(10))
+        assert wait.verdict is None
+        wait.heard(message, a_report("SEEN"), at(20))
+        assert wait.verdict.ending is Ending.FULFILLED
+
+    def test_seen_is_given_up_where_only_sms_has_delivered(self):
+        wait = a_wait(wait_for="seen")
+        wait.heard(wait.messages[0], a_report("EXPIRED", "UNDELIV", "NACK", "DELIVRD"), at(10))
+        assert wait.verdict.ending is Ending.FAILED
+        assert "cannot tell" in wait.verdict.reason
+
+    def test_its_time_being_over_says_how_far_it_came(self):
+        wait = a_wait("m-1", "m-2", "m-3")
+        wait.heard(wait.messages[0], a_report("UNDELIV", None), at(10))
+        wait.heard_error(wait.messages[1], ServerError("server error (503)", status_code=503), at(10))
+        verdict = wait.timed_out("the timeout of 0:10:00")
+        assert verdict.ending is Ending.TIMED_OUT
+        assert verdict.reason == (
+            "Not delivered within the timeout of 0:10:00: m-1: viber: UNDELIV; whatsapp: in progress; "
+            "m-2: no report yet, asking again: server error (503); "
+            "m-3: not asked for, as nobody asks before 2026-11-23 09:00:00 UTC"
+        )
+
+    def test_the_end_survives_its_way_to_the_worker(self):
+        verdict = Verdict(Ending.FAILED, "why", [{"outcome": "failed"}])
+        assert Verdict.of(json.loads(json.dumps(verdict.as_dict()))) == verdict
+
+
+class TestManyMessages:
+    def end(self, wait, *outcomes):
+        words = {"delivered": "DELIVRD", "failed": "UNDELIV", "cancelled": "DELETED", "open": None}
+        for message, outcome in zip(wait.messages, outcomes, strict=True):
+            for seconds in (10, 15):
+                if message.ending is None:
+                    wait.heard(message, a_report(words[outcome]), at(seconds))
+        return wait.verdict and wait.verdict.ending
+
+    @pytest.mark.parametrize(
+        ("outcomes", "all_", "any_"),
+        [
+            (("delivered", "delivered"), Ending.FULFILLED, Ending.FULFILLED),
+            (("delivered", "open"), None, Ending.FULFILLED),
+            (("delivered", "failed"), Ending.FAILED, Ending.FULFILLED),
+            (("failed", "open"), Ending.FAILED, None),
+            (("failed", "cancelled"), Ending.FAILED, Ending.FAILED),
+            (("cancelled", "open"), Ending.CANCELLED, None),
+            (("cancelled", "cancelled"), Ending.CANCELLED, Ending.CANCELLED),
+            (("open", "open"), None, None),
+        ],
+    )
+    def test_all_and_any(self, outcomes, all_, any_):
+        assert self.end(a_wait("m-1", "m-2", require="all"), *outcomes) is all_
+        assert self.end(a_wait("m-1", "m-2", require="any"), *outcomes) is any_
+
+    def test_one_that_has_ended_is_not_asked_for_again(self):
+        wait = a_wait("m-1", "m-2")
+        wait.heard(wait.messages[0], a_report("DELIVRD"), at(10))
+        assert wait.due(at(1000)) == [wait.messages[1]]
+        assert [report["omnimessage_id"] for report in wait.timed_out("it").reports] == ["m-1", "m-2"]
+
+
+class TestBackoff:
+    def test_it_waits_as_long_as_messente_asked_and_never_less(self):
+        asked = RateLimitedError("", status_code=429, retry_after=7)
+        assert backoff.pause(asked, 1, 0.0) == 7
+        assert backoff.pause(asked, 1, 1.0) == 7 + backoff.FIRST_PAUSE
+
+    def test_it_doubles_up_to_a_bound_with_full_jitter(self):
+        silent = RateLimitedError("", status_code=429)
+        assert [backoff.pause(silent, attempt, 1.0) for attempt in (1, 2, 3, 99)] == [1, 2, 4, backoff.LONGEST_PAUSE]
+        assert backoff.pause(silent, 3, 0.0) == 0
