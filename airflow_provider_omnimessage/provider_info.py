@@ -31,7 +31,9 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "operators": [
             {"integration-name": INTEGRATION, "python-modules": [f"{PACKAGE}.operators.omnimessage"]},
+            {"integration-name": INTEGRATION, "python-modules": [f"{PACKAGE}.deadman", f"{PACKAGE}.heartbeat"]},
         ],
+        "notifications": [f"{PACKAGE}.notifications.omnimessage.OmnimessageNotifier"],
         "hooks": [
             {"integration-name": INTEGRATION, "python-modules": [f"{PACKAGE}.hooks.omnimessage"]},
         ],
