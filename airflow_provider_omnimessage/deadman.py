@@ -245,8 +245,8 @@ class DisarmDeadMansSwitchOperator(_Alert):
             raise self._unrendered
         ids = [str(item) for item in self.omnimessage_id or ()]
         undone = {task: state for task, state in _states(context, self.work).items() if state not in DONE}
-        if undone or _was_failed_by_hand(context):
-            reason = ", ".join(f"{task} is {state}" for task, state in sorted(undone.items())[:5]) or "the run failed"
+        if undone:
+            reason = ", ".join(f"{task} is {state}" for task, state in sorted(undone.items())[:5])
             if self.on_failure == "send_now":
                 self._send_now(context, ids)
                 raise AirflowFailException(f"The work is not done ({reason}): the alert has gone out")
@@ -600,12 +600,6 @@ def _states(context: Mapping[str, Any], task_ids: Sequence[str]) -> dict[str, An
         task: str(getattr(state, "value", state)) if state is not None else "not done"
         for task, state in dict(found.get(ti.run_id, {})).items()
     }
-
-
-def _was_failed_by_hand(context: Mapping[str, Any]) -> bool:
-    """Tell whether somebody marked the run as failed: that skips what was still to do, which is not done then."""
-    ti = context["ti"]
-    return str(ti.get_dagrun_state(dag_id=ti.dag_id, run_id=ti.run_id)) == "failed"
 
 
 def _state(known: Mapping[str, Any], hook: OmnimessageHook, now: datetime) -> str:
