@@ -193,6 +193,20 @@ def after_a_branch_that_joins_in_the_group():
     branch_to("a") >> [a, b] >> switch
 
 
+def root_that_counts_what_is_before_it():
+    with DeadMansSwitch("by_nine", **ALERT) as switch:
+        # were arming counted among what is before it, it would be skipped, and so would the work
+        ok("begin", trigger_rule="all_skipped") >> ok("work")
+
+    @task
+    def skips():
+        from airflow.sdk.exceptions import AirflowSkipException
+
+        raise AirflowSkipException
+
+    skips() >> switch
+
+
 def default_args_that_would_hurt():
     with DeadMansSwitch("by_nine", default_args={"trigger_rule": "none_failed", "depends_on_past": True}, **ALERT):
         ok("a") >> ok("b")
@@ -233,6 +247,7 @@ ON_TIME = [
     skip_by_exception_inside,
     root_with_all_done,
     after_a_branch_that_joins_in_the_group,
+    root_that_counts_what_is_before_it,
     default_args_that_would_hurt,
     two_switches_one_in_the_other,
     retried_work,
@@ -245,6 +260,8 @@ def test_work_done_in_time_alerts_nobody(dag, run_dag, sandbox, shape):
     run = run_dag(dag)
     sandbox.advance(SOON * 2)
     assert run.state == "success", run.tasks
+    if shape is root_that_counts_what_is_before_it:
+        assert run.tasks["by_nine.work"] == "success"
     assert len(sandbox.messages) == (2 if shape is two_switches_one_in_the_other else 1)
     assert {(message["state"], message["sent_at"]) for message in sandbox.messages} == {("cancelled", None)}
 
@@ -367,12 +384,34 @@ def group_behind_a_short_circuit():
     ShortCircuitOperator(task_id="enough", python_callable=lambda: False) >> switch
 
 
-@pytest.mark.parametrize("shape", [group_that_a_branch_skips, group_behind_a_short_circuit])
+def group_behind_a_task_that_skips_itself():
+    with DeadMansSwitch("by_nine", **ALERT) as switch:
+        ok("a")
+
+    @task
+    def skips():
+        from airflow.sdk.exceptions import AirflowSkipException
+
+        raise AirflowSkipException
+
+    skips() >> switch
+
+
+@pytest.mark.parametrize(
+    "shape", [group_that_a_branch_skips, group_behind_a_short_circuit, group_behind_a_task_that_skips_itself]
+)
 def test_a_group_that_is_skipped_is_not_late(dag, run_dag, sandbox, shape):
     shape()
     run = run_dag(dag)
     assert run.state == "success"
     assert sandbox.messages == []
+
+
+def test_disarming_waits_for_every_task_not_only_for_the_leaves(dag):
+    # one_success ends, and with it the last leaf, while slow is still at work
+    with DeadMansSwitch("by_nine", **ALERT) as switch:
+        [ok("fast"), ok("slow")] >> ok("join", trigger_rule="one_success")
+    assert {"by_nine.fast", "by_nine.slow", "by_nine.join"} < switch.disarm.upstream_task_ids
 
 
 class TestTheAlert:
