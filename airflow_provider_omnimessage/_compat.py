@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, BaseSensorOperator, PokeReturnValue
+    from airflow.sdk import (
+        BaseHook,
+        BaseNotifier,
+        BaseOperator,
+        BaseOperatorLink,
+        BaseSensorOperator,
+        PokeReturnValue,
+        TaskGroup,
+        Variable,
+    )
     from airflow.sdk.exceptions import (
         AirflowFailException,
         AirflowSensorTimeout,
@@ -23,6 +32,12 @@ else:
         from airflow.models.baseoperator import BaseOperator
         from airflow.models.baseoperatorlink import BaseOperatorLink
         from airflow.sensors.base import BaseSensorOperator, PokeReturnValue
+    try:
+        from airflow.sdk import BaseNotifier, TaskGroup, Variable
+    except ImportError:  # Airflow 2
+        from airflow.models import Variable
+        from airflow.notifications.basenotifier import BaseNotifier
+        from airflow.utils.task_group import TaskGroup
     try:
         from airflow.sdk.exceptions import (
             AirflowFailException,
@@ -44,11 +59,14 @@ __all__ = [
     "AirflowSkipException",
     "AirflowTaskTimeout",
     "BaseHook",
+    "BaseNotifier",
     "BaseOperator",
     "BaseOperatorLink",
     "BaseSensorOperator",
     "PokeReturnValue",
+    "TaskGroup",
     "TaskMemory",
+    "Variable",
     "airflow_stats",
     "connection_of",
     "default_deferrable",

@@ -88,6 +88,7 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "operators": [
             {"integration-name": INTEGRATION, "python-modules": [f"{PACKAGE}.operators.omnimessage"]},
+            {"integration-name": INTEGRATION, "python-modules": [f"{PACKAGE}.deadman", f"{PACKAGE}.heartbeat"]},
         ],
         "sensors": [
             {"integration-name": INTEGRATION, "python-modules": [f"{PACKAGE}.sensors.omnimessage"]},
@@ -95,6 +96,7 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {"integration-name": INTEGRATION, "python-modules": [f"{PACKAGE}.triggers.omnimessage"]},
         ],
+        "notifications": [f"{PACKAGE}.notifications.omnimessage.OmnimessageNotifier"],
         "hooks": [
             {"integration-name": INTEGRATION, "python-modules": [f"{PACKAGE}.hooks.omnimessage"]},
         ],

@@ -77,3 +77,33 @@ def test_omnimessage_mapped_recipients(examples, run_dag, sandbox):
     for moment, zone in zip(run.xcoms("schedule", "time_to_send"), zones, strict=True):
         assert datetime.fromisoformat(moment).astimezone(ZoneInfo(zone)).hour == 9
     assert {message["state"] for message in sandbox.messages} == {"cancelled"}
+
+
+def test_omnimessage_dead_mans_switch(examples, run_dag, sandbox):
+    run = run_dag(examples["omnimessage_dead_mans_switch"])
+    assert run.state == "success"
+    run_dag(examples["omnimessage_dead_mans_switch"], work_fails=True)
+    assert [message["state"] for message in sandbox.messages] == ["cancelled", "scheduled"]
+    sandbox.advance(timedelta(hours=1))
+    assert [message["state"] for message in sandbox.messages] == ["cancelled", "delivered"]
+
+
+def test_omnimessage_heartbeat(examples, run_dag, sandbox):
+    run_dag(examples["omnimessage_heartbeat"])
+    run_dag(examples["omnimessage_heartbeat"])
+    assert [message["state"] for message in sandbox.messages] == ["cancelled", "scheduled"]
+    sandbox.advance(timedelta(hours=1))
+    text = sandbox.messages[1]["body"]["messages"][0]["text"]
+    assert text.startswith("Airflow is silent: nothing heard from omnimessage_heartbeat since ")
+
+
+def test_omnimessage_notifier(examples, run_dag, sandbox):
+    def texts():
+        return [(message["to"], message["body"]["messages"][-1]["text"]) for message in sandbox.messages]
+
+    run_dag(examples["omnimessage_notifier"])
+    assert texts() == [("+37255555555", "omnimessage_notifier: the report is there")]
+    sandbox.reset()
+    run_dag(examples["omnimessage_notifier"], work_fails=True)
+    failed = "work failed: the work failed, as its parameter asked for"
+    assert texts()[:2] == [("+37255555555", failed), ("+37255555556", failed)]

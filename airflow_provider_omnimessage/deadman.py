@@ -1,0 +1,637 @@
+"""
+The dead man's switch: a task group whose alert waits at Messente, and goes out unless the work is done in time.
+
+The task ``arm`` schedules the alert before the first task of the group; the task ``disarm`` cancels it after the last.
+They are Airflow's setup and teardown of the work between them, and that decides most of what happens around them:
+clearing any task of the work arms and disarms anew, a short circuit does not skip the disarming, and the state of the
+run is that of the work alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from airflow_provider_omnimessage._compat import AirflowFailException, BaseOperator, TaskGroup
+from airflow_provider_omnimessage.failures import task_failures
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
+if TYPE_CHECKING:
+    from airflow_provider_omnimessage.api.timing import TimeToSend
+
+LONG_PAST = timedelta(hours=24)
+"""A deadline that has been gone for longer than this is nobody's news, where no timetable says more."""
+
+DONE = frozenset({"success", "skipped", "removed"})
+"""States that work may end in without being late: what is skipped is not late."""
+
+#: Trigger rules on which one more task that has succeeded has no influence.
+NEUTRAL_RULES = frozenset({"all_success", "none_failed", "none_skipped", "all_done"})
+
+
+class _Alert(BaseOperator):
+    """What arming and disarming have in common: the alert, and whom it goes to."""
+
+    template_fields: Sequence[str] = ("to", "messages", "dlr_url", "text_store", "priority", "omnimessage_conn_id")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"messages": "json"}
+
+    def __init__(
+        self,
+        *,
+        to: Any,
+        messages: Any,
+        dlr_url: str | None,
+        text_store: str | None,
+        priority: str | None,
+        omnimessage_conn_id: str,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.to = to
+        self.messages = messages
+        self.dlr_url = dlr_url
+        self.text_store = text_store
+        self.priority = priority
+        self.omnimessage_conn_id = omnimessage_conn_id
+        self._unrendered: Exception | None = None
+
+    def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
+        """Render; an error waits for :meth:`execute`, which knows what it may stop."""
+        try:
+            super().render_template_fields(context, jinja_env)
+        except Exception as error:
+            self._unrendered = error
+
+    def _schedule(self, hook: OmnimessageHook, to: str, moment: TimeToSend | None) -> str:
+        return hook.send(
+            to,
+            self.messages,
+            time_to_send=moment,
+            dlr_url=self.dlr_url,
+            text_store=self.text_store,
+            priority=self.priority,
+        ).omnimessage_id
+
+    def _recipients(self) -> list[str]:
+        return recipients(self.to)
+
+
+class ArmDeadMansSwitchOperator(_Alert):
+    """
+    Schedule the alert of a :class:`DeadMansSwitch`, which makes this task: ``POST /omnimessage`` per recipient.
+
+    XCom: the ids of the alerts; ``time_to_send`` (UTC, ISO 8601). What was scheduled for whom is also kept in the
+    task's state store (Airflow 3.3), so that a retry or a cleared task finds its own alert again: one that still waits
+    for the same moment is kept, any other is replaced, and one that has gone out is not repeated.
+
+    :param time_to_send: the deadline, in every form that the schedule operator takes. (templated)
+    :param timezone: IANA name for a ``time_to_send`` without an offset. (templated)
+    :param required: fail where the alert cannot be scheduled, and so keep the work from running.
+    :param guarded: the ids of the tasks with which the work begins.
+    """
+
+    template_fields: Sequence[str] = (*_Alert.template_fields, "time_to_send", "timezone")
+    ui_color = "#e3f0ff"
+
+    def __init__(
+        self, *, time_to_send: Any, timezone: str | None, required: bool, guarded: Iterable[str] = (), **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.time_to_send = time_to_send
+        self.timezone = timezone
+        self.required = required
+        self.guarded = list(guarded)
+
+    def execute(self, context: Mapping[str, Any]) -> list[str]:
+        """Schedule what is missing, and return the ids of this run's alerts."""
+        if self.guarded and set(_states(context, self.guarded).values()) == {"skipped"}:
+            self.log.info("The whole group is skipped, and what is skipped is not late: no alert is scheduled")
+            return []
+        try:
+            if self._unrendered is not None:
+                raise self._unrendered
+            return self._arm(context)
+        except Exception as error:
+            if self.required:
+                with task_failures("Look for the alert in Messente's dashboard, then clear this task"):
+                    raise
+            self.log.error(
+                "THE ALERT IS NOT SCHEDULED, and the work runs without it; required=True would stop it instead. %s: %s",
+                type(error).__name__,
+                error,
+            )
+            return []
+
+    def _arm(self, context: Mapping[str, Any]) -> list[str]:
+        from airflow_provider_omnimessage.api.masking import mask_number
+
+        memory = Memory(context)
+        problems: list[Exception] = []
+        ids: list[str] = []
+        with OmnimessageHook(self.omnimessage_conn_id) as hook:
+            moment = hook.resolve_time_to_send(self.time_to_send, timezone=self.timezone)
+            context["ti"].xcom_push(key="time_to_send", value=moment.utc.isoformat())
+            for to in self._recipients():
+                try:
+                    omnimessage_id = self._arm_for(to, moment, hook, memory, context)
+                except Exception as error:
+                    self.log.error("No alert for %s: %s", mask_number(to), error)
+                    problems.append(error)
+                else:
+                    ids += [omnimessage_id] if omnimessage_id else []
+        if problems and (self.required or not ids):
+            raise problems[0]
+        return ids
+
+    def _arm_for(
+        self, to: str, moment: TimeToSend, hook: OmnimessageHook, memory: Memory, context: Mapping[str, Any]
+    ) -> str | None:
+        from airflow_provider_omnimessage.api.masking import mask_number
+
+        now = _now()
+        key = _fingerprint(to)
+        content = _fingerprint([self.messages, self.dlr_url, self.text_store, self.priority])
+        known = memory.recall(key)
+        state = _state(known, hook, now) if known else None
+        if moment.utc > now:
+            if (
+                known
+                and state == "waiting"
+                and (known["time_to_send"], known["content"])
+                == (
+                    moment.utc.isoformat(),
+                    content,
+                )
+            ):
+                self.log.info("The alert to %s is scheduled already: %s", mask_number(to), known["id"])
+                return str(known["id"])
+            omnimessage_id = self._schedule(hook, to, moment)
+            memory.keep(key, {"id": omnimessage_id, "time_to_send": moment.utc.isoformat(), "content": content})
+            self.log.info(
+                "The alert to %s goes out at %s unless it is cancelled: %s", mask_number(to), moment, omnimessage_id
+            )
+            if known and state == "waiting":
+                # after its successor is scheduled, so that there is no moment without an alert
+                self._replace(known["id"], hook)
+            return omnimessage_id
+        if known:
+            self.log.warning(
+                "%s has gone by; the alert of this run %s, and is not repeated",
+                moment,
+                "was cancelled in time" if state == "cancelled" else "has gone out",
+            )
+            return str(known["id"])
+        reason = silent_because(context, moment.utc, now)
+        if reason:
+            self.log.info("%s has gone by, and nobody is alerted: %s", moment, reason)
+            return None
+        omnimessage_id = self._schedule(hook, to, None)
+        memory.keep(key, {"id": omnimessage_id, "time_to_send": moment.utc.isoformat(), "content": content})
+        self.log.warning(
+            "%s had gone by before the work began: the alert to %s goes out now: %s",
+            moment,
+            mask_number(to),
+            omnimessage_id,
+        )
+        return omnimessage_id
+
+    def _replace(self, omnimessage_id: str, hook: OmnimessageHook) -> None:
+        from airflow_provider_omnimessage.api.errors import OmnimessageError
+
+        try:
+            hook.cancel(omnimessage_id)
+        except OmnimessageError as error:
+            self.log.error("The alert %s that this one replaces is still scheduled: %s", omnimessage_id, error)
+        else:
+            self.log.info("Cancelled %s, which it replaces", omnimessage_id)
+
+
+class DisarmDeadMansSwitchOperator(_Alert):
+    """
+    Cancel the alert of a :class:`DeadMansSwitch`, which makes this task: ``DELETE /omnimessage/{omnimessage_id}``.
+
+    It runs when all work has ended. Where a task of it has failed, the alert stands, and this task fails to say so:
+    as a teardown it leaves the run's state alone, and clearing the failed tasks of a run clears it, too.
+
+    :param omnimessage_id: the ids that arming returned. (templated)
+    :param arm_id: the id of the task that arms.
+    :param work: the ids of the tasks that must have succeeded or been skipped.
+    :param on_failure: ``"wait"`` or ``"send_now"``.
+    """
+
+    # the ids first: what else fails to render must not keep them from being cancelled
+    template_fields: Sequence[str] = ("omnimessage_id", *_Alert.template_fields)
+    ui_color = "#ffeee3"
+
+    def __init__(
+        self,
+        *,
+        omnimessage_id: Any,
+        arm_id: str,
+        work: Iterable[str] = (),
+        on_failure: Literal["wait", "send_now"],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.arm_id = arm_id
+        self.omnimessage_id = omnimessage_id
+        self.work = list(work)
+        self.on_failure = on_failure
+
+    def execute(self, context: Mapping[str, Any]) -> list[str]:
+        """Cancel the alert, or let it stand, and return the ids that are cancelled now."""
+        if self._unrendered is not None and not isinstance(self.omnimessage_id, (list, tuple, type(None))):
+            raise self._unrendered
+        ids = [str(item) for item in self.omnimessage_id or ()]
+        undone = {task: state for task, state in _states(context, self.work).items() if state not in DONE}
+        if undone:
+            reason = ", ".join(f"{task} is {state}" for task, state in sorted(undone.items())[:5])
+            if self.on_failure == "send_now":
+                self._send_now(context, ids)
+                raise AirflowFailException(f"The work is not done ({reason}): the alert has gone out")
+            raise AirflowFailException(
+                f"The work is not done ({reason}): the alert stands and goes out at its time; "
+                "a repaired run still cancels it"
+                if ids
+                else f"The work is not done ({reason}), and no alert was scheduled"
+            )
+        if not ids:
+            self.log.info("There is no alert to cancel")
+            return []
+        return self._disarm(ids)
+
+    def _disarm(self, ids: list[str]) -> list[str]:
+        cancelled: list[str] = []
+        unanswered: list[Exception] = []
+        with task_failures(), OmnimessageHook(self.omnimessage_conn_id) as hook:
+            for omnimessage_id in ids:
+                self._cancel(omnimessage_id, hook, cancelled, unanswered)
+            if unanswered:
+                raise unanswered[0]
+        return cancelled
+
+    def _cancel(
+        self, omnimessage_id: str, hook: OmnimessageHook, cancelled: list[str], unanswered: list[Exception]
+    ) -> None:
+        from airflow_provider_omnimessage.api.delivery import Outcome
+        from airflow_provider_omnimessage.api.errors import NotFoundError, OmnimessageError
+
+        try:
+            try:
+                hook.cancel(omnimessage_id)
+            except NotFoundError:
+                if hook.get_delivery_report(omnimessage_id).outcome is not Outcome.CANCELLED:
+                    self.log.warning("Done, but late: the alert %s has already gone out", omnimessage_id)
+                    return
+            cancelled.append(omnimessage_id)
+            self.log.info("Done in time: the alert %s is cancelled", omnimessage_id)
+        except NotFoundError:
+            self.log.warning("Messente does not know the alert %s", omnimessage_id)
+        except OmnimessageError as error:
+            # the others are to be cancelled all the same
+            self.log.warning("%s is not cancelled yet: %s", omnimessage_id, error)
+            unanswered.append(error)
+
+    def _send_now(self, context: Mapping[str, Any], ids: list[str]) -> None:
+        """Send, then cancel what waits: were it the other way round, a crash in between would leave silence."""
+        from airflow_provider_omnimessage.api.errors import OmnimessageError
+        from airflow_provider_omnimessage.api.masking import mask_number
+
+        if self._unrendered is not None:
+            raise AirflowFailException(f"The alert stands and goes out at its time: {self._unrendered}")
+        moment = self._moment(context)
+        if ids and moment is not None and moment <= _now():
+            self.log.info("The alert has already gone out: %s", ", ".join(ids))
+            return
+        memory = Memory(context)
+        # for these ids, of these alerts: another arming, another alert
+        key = _fingerprint(ids)
+        with task_failures("The alert that is scheduled stands"), OmnimessageHook(self.omnimessage_conn_id) as hook:
+            for to in self._recipients():
+                if memory.recall(f"{key}{_fingerprint(to)}"):
+                    continue
+                omnimessage_id = self._schedule(hook, to, None)
+                memory.keep(f"{key}{_fingerprint(to)}", {"id": omnimessage_id})
+                self.log.warning("The alert to %s goes out now: %s", mask_number(to), omnimessage_id)
+            for item in ids:
+                try:
+                    hook.cancel(item)
+                except OmnimessageError as error:
+                    if error.may_pass:
+                        raise
+                    self.log.info("%s waits no more: %s", item, error)
+
+    def _moment(self, context: Mapping[str, Any]) -> datetime | None:
+        ti = context["ti"]
+        value = ti.xcom_pull(task_ids=self.arm_id, key="time_to_send", map_indexes=ti.map_index)
+        return datetime.fromisoformat(value) if isinstance(value, str) else None
+
+
+class Memory:
+    """
+    What a task instance knows of its alerts across retries and clearing: Airflow's task state store.
+
+    Where there is none (before Airflow 3.3), or it fails, nothing is known, and the work goes on.
+
+    :param context: Airflow's context of the running task.
+    """
+
+    def __init__(self, context: Mapping[str, Any]) -> None:
+        self._store = context.get("task_state_store")
+        self._log = context["ti"].task.log
+
+    def recall(self, key: str) -> dict[str, Any] | None:
+        """
+        Tell what was kept, or ``None``.
+
+        :param key: under which it was kept.
+        """
+        if self._store is None:
+            return None
+        try:
+            value = self._store.get(f"alert-{key}")
+        except Exception as error:
+            self._log.warning("The task state store does not answer: %s", error)
+            return None
+        return value if isinstance(value, dict) else None
+
+    def keep(self, key: str, value: dict[str, Any]) -> None:
+        """
+        Keep ids and times, never a text or a number.
+
+        :param key: under which to find it again.
+        :param value: what JSON can hold.
+        """
+        if self._store is None:
+            return
+        try:
+            self._store.set(f"alert-{key}", value)
+        except Exception as error:
+            self._log.warning("Clearing this task would schedule %s a second time: %s", value["id"], error)
+
+
+class DeadMansSwitch(TaskGroup):
+    """
+    A task group with an alert that goes out unless the group's work is done in time, even when Airflow is dead.
+
+    The alert is scheduled at Messente before the first task of the group and cancelled after the last one has
+    succeeded. If any task in the group fails, is late, or Airflow dies, nobody cancels, and Messente sends it.
+
+    What is skipped is not late. A run that starts after its own deadline is alerted at once; backfills, and scheduled
+    runs of which the next one is due already (catchup), stay silent then. Every run has an alert of its own.
+
+    :param group_id: the group's id. The tasks ``arm`` and ``disarm`` are added to the group.
+    :param to: the recipient in E.164, or a list of them: each gets an alert. (templated)
+    :param text: the alert, as one SMS. Either this or ``messages``. (templated)
+    :param messages: the alert on any channels, as the schedule operator takes it. (templated)
+    :param time_to_send: the deadline: an ISO 8601 date and time, a datetime, or a timedelta from the moment of arming.
+        (templated)
+    :param timezone: IANA name for a ``time_to_send`` without an offset; default: the connection's, else UTC.
+        (templated)
+    :param on_failure: when work has failed: ``"wait"`` (default) lets the alert go out at its time, so that a run
+        repaired by then still cancels it; ``"send_now"`` sends it as soon as all tasks of the group have ended.
+    :param required: ``True``: if the alert cannot be scheduled, the work does not run. Default: it does, and the log
+        of ``arm`` says so.
+    :param dlr_url: where Messente posts delivery reports. (templated)
+    :param text_store: ``"plaintext"``, ``"sha256"`` or ``"nostore"``. (templated)
+    :param priority: ``"low"``, ``"regular"`` or ``"high"``. (templated)
+    :param omnimessage_conn_id: the Airflow connection, of type ``omnimessage``. (templated)
+    :param kwargs: what a ``TaskGroup`` takes.
+    :raises InvalidInputError: while the DAG is parsed: names what is wrong with the alert, or that the group is empty.
+    """
+
+    def __init__(
+        self,
+        group_id: str,
+        *,
+        to: Any,
+        time_to_send: Any,
+        text: Any = None,
+        messages: Any = None,
+        timezone: str | None = None,
+        on_failure: Literal["wait", "send_now"] = "wait",
+        required: bool = False,
+        dlr_url: str | None = None,
+        text_store: str | None = None,
+        priority: str | None = None,
+        omnimessage_conn_id: str = OmnimessageHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        if on_failure not in ("wait", "send_now"):
+            raise _refused("on_failure", f"{on_failure!r} is not accepted; give 'wait' or 'send_now'")
+        if not isinstance(required, bool):
+            raise _refused("required", f"{required!r} is not accepted; give True or False")
+        self._alert = {
+            "to": to,
+            "messages": alert_messages(text, messages),
+            "dlr_url": dlr_url,
+            "text_store": text_store,
+            "priority": priority,
+            "omnimessage_conn_id": omnimessage_conn_id,
+        }
+        self._arming = {"time_to_send": time_to_send, "timezone": timezone, "required": required}
+        self._on_failure = on_failure
+        self.arm: ArmDeadMansSwitchOperator | None = None
+        self.disarm: DisarmDeadMansSwitchOperator | None = None
+        super().__init__(group_id=group_id, **kwargs)
+
+    def __exit__(self, _type: Any, _value: Any, _tb: Any) -> None:
+        """Put the work between arming and disarming."""
+        try:
+            if _type is None:
+                self._wire()
+        finally:
+            super().__exit__(_type, _value, _tb)  # type: ignore[no-untyped-call]
+
+    def get_roots(self) -> Any:
+        """
+        Give the tasks that begin the group: arming, and those with which the work begins.
+
+        Both, because what comes before the group is to decide on the work by the work's own trigger rules, while the
+        arming runs in any case.
+        """
+        if self.arm is None:
+            yield from super().get_roots()
+            return
+        yield self.arm
+        yield from self._work_roots()
+
+    def _work(self) -> list[Any]:
+        return [task for task in self if task is not self.arm and task is not self.disarm]
+
+    def _work_roots(self) -> list[Any]:
+        work = self._work()
+        ids = {task.task_id for task in work}
+        return [task for task in work if task.upstream_task_ids.isdisjoint(ids)]
+
+    def _wire(self) -> None:
+        work = self._work()
+        if not work:
+            raise _refused(f"DeadMansSwitch '{self.group_id}'", "holds no task; create the work inside the 'with'")
+        if self.arm is None:
+            self._make_ends()
+        arm, disarm = self.arm, self.disarm
+        assert arm is not None
+        assert disarm is not None
+        arm.guarded = [task.task_id for task in self._work_roots()]
+        counted = [task for task in work if not task.is_teardown or task.on_failure_fail_dagrun]
+        disarm.work = [task.task_id for task in counted]
+        for root in self._work_roots():
+            # a rule such as one_failed counts what is before the task, and would count the arming, too
+            if _rule(root) in NEUTRAL_RULES and arm.task_id not in root.upstream_task_ids:
+                arm.set_downstream(root)
+        for task in counted:
+            # Not only the leaves: those can end before all that is above them has, by one_done or a skip.
+            if disarm.task_id not in task.downstream_task_ids:
+                disarm.set_upstream(task)
+        # Airflow demands all_success directly after a setup
+        arm.is_setup = all(
+            task.is_teardown or _rule(task) == "all_success" for task in arm.downstream_list if task is not disarm
+        )
+
+    def _make_ends(self) -> None:
+        # what default_args say for the work must neither hold the alert up nor tell of a failure twice
+        own: dict[str, Any] = {
+            "task_group": self,
+            "dag": self.dag,
+            "depends_on_past": False,
+            "wait_for_downstream": False,
+            "retries": 5,
+            "retry_delay": timedelta(seconds=10),
+            "on_execute_callback": None,
+            "on_failure_callback": None,
+            "on_success_callback": None,
+            "on_retry_callback": None,
+            "on_skipped_callback": None,
+            "email_on_failure": False,
+            "email_on_retry": False,
+        }
+        arm_id, disarm_id = (name if self.prefix_group_id else f"{self._group_id}_{name}" for name in ("arm", "disarm"))
+        self.arm = ArmDeadMansSwitchOperator(
+            task_id=arm_id, trigger_rule="all_done", **self._arming, **self._alert, **own
+        )
+        self.disarm = DisarmDeadMansSwitchOperator(
+            task_id=disarm_id,
+            omnimessage_id=self.arm.output,
+            arm_id=self.arm.task_id,
+            on_failure=self._on_failure,
+            **self._alert,
+            **own,
+        )
+        self.disarm.as_teardown()
+        self.arm.set_downstream(self.disarm)
+
+
+def alert_messages(text: Any, messages: Any) -> Any:
+    """
+    Make the messages of an alert: those given, or one SMS of a text.
+
+    :param text: the SMS.
+    :param messages: messages for any channels; not both.
+    :raises InvalidInputError: where none or both are given, or a message is refused.
+    """
+    from airflow_provider_omnimessage.api.messages import draft_messages, sms
+
+    if (text is None) == (messages is None):
+        raise _refused("text", "give either text=, for an SMS, or messages=, for any channels")
+    return [sms(text)] if messages is None else draft_messages(messages)
+
+
+def recipients(to: Any) -> list[str]:
+    """
+    List the recipients, each once.
+
+    :param to: one number or many.
+    :raises InvalidInputError: where there is none.
+    """
+    many = [to] if isinstance(to, str) or not isinstance(to, Iterable) else list(to)
+    listed = list(dict.fromkeys(str(item) for item in many if item is not None))
+    if not listed:
+        raise _refused("to", "names nobody; give a number in E.164, or a list of them")
+    return listed
+
+
+def silent_because(context: Mapping[str, Any], deadline: datetime, now: datetime) -> str | None:
+    """
+    Tell why a run that begins after its deadline alerts nobody, or ``None`` where it does.
+
+    :param context: Airflow's context of the running task.
+    :param deadline: when the work should have been done; it has gone by.
+    :param now: the current moment.
+    """
+    dag_run = context["dag_run"]
+    run_type = str(getattr(dag_run.run_type, "value", dag_run.run_type))
+    if run_type == "backfill":
+        return "this is a backfill"
+    if run_type == "scheduled":
+        following = _following_run(context)
+        if following is not None:
+            return f"the next run was due at {following:%Y-%m-%d %H:%M} UTC already" if following <= now else None
+    if now - deadline > LONG_PAST:
+        return f"that is more than {LONG_PAST.total_seconds() / 3600:.0f} hours ago"
+    return None
+
+
+def _following_run(context: Mapping[str, Any]) -> datetime | None:
+    """Ask the DAG's timetable when the run after this one is due."""
+    try:
+        from airflow.serialization.encoders import coerce_to_core_timetable
+        from airflow.timetables.base import DataInterval, TimeRestriction
+
+        dag_run = context["dag_run"]
+        start = dag_run.data_interval_start or dag_run.run_after
+        following = coerce_to_core_timetable(context["dag"].timetable).next_dagrun_info(
+            last_automated_data_interval=DataInterval(start, dag_run.data_interval_end or start),
+            restriction=TimeRestriction(earliest=None, latest=None, catchup=True),
+        )
+    except Exception:
+        # a timetable of the user's own may need what is not here
+        return None
+    return following.run_after.astimezone(timezone.utc) if following else None
+
+
+def _states(context: Mapping[str, Any], task_ids: Sequence[str]) -> dict[str, Any]:
+    """Ask Airflow how the given tasks of this run have ended, those of its own map index where it is mapped."""
+    ti = context["ti"]
+    own_index = ti.map_index if ti.map_index is not None and ti.map_index >= 0 else None
+    found = ti.get_task_states(dag_id=ti.dag_id, task_ids=list(task_ids), run_ids=[ti.run_id], map_index=own_index)
+    return {
+        task: str(getattr(state, "value", state)) if state is not None else "not done"
+        for task, state in dict(found.get(ti.run_id, {})).items()
+    }
+
+
+def _state(known: Mapping[str, Any], hook: OmnimessageHook, now: datetime) -> str:
+    """Ask Messente what became of an alert: waiting, cancelled, sent or unknown."""
+    from airflow_provider_omnimessage.api.delivery import Outcome
+    from airflow_provider_omnimessage.api.errors import NotFoundError
+
+    try:
+        report = hook.get_delivery_report(str(known["id"]))
+    except NotFoundError:
+        return "unknown"
+    if report.outcome is Outcome.CANCELLED:
+        return "cancelled"
+    return "waiting" if datetime.fromisoformat(known["time_to_send"]) > now else "sent"
+
+
+def _rule(task: Any) -> str:
+    return str(getattr(task.trigger_rule, "value", task.trigger_rule))
+
+
+def _fingerprint(value: Any) -> str:
+    import hashlib
+    import json
+
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def _refused(field: str, reason: str) -> Exception:
+    from airflow_provider_omnimessage.api.errors import InvalidInputError
+
+    return InvalidInputError.of(field, reason)

@@ -1,0 +1,1 @@
+"""Notifiers, for the callbacks of tasks, DAGs, deadlines and people who are asked."""

@@ -1,0 +1,256 @@
+"""Alerts on a whole Airflow: what goes out when it lives, when a run is repaired, and when all of it is killed."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import uuid
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from _airflow import AirflowHome, RunningAirflow, running_sandbox
+from test_running_airflow import Airflow
+
+from airflow_provider_omnimessage.sandbox import SandboxClient
+
+DAGS = Path(__file__).parent / "alert_dags"
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory):
+    with running_sandbox(tmp_path_factory.mktemp("sandbox"), "--port", "0") as announced:
+        yield SandboxClient(announced["url"])
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory, sandbox):
+    home = AirflowHome(
+        tmp_path_factory.mktemp("airflow"),
+        dags=DAGS,
+        connections={"omnimessage_default": sandbox.airflow_conn},
+        extra={"AIRFLOW__CORE__PARALLELISM": "8"},
+    )
+    home.prepare()
+    running = RunningAirflow(home)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="module")
+def airflow(processes):
+    running = Airflow(processes.home)
+    running.await_dag("guarded")
+    return running
+
+
+@pytest.fixture(autouse=True)
+def _now(sandbox):
+    sandbox.set_time(datetime.now(timezone.utc))
+
+
+@pytest.fixture
+def guarded(airflow, sandbox, tmp_path):
+    return lambda: Guarded(airflow, sandbox, tmp_path / uuid.uuid4().hex)
+
+
+class Guarded:
+    """
+    A run of the DAG ``guarded``, whose work waits to be told how to end.
+
+    :param told_by: the file that tells it.
+    """
+
+    def __init__(self, airflow: Airflow, sandbox: SandboxClient, told_by: Path) -> None:
+        self._airflow, self._sandbox, self._told_by = airflow, sandbox, told_by
+        self._to = f"+3725556{uuid.uuid4().int % 8000 + 1000}"
+        self.run_id = trigger(airflow, "guarded", told_by=str(told_by), to=self._to)
+
+    def has_begun(self) -> Guarded:
+        eventually(lambda: Path(f"{self._told_by}.begun").exists(), "the work begins")
+        return self
+
+    def ends(self, how: str) -> None:
+        self._told_by.write_text(how)
+        self.comes_to("success" if how == "done" else "failed")
+
+    def comes_to(self, state: str) -> None:
+        path = f"/api/v2/dags/guarded/dagRuns/{self.run_id}"
+        eventually(lambda: self._airflow.call("GET", path)["state"] == state, f"the run comes to {state}", self)
+        eventually(lambda: self.tasks["by_nine.disarm"] in ("success", "failed"), "disarming ends", self)
+
+    def is_cleared(self, **which: object) -> None:
+        Path(f"{self._told_by}.begun").unlink()
+        self._told_by.unlink()
+        body = {"dry_run": False, "dag_run_id": self.run_id, **which}
+        self._airflow.call("POST", "/api/v2/dags/guarded/clearTaskInstances", body)
+
+    @property
+    def tasks(self) -> dict[str, str]:
+        return self._airflow.tasks("guarded", self.run_id)
+
+    @property
+    def alerts(self) -> list[dict]:
+        return [message for message in self._sandbox.messages if message["to"] == self._to]
+
+    @property
+    def states(self) -> list[str]:
+        return [message["state"] for message in self.alerts]
+
+    def __str__(self) -> str:
+        return f"{self.tasks}\n{self._airflow.log(self.run_id)[-3000:]}"
+
+
+def trigger(airflow, dag_id, **conf):
+    """Trigger a run; again where Airflow's SQLite was locked by another process, and nothing came of it."""
+    body = {"dag_run_id": uuid.uuid4().hex, "conf": conf, "logical_date": None}
+    for attempt in range(5):
+        try:
+            return airflow.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)["dag_run_id"]
+        except urllib.error.HTTPError as error:
+            if error.code == 409:
+                return body["dag_run_id"]
+            if error.code < 500 or attempt == 4:
+                raise
+            time.sleep(0.5)
+    raise AssertionError("unreachable")
+
+
+def eventually(holds, what, about="", seconds=120):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} seconds: {about}"
+        time.sleep(0.2)
+
+
+def test_of_overlapping_runs_only_the_one_that_fails_is_told(guarded, sandbox):
+    good, bad = guarded(), guarded()
+    good.has_begun()
+    bad.has_begun()
+    assert (good.states, bad.states) == (["scheduled"], ["scheduled"])
+    bad.ends("failed")
+    good.ends("done")
+    assert (good.states, bad.states) == (["cancelled"], ["scheduled"])
+    sandbox.advance(timedelta(hours=2))
+    assert (good.states, bad.states) == (["cancelled"], ["delivered"])
+    assert bad.alerts[0]["body"]["messages"][0]["text"] == f"Late: guarded {bad.run_id}"
+
+
+@pytest.mark.parametrize(
+    "which",
+    [{"only_failed": True}, {"only_failed": False, "task_ids": ["by_nine.work"]}, {"only_failed": False}],
+    ids=["failed tasks", "one task", "whole run"],
+)
+def test_a_run_that_is_repaired_before_its_alert_goes_out_is_not_told(guarded, sandbox, which):
+    run = guarded().has_begun()
+    run.ends("failed")
+    assert run.states == ["scheduled"]
+    run.is_cleared(**which)
+    run.has_begun()
+    assert run.states.count("scheduled") == 1
+    run.ends("done")
+    assert set(run.states) == {"cancelled"}
+    sandbox.advance(timedelta(hours=2))
+    assert set(run.states) == {"cancelled"}
+
+
+def test_a_run_that_was_on_time_is_guarded_again_when_it_is_cleared(guarded, sandbox):
+    run = guarded().has_begun()
+    run.ends("done")
+    run.is_cleared(only_failed=False)
+    run.has_begun()
+    assert run.states == ["cancelled", "scheduled"]
+    run.ends("done")
+    assert run.states == ["cancelled", "cancelled"]
+
+
+def test_late_work_is_told_and_ends_well(guarded, sandbox, airflow):
+    run = guarded().has_begun()
+    sandbox.advance(timedelta(hours=2))
+    run.ends("done")
+    assert run.states == ["delivered"]
+    assert "Done, but late" in airflow.log(run.run_id)
+
+
+def test_a_run_that_somebody_marks_as_failed_is_told(guarded, airflow, sandbox):
+    run = guarded().has_begun()
+    airflow.call("PATCH", f"/api/v2/dags/guarded/dagRuns/{run.run_id}", {"state": "failed"})
+    run.comes_to("failed")
+    assert run.states == ["scheduled"]
+    sandbox.advance(timedelta(hours=2))
+    assert run.states == ["delivered"]
+
+
+def test_of_the_runs_that_are_caught_up_with_only_the_one_that_is_due_alerts(airflow, sandbox):
+    def ended():
+        runs = airflow.call("GET", "/api/v2/dags/catches_up/dagRuns")["dag_runs"]
+        return len(runs) >= 3 and {run["state"] for run in runs} == {"success"}
+
+    eventually(ended, "the runs of the past days end")
+    told = [message["body"]["messages"][0]["text"] for message in sandbox.messages if message["to"] == "+37255557777"]
+    assert told == [f"Late: scheduled__{datetime.now(timezone.utc):%Y-%m-%d}T00:00:00+00:00"]
+    today = datetime.now(timezone.utc)
+    airflow.call(
+        "POST",
+        "/api/v2/backfills",
+        {
+            "dag_id": "catches_up",
+            "from_date": (today - timedelta(days=9)).isoformat(),
+            "to_date": (today - timedelta(days=7)).isoformat(),
+        },
+    )
+    eventually(lambda: "backfill" in str(airflow.call("GET", "/api/v2/dags/catches_up/dagRuns")), "the backfill begins")
+    eventually(ended, "the backfill ends")
+    assert len([message for message in sandbox.messages if message["to"] == "+37255557777"]) == 1
+
+
+def test_the_notifier_is_heard_from_every_place_that_takes_a_callback(airflow, sandbox, tmp_path):
+    def told():
+        return {
+            message["to"].removeprefix("+3725555"): message["body"]["messages"][0]["text"]
+            for message in sandbox.messages
+            if message["to"].startswith("+372555511")
+        }
+
+    failing = trigger(airflow, "tells_failure", told_by=str(tmp_path / "told"))
+    succeeding = trigger(airflow, "tells_success")
+    eventually(lambda: {"1102", "1103"} <= set(told()), "the deadlines are missed", told())
+    (tmp_path / "told").touch()
+    eventually(lambda: len(told()) >= 11, "all callbacks are called", told())
+    heard = told()
+    for digits in ("1102", "1103"):
+        assert heard.pop(digits).startswith(f"tells_failure ({failing}) has missed its deadline of 20")
+    assert heard == {
+        "1101": f"tells_failure ({failing}) failed: task failure",
+        "1104": f"tells_failure.fails ({failing}) failed and is tried again, after try 1: ValueError: no such table",
+        "1105": f"tells_failure.fails ({failing}) failed: ValueError: no such table",
+        "1106": "fails of tells_failure",
+        "1107": f"tells_success ({succeeding}) succeeded",
+        "1108": f"tells_success.succeeds ({succeeding}) succeeded",
+        "1109": f"tells_success.succeeds ({succeeding}) has begun",
+        "1110": f"tells_success.skips ({succeeding}) was skipped",
+        "1111": f"tells_success.asks ({succeeding}) waits for an answer: Deploy?",
+    }
+
+
+def test_with_all_of_airflow_killed_the_alert_and_the_heartbeat_go_out(guarded, airflow, processes, sandbox):
+    airflow.run("heartbeat")
+    airflow.run("heartbeat")
+    other = guarded().has_begun()
+    other.ends("done")
+    run = guarded().has_begun()
+    assert (run.states, other.states) == (["scheduled"], ["cancelled"])
+    processes.kill()
+    sandbox.advance(timedelta(minutes=30))
+    beats = [message for message in sandbox.messages if message["to"] == "+37255556666"]
+    assert [beat["state"] for beat in beats] == ["cancelled", "delivered"]
+    assert "nothing heard from heartbeat since " in beats[1]["body"]["messages"][0]["text"]
+    assert run.states == ["scheduled"]
+    sandbox.advance(timedelta(hours=1))
+    assert (run.states, other.states) == (["delivered"], ["cancelled"])
+    assert run.alerts[0]["sent_at"] == run.alerts[0]["time_to_send"]
+    assert json.dumps(sandbox.messages).count('"state": "scheduled"') == 0

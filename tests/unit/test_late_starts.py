@@ -1,0 +1,50 @@
+"""Which runs that begin after their deadline alert somebody: by their kind, and by when the next one was due."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_provider_omnimessage.deadman import silent_because
+
+NOW = datetime(2026, 11, 23, 10, 0, tzinfo=timezone.utc)
+HOUR = timedelta(hours=1)
+
+
+def context(run_type, run_after, schedule="0 6 * * *"):
+    from airflow.sdk import DAG
+
+    run = SimpleNamespace(
+        run_type=run_type, run_after=run_after, data_interval_start=run_after, data_interval_end=run_after
+    )
+    return {"dag_run": run, "dag": DAG("dag", schedule=schedule, start_date=datetime(2020, 1, 1))}
+
+
+@pytest.mark.parametrize(
+    ("run_type", "due", "gone_for", "alerts"),
+    [
+        ("scheduled", NOW - 4 * HOUR, HOUR, True),
+        ("scheduled", NOW - 28 * HOUR, 25 * HOUR, False),
+        ("scheduled", NOW - 400 * HOUR, 390 * HOUR, False),
+        ("backfill", NOW - 4 * HOUR, HOUR, False),
+        ("manual", NOW - HOUR, HOUR, True),
+        ("manual", NOW - HOUR, 25 * HOUR, False),
+        ("asset_triggered", NOW - HOUR, HOUR, True),
+    ],
+)
+def test_only_the_run_that_is_due_alerts(run_type, due, gone_for, alerts):
+    assert (silent_because(context(run_type, due), NOW - gone_for, NOW) is None) is alerts
+
+
+def test_the_latest_run_of_a_weekly_dag_alerts_after_days():
+    monday = datetime(2026, 11, 16, 6, 0, tzinfo=timezone.utc)
+    late = monday + timedelta(days=5)
+    assert silent_because(context("scheduled", monday, "0 6 * * 1"), monday + 3 * HOUR, late) is None
+    assert silent_because(context("scheduled", monday, "0 6 * * 1"), monday + 3 * HOUR, late + timedelta(days=3))
+
+
+def test_without_a_timetable_that_can_be_asked_a_day_decides():
+    assert silent_because(context("scheduled", NOW - 4 * HOUR, None), NOW - HOUR, NOW) is None
+    assert "24 hours" in str(silent_because(context("scheduled", NOW - 40 * HOUR, None), NOW - 30 * HOUR, NOW))

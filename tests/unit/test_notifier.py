@@ -1,0 +1,153 @@
+"""What the notifier says of each kind of event when it is told nothing, and how it is cut."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.messages import rcs, sms, viber, whatsapp
+from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier, cut_message, default_text
+
+TO = "+37255555555"
+DAG = SimpleNamespace(dag_id="report")
+
+
+def of_a_task(state, **more):
+    task = more.pop("task", SimpleNamespace())
+    ti = SimpleNamespace(task_id="load", state=state, try_number=2)
+    return {"dag": DAG, "run_id": "run_1", "ti": ti, "task": task, **more}
+
+
+@pytest.mark.parametrize(
+    ("context", "said"),
+    [
+        (of_a_task("success"), "report.load (run_1) succeeded"),
+        (of_a_task("skipped"), "report.load (run_1) was skipped"),
+        (of_a_task("running"), "report.load (run_1) has begun"),
+        (
+            of_a_task("failed", exception=ValueError("no such table\nand more")),
+            "report.load (run_1) failed: ValueError: no such table",
+        ),
+        (of_a_task("failed", exception="killed"), "report.load (run_1) failed: killed"),
+        # Airflow gives no state where the task's process was killed
+        (of_a_task(None), "report.load (run_1) failed"),
+        (
+            of_a_task("up_for_retry", exception=ValueError()),
+            "report.load (run_1) failed and is tried again, after try 2: ValueError",
+        ),
+        (
+            of_a_task("running", task=SimpleNamespace(subject="Deploy?", options=["Yes"])),
+            "report.load (run_1) waits for an answer: Deploy?",
+        ),
+        ({"dag": DAG, "run_id": "run_1", "reason": "success"}, "report (run_1) succeeded"),
+        ({"dag": DAG, "run_id": "run_1", "reason": "task_failure"}, "report (run_1) failed: task failure"),
+        (of_a_task("failed", reason="all_tasks_deadlocked"), "report (run_1) failed: all tasks deadlocked"),
+        (
+            {
+                "dag_run": {"dag_id": "report", "dag_run_id": "run_1"},
+                "deadline": {"deadline_time": "2026-11-23 09:00:00+00:00"},
+            },
+            "report (run_1) has missed its deadline of 2026-11-23 09:00:00+00:00",
+        ),
+        ({}, "Airflow failed"),
+    ],
+)
+def test_the_default_text_says_what_happened_where_and_why(context, said):
+    assert default_text(context) == said
+
+
+@pytest.mark.parametrize(
+    ("message", "length"),
+    [
+        (sms("a" * 5000), 306),
+        ({"channel": "viber", "text": "a" * 5000}, 1000),
+        ({"channel": "rcs", "sender": "x", "text": "a" * 5000}, 3072),
+    ],
+)
+def test_texts_that_do_not_fit_are_cut(message, length):
+    assert len(cut_message(message, 2)["text"]) == length
+
+
+def test_what_fits_or_holds_no_text_is_left_alone():
+    for message in (
+        sms("a"),
+        viber("a", ttl=60),
+        rcs("a", sender="x"),
+        whatsapp(image={"id": "1"}),
+        whatsapp("a"),
+        {"channel": "fax", "text": "a"},
+        "anything",
+    ):
+        assert cut_message(message, 1) == message
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"text": "a", "messages": [sms("a")]}, "text: give either"),
+        ({"max_parts": 0}, "max_parts"),
+        ({"max_parts": "2"}, "max_parts"),
+        ({"messages": [{"channel": "sms", "tll": 1}]}, "no such field"),
+    ],
+)
+def test_what_is_wrong_is_named_while_the_dag_is_parsed(settings, said):
+    with pytest.raises(InvalidInputError, match=said):
+        OmnimessageNotifier(to=TO, **settings)
+
+
+class TestNotify:
+    def test_one_notifier_serves_many_events(self, sandbox):
+        notifier = OmnimessageNotifier(to=["+372 5555 5555", "+37255555556"], text="{{ run_id }}", priority="high")
+        notifier({"run_id": "run_1"})
+        notifier({"run_id": "run_2"})
+        bodies = [message["body"] for message in sandbox.messages]
+        assert [(body["to"], body["messages"][0]["text"]) for body in bodies] == [
+            (TO, "run_1"),
+            ("+37255555556", "run_1"),
+            (TO, "run_2"),
+            ("+37255555556", "run_2"),
+        ]
+        assert {body["priority"] for body in bodies} == {"high"}
+
+    def test_it_schedules_and_what_has_gone_by_is_sent_now(self, sandbox):
+        OmnimessageNotifier(to=TO, text="a", time_to_send="{{ '2099-01-01T09:00' }}", timezone="Europe/Tallinn")({})
+        OmnimessageNotifier(to=TO, text="a", time_to_send="2020-01-01T09:00")({})
+        later, now = sandbox.messages
+        assert later["body"]["time_to_send"] == "2099-01-01T07:00:00+00:00"
+        assert "time_to_send" not in now["body"]
+
+    def test_a_template_that_does_not_fit_the_event_gives_way_to_the_default(self, sandbox):
+        OmnimessageNotifier(to=TO, text="{{ ti.task_id.upper() }}")({"dag": DAG, "run_id": "r", "reason": "success"})
+        assert sandbox.messages[0]["body"]["messages"][0]["text"] == "report (r) succeeded"
+
+    def test_a_long_text_is_cut_to_two_parts(self, sandbox):
+        OmnimessageNotifier(to=TO, text="{{ 'õ' * 1000 }} the end")({})
+        text = sandbox.messages[0]["body"]["messages"][0]["text"]
+        assert len(text) == 134
+        assert text.endswith("õ the end")
+
+    @pytest.mark.parametrize("fault", ["unauthorized", "server_error", "cut", "rate_limited"])
+    def test_its_own_failure_stops_nothing_and_is_logged(self, sandbox, fault, caplog, capsys):
+        sandbox.add_fault(fault, times="always")
+        OmnimessageNotifier(to=TO, text="a")({})
+        assert "Nobody was notified, and the work goes on" in caplog.text + capsys.readouterr().out
+
+    def test_one_recipient_of_many_does_not_cost_the_others_their_message(self, sandbox):
+        OmnimessageNotifier(to=["nobody", TO], text="a")({})
+        assert [message["to"] for message in sandbox.messages] == [TO]
+
+    def test_a_deadlines_callback_fails_where_it_cannot_notify(self, sandbox):
+        sandbox.add_fault("unauthorized")
+        with pytest.raises(Exception, match="refused the credentials"):
+            OmnimessageNotifier(to=TO)({"deadline": {}})
+
+    def test_it_can_be_awaited(self, sandbox):
+        import asyncio
+
+        async def in_the_triggerer():
+            await OmnimessageNotifier(to=TO, context={"deadline": {}, "dag_run": {"dag_id": "report"}})
+
+        asyncio.run(in_the_triggerer())
+        assert sandbox.messages[0]["body"]["messages"][0]["text"] == "report has missed its deadline"
