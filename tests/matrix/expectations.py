@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FORM_FIELDS = ["dashboard_url", "dlr_url", "priority", "sender", "text_store", "timeout", "timezone"]
+from airflow_provider_omnimessage.provider_info import CONN_FIELDS
+
+FORM_FIELDS = sorted(CONN_FIELDS)
 
 
 @dataclass(frozen=True)
