@@ -208,7 +208,10 @@ def as_list(given: object) -> list[Any]:
     Make a list of one or many.
 
     :param given: a single value, or anything that can be gone through but a text.
+    :raises InvalidInputError: for a dict, whose keys would be taken for ids.
     """
+    if isinstance(given, Mapping):
+        raise InvalidInputError.of("omnimessage_id", "a dict is not an id; give the id that it holds")
     if isinstance(given, Sequence) and not isinstance(given, str):
         # of a mapped task's XComs, a slice fetches all at once; iterating asks for them one by one
         return list(given[:])
@@ -298,6 +301,13 @@ def _error(call: Call[Any], answer: Answer) -> ApiError:
             "password (API username and API password), and whether the account lets this IP address in",
             status_code=status,
             codes=codes,
+        )
+    if status == 404 and not errors:
+        # any web server says 404 to a wrong path: to take that for 'sent already' would leave an alert scheduled
+        return UnexpectedAnswerError(
+            f"{call.name}: answered 404, but not as Messente does ({said}); check the connection's host, the base URL",
+            status_code=status,
+            maybe_processed=False,
         )
     if status == 404:
         return NotFoundError(f"{call.name}: {status}: {said}", status_code=status, codes=codes)

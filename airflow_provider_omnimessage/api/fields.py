@@ -62,7 +62,7 @@ def is_deferred(value: object) -> bool:
     :param value: a Jinja template, or anything that Airflow resolves (an XComArg, a mapped argument).
     """
     if isinstance(value, str):
-        return "{{" in value or "{%" in value
+        return any(mark in value for mark in ("{{", "{%", "{#"))
     return hasattr(value, "iter_references")
 
 

@@ -168,21 +168,24 @@ def rcs(
     )
 
 
-def draft_messages(messages: Any) -> Any:
+def draft_messages(to: Any, messages: Any, **others: Any) -> Any:
     """
-    Check what is known of ``messages`` while a DAG is parsed, and make plain dicts of the official client's objects.
+    Check what is known of an omnimessage while a DAG is parsed. What Airflow has still to resolve passes.
 
-    :param messages: a list of messages; anything that Airflow has still to resolve passes.
+    :param to: the recipient.
+    :param messages: a list of messages.
+    :param others: the other fields, as :func:`omnimessage` takes them.
+    :return: the messages, with plain dicts in the place of the official client's objects.
     :raises InvalidInputError: names each refused field, the value and what would be accepted.
     """
-    if fields.is_deferred(messages) or not isinstance(messages, (list, tuple)):
-        return messages
     problems = Problems(draft=True)
-    checked = check_messages(messages, "messages", problems)
+    checked = _OMNIMESSAGE({"to": to, "messages": messages, **others}, "", problems)
     problems.raise_if_any()
+    if fields.is_deferred(messages):
+        return messages
     # Airflow knows by their identity which values came from an XCom, and must not be rendered once more.
     is_plain = all(isinstance(message, Mapping) or fields.is_deferred(message) for message in messages)
-    return messages if is_plain else checked
+    return messages if is_plain else checked["messages"]
 
 
 def omnimessage(

@@ -14,7 +14,7 @@ import requests
 import tenacity
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from airflow_provider_omnimessage import __version__
 from airflow_provider_omnimessage.api import backoff
@@ -114,7 +114,8 @@ class RequestsTransport:
             )
             with response:
                 content = self._content(response, until)
-        except (requests.RequestException, HTTPError) as error:
+        except Exception as error:
+            # Not only what requests calls its own: a broken Location or certificate bundle raises what it likes.
             self._asked = None
             raise self._no_answer(call, body, error) from error
         # Not in a finally: what is interrupted here, by a timeout of Airflow's or a kill, stays unanswered.
@@ -143,8 +144,8 @@ class RequestsTransport:
     def _no_answer(self, call: Call[Any], body: _Body | None, error: Exception) -> NoAnswerError:
         causes = list(_causes(error))
         reason = f"{type(causes[-1]).__name__}: {causes[-1]}".rstrip(": ")
-        not_begun = body is not None and not body.begun
-        if not_begun or any(isinstance(cause, NOT_CONNECTED) for cause in causes):
+        connected = not any(isinstance(cause, NOT_CONNECTED) for cause in causes)
+        if not (connected if body is None else body.begun):
             return NotSentError(f"{call.name}: could not reach {self._settings.base_url}, nothing was sent: {reason}")
         return LostAnswerError(f"{call.name}: no whole answer came back from {self._settings.base_url}: {reason}")
 
@@ -186,5 +187,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while current is not None and id(current) not in seen:
         seen.add(id(current))
         yield current
-        nested = (getattr(current, "reason", None), *current.args, current.__cause__, current.__context__)
+        # Not __context__: it may lead to what the caller was handling when it called.
+        nested = (getattr(current, "reason", None), *current.args, current.__cause__)
         current = next((cause for cause in nested if isinstance(cause, BaseException)), None)

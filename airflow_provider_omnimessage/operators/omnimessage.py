@@ -27,6 +27,10 @@ DOUBT = (
 )
 
 
+ON_PAST = ("fail", "skip", "send_now")
+IF_ALREADY_SENT = ("fail", "skip", "ignore")
+
+
 class SendOmnimessageOperator(BaseOperator):
     """
     Send a message now, on the first channel that delivers it: ``POST /omnimessage``.
@@ -86,13 +90,21 @@ class SendOmnimessageOperator(BaseOperator):
         super().__init__(**kwargs)
         _demand_choice("delivery_guarantee", delivery_guarantee, ("at_most_once", "at_least_once"))
         self.to = to
-        self.messages = draft_messages(messages)
+        self.messages = draft_messages(to, messages, dlr_url=dlr_url, text_store=text_store, priority=priority)
         self.dlr_url = dlr_url
         self.text_store = text_store
         self.priority = priority
         self.delivery_guarantee = delivery_guarantee
         self.durable = durable
         self.omnimessage_conn_id = omnimessage_conn_id
+
+    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
+        """Render templates only: a DAG with native objects would make a number of a plain ``"+37255555555"``."""
+        from airflow_provider_omnimessage.api.fields import is_deferred
+
+        if isinstance(content, str) and not is_deferred(content):
+            return content
+        return super().render_template(content, *args, **kwargs)
 
     @cached_property
     def hook(self) -> OmnimessageHook:
@@ -293,11 +305,13 @@ class SendOmnimessageOperator(BaseOperator):
             self.log.exception("omnimessage_id %s could not be stored: a retry will not know it", posted.omnimessage_id)
 
     def _report(self, context: Mapping[str, Any], message: Remembered, to: str) -> None:
-        task_instance = context["ti"]
-        # first of all what a person would need to find the message if the worker died between two pushes
-        push_xcom(task_instance, "message_ids", message.message_ids)
-        push_xcom(task_instance, "to", to)
-        push_xcom(task_instance, "time_to_send", message.time_to_send)
+        values = {"message_ids": message.message_ids, "to": to, "time_to_send": message.time_to_send}
+        for key, value in values.items():
+            try:
+                push_xcom(context["ti"], key, value)
+            except Exception:
+                # The message is there. To fail now would lose its id, and a retry could send it again.
+                self.log.exception("The XCom '%s' could not be pushed", key)
 
 
 class ScheduleOmnimessageOperator(SendOmnimessageOperator):
@@ -312,10 +326,10 @@ class ScheduleOmnimessageOperator(SendOmnimessageOperator):
         connection's, else UTC. A local time that a clock change skips moves forward; one that it repeats means the
         earlier. (templated)
     :param on_past: what to do when the moment has gone by, as in a backfill: ``"fail"`` without a retry (default),
-        ``"skip"`` the task, or ``"send_now"``.
+        ``"skip"`` the task, or ``"send_now"``. (templated)
     """
 
-    template_fields: Sequence[str] = (*SendOmnimessageOperator.template_fields, "time_to_send", "timezone")
+    template_fields: Sequence[str] = (*SendOmnimessageOperator.template_fields, "time_to_send", "timezone", "on_past")
 
     def __init__(
         self,
@@ -326,7 +340,8 @@ class ScheduleOmnimessageOperator(SendOmnimessageOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _demand_choice("on_past", on_past, ("fail", "skip", "send_now"))
+        _demand_choice("on_past", on_past, ON_PAST)
+        _draft_time(time_to_send, timezone)
         self.time_to_send = time_to_send
         self.timezone = timezone
         self.on_past = on_past
@@ -334,6 +349,7 @@ class ScheduleOmnimessageOperator(SendOmnimessageOperator):
     def _moment(self) -> TimeToSend | None:
         from airflow_provider_omnimessage.api.errors import PastTimeToSendError
 
+        _demand_choice("on_past", self.on_past, ON_PAST, rendered=True)
         moment = self.hook.resolve_time_to_send(self.time_to_send, timezone=self.timezone)
         try:
             refuse_past(moment)
@@ -358,11 +374,13 @@ class CancelScheduledMessageOperator(BaseOperator):
         is ``None``, its scheduling was skipped, and so is its cancelling. (templated)
     :param if_already_sent: what to do when a message cannot be cancelled any more, because it has been sent or is
         unknown: ``"fail"`` without a retry (default), ``"skip"`` the task, or ``"ignore"``. All others are cancelled
-        first.
+        first. (templated)
+    :param trigger_rule: Airflow's; here ``"none_failed"`` by default, for what was skipped is not late: a branch that
+        was not taken must not let the alert go out.
     :param omnimessage_conn_id: the Airflow connection, of type ``omnimessage``. (templated)
     """
 
-    template_fields: Sequence[str] = ("omnimessage_id", "omnimessage_conn_id")
+    template_fields: Sequence[str] = ("omnimessage_id", "if_already_sent", "omnimessage_conn_id")
     operator_extra_links = (OmnimessageLink(),)
     ui_color = "#ffeee3"
 
@@ -372,10 +390,11 @@ class CancelScheduledMessageOperator(BaseOperator):
         omnimessage_id: Any,
         if_already_sent: Literal["fail", "skip", "ignore"] = "fail",
         omnimessage_conn_id: str = OmnimessageHook.default_conn_name,
+        trigger_rule: str = "none_failed",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        _demand_choice("if_already_sent", if_already_sent, ("fail", "skip", "ignore"))
+        super().__init__(trigger_rule=trigger_rule, **kwargs)
+        _demand_choice("if_already_sent", if_already_sent, IF_ALREADY_SENT)
         self.omnimessage_id = omnimessage_id
         self.if_already_sent = if_already_sent
         self.omnimessage_conn_id = omnimessage_conn_id
@@ -387,30 +406,46 @@ class CancelScheduledMessageOperator(BaseOperator):
 
     def execute(self, context: Mapping[str, Any]) -> list[str]:
         """Cancel, and return the ids that are cancelled now."""
-        ids = self._ids()
-        if not ids:
-            raise AirflowSkipException(
-                "There is no omnimessage_id: nothing was scheduled, so there is nothing to cancel"
-            )
+        from airflow_provider_omnimessage.api.calls import checked_id
+        from airflow_provider_omnimessage.api.errors import AuthenticationError, OmnimessageError
+
+        given = self._given()
         cancelled: list[str] = []
         too_late: list[str] = []
-        unanswered: list[Exception] = []
+        errors: list[OmnimessageError] = []
         with task_failures(), self.hook:
-            for omnimessage_id in ids:
-                self._cancel(context, omnimessage_id, cancelled, too_late, unanswered)
-        if unanswered or (too_late and self.if_already_sent != "ignore"):
+            for item in given:
+                try:
+                    self._cancel(context, checked_id(item), cancelled, too_late)
+                except OmnimessageError as error:
+                    self.log.warning("%s: %s", item, error)
+                    errors.append(error)
+                    if isinstance(error, AuthenticationError):
+                        break
+        if errors or (too_late and self.if_already_sent != "ignore"):
             # a task that does not succeed returns nothing, but what it has done is done
             context["ti"].xcom_push(key="return_value", value=cancelled)
-        if unanswered:
-            raise unanswered[0]
+        for failure in errors:
+            # to cancel again does no harm
+            if failure.may_pass or failure.maybe_processed:
+                raise failure
+        if errors:
+            raise AirflowFailException("; ".join(map(str, errors)))
         self._judge(too_late)
         return cancelled
 
-    def _ids(self) -> list[str]:
-        from airflow_provider_omnimessage.api.calls import checked_ids
+    def _given(self) -> list[Any]:
+        from airflow_provider_omnimessage.api.calls import as_list
 
         with task_failures():
-            return [omnimessage_id for _, omnimessage_id in checked_ids(self.omnimessage_id)]
+            _demand_choice("if_already_sent", self.if_already_sent, IF_ALREADY_SENT, rendered=True)
+            # a template renders None as text
+            given = [item for item in as_list(self.omnimessage_id) if item is not None and item not in ("None", "")]
+        if not given:
+            raise AirflowSkipException(
+                "There is no omnimessage_id: nothing was scheduled, so there is nothing to cancel"
+            )
+        return [item for position, item in enumerate(given) if item not in given[:position]]
 
     def on_kill(self) -> None:
         """Say in the log what a kill interrupts."""
@@ -422,31 +457,19 @@ class CancelScheduledMessageOperator(BaseOperator):
         )
 
     def _cancel(
-        self,
-        context: Mapping[str, Any],
-        omnimessage_id: str,
-        cancelled: list[str],
-        too_late: list[str],
-        unanswered: list[Exception],
+        self, context: Mapping[str, Any], omnimessage_id: str, cancelled: list[str], too_late: list[str]
     ) -> None:
         from airflow_provider_omnimessage import metrics
-        from airflow_provider_omnimessage.api.errors import NotFoundError, OmnimessageError
+        from airflow_provider_omnimessage.api.errors import NotFoundError
 
         try:
-            try:
-                self.hook.cancel(omnimessage_id)
-                metrics.count("cancelled", _tags(context))
-            except NotFoundError:
-                if not self._was_cancelled(omnimessage_id, too_late):
-                    return
-            cancelled.append(omnimessage_id)
-            self.log.info("Cancelled %s before it was sent", omnimessage_id)
-        except OmnimessageError as error:
-            # to cancel again does no harm
-            if not (error.may_pass or error.maybe_processed):
-                raise
-            self.log.warning("%s: %s", omnimessage_id, error)
-            unanswered.append(error)
+            self.hook.cancel(omnimessage_id)
+            metrics.count("cancelled", _tags(context))
+        except NotFoundError:
+            if not self._was_cancelled(omnimessage_id, too_late):
+                return
+        cancelled.append(omnimessage_id)
+        self.log.info("Cancelled %s before it was sent", omnimessage_id)
 
     def _was_cancelled(self, omnimessage_id: str, too_late: list[str]) -> bool:
         """Find out what a 404 means: cancelled before, sent, or unknown."""
@@ -490,8 +513,24 @@ def _tags(context: Mapping[str, Any]) -> dict[str, str]:
     return {"dag_id": task_instance.dag_id, "task_id": task_instance.task_id}
 
 
-def _demand_choice(field: str, value: object, accepted: Sequence[str]) -> None:
-    if value not in accepted:
-        from airflow_provider_omnimessage.api.errors import InvalidInputError
+def _draft_time(time_to_send: Any, timezone: Any) -> None:
+    """Check while the DAG is parsed what can be seen of a time by then."""
+    from datetime import datetime, timedelta
+    from datetime import timezone as utc_offset
 
-        raise InvalidInputError.of(field, f"{value!r} is not accepted; give one of {', '.join(accepted)}")
+    from airflow_provider_omnimessage.api.fields import is_deferred
+    from airflow_provider_omnimessage.api.timing import resolve
+
+    known_zone = None if is_deferred(timezone) else timezone
+    known_time = timedelta(0) if is_deferred(time_to_send) else time_to_send
+    resolve(known_time, zone=known_zone, now=datetime.now(utc_offset.utc))
+
+
+def _demand_choice(field: str, value: object, accepted: Sequence[str], *, rendered: bool = False) -> None:
+    from airflow_provider_omnimessage.api.errors import InvalidInputError
+    from airflow_provider_omnimessage.api.fields import describe, is_deferred
+
+    if value in accepted or (is_deferred(value) and not rendered):
+        return
+    shown = repr(value) if isinstance(value, str) and len(value) <= 20 else describe(value)
+    raise InvalidInputError.of(field, f"{shown} is not accepted; give one of {', '.join(accepted)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import datetime, timedelta, timezone
 
@@ -314,6 +315,91 @@ class TestCancelTooLate:
         assert len(run.xcom("cancel")) == 2
 
 
+class TestCancelDoesWhatItCan:
+    def test_what_is_no_id_does_not_keep_the_others_from_being_cancelled(self, dag, run_dag, sandbox):
+        schedule = ScheduleOmnimessageOperator(task_id="schedule", to=TO, time_to_send=SOON, messages=[sms("a")])
+        CancelScheduledMessageOperator(
+            task_id="cancel", omnimessage_id=["not an id!", schedule.output], if_already_sent="ignore"
+        )
+        run = run_dag(dag)
+        assert run.tasks["cancel"] == "failed"
+        assert sandbox.messages[0]["state"] == "cancelled"
+        assert run.xcom("cancel") == [run.xcom("schedule")]
+        assert "'not an id!' is not an id" in run.log
+
+    def test_a_web_servers_404_is_not_taken_for_sent_already(self, dag, run_dag, sandbox, monkeypatch):
+        schedule = ScheduleOmnimessageOperator(task_id="schedule", to=TO, time_to_send=SOON, messages=[sms("a")])
+        elsewhere = {**sandbox.connection, "host": sandbox.url.replace("/v1", "/elsewhere")}
+        monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", json.dumps(elsewhere))
+        CancelScheduledMessageOperator(
+            task_id="cancel",
+            omnimessage_id=schedule.output,
+            omnimessage_conn_id="elsewhere",
+            if_already_sent="ignore",
+        )
+        assert run_dag(dag).tasks["cancel"] == "failed"
+
+    def test_a_dict_is_refused_by_name(self, dag, run_dag, sandbox):
+        @task
+        def found() -> dict:
+            return {"omnimessage_id": UNKNOWN}
+
+        CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=found(), if_already_sent="ignore")
+        run = run_dag(dag)
+        assert run.tasks["cancel"] == "failed"
+        assert "a dict is not an id; give the id that it holds" in run.log
+
+    def test_skipped_work_is_not_late_work(self, dag, run_dag, sandbox):
+        @task.short_circuit(ignore_downstream_trigger_rules=False)
+        def nothing_to_do() -> bool:
+            return False
+
+        @task
+        def work() -> None: ...
+
+        schedule = ScheduleOmnimessageOperator(task_id="schedule", to=TO, time_to_send=SOON, messages=[sms("a")])
+        cancel = CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=schedule.output)
+        schedule >> nothing_to_do() >> work() >> cancel
+        assert run_dag(dag).tasks["cancel"] == "success"
+        assert sandbox.messages[0]["state"] == "cancelled"
+
+    def test_of_mapped_messages_those_that_were_scheduled_are_cancelled(self, dag, run_dag, sandbox):
+        schedule = ScheduleOmnimessageOperator.partial(
+            task_id="schedule", to=TO, messages=[sms("a")], on_past="skip"
+        ).expand(time_to_send=[LONG_AGO, SOON])
+        CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=schedule.output)
+        run = run_dag(dag)
+        assert (run.tasks["schedule[0]"], run.tasks["cancel"]) == ("skipped", "success")
+        assert [message["state"] for message in sandbox.messages] == ["cancelled"]
+
+
+def test_a_dag_with_native_objects_keeps_plain_numbers_and_texts(request, run_dag, sandbox):
+    with DAG("native", schedule=None, render_template_as_native_obj=True) as dag:
+        SendOmnimessageOperator(task_id="send", to=TO, messages=[sms("123456", ttl="{{ 60 }}")])
+    assert run_dag(dag).state == "success"
+    assert sandbox.messages[0]["body"] == {"to": TO, "messages": [{"channel": "sms", "text": "123456", "ttl": 60}]}
+
+
+def test_what_to_do_when_the_moment_has_gone_by_can_be_templated(dag, run_dag, sandbox):
+    ScheduleOmnimessageOperator(
+        task_id="schedule", to=TO, time_to_send=LONG_AGO, messages=[sms("a")], on_past="{{ 'skip' }}"
+    )
+    assert run_dag(dag).tasks == {"schedule": "skipped"}
+
+
+def test_an_xcom_that_cannot_be_pushed_does_not_make_a_second_message(dag, run_dag, sandbox, monkeypatch):
+    from airflow_provider_omnimessage.operators import omnimessage
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(omnimessage, "push_xcom", refuse)
+    SendOmnimessageOperator(task_id="send", to=TO, messages=[sms("a")], retries=2, retry_delay=timedelta(0))
+    run = run_dag(dag)
+    assert run.tasks == {"send": "success"}
+    assert [message["omnimessage_id"] for message in sandbox.messages] == [run.xcom("send")]
+
+
 class TestFailures:
     """Each row: what goes wrong with the POST, whether Airflow may retry it, how many messages there are in the end."""
 
@@ -371,6 +457,22 @@ class TestWhileTheDagIsParsed:
     def test_a_wrong_message_is_refused_there(self, dag):
         with pytest.raises(InvalidInputError, match=r"messages\[0\]\.tll: no such field"):
             SendOmnimessageOperator(task_id="send", to=TO, messages=[{"channel": "sms", "text": "a", "tll": 5}])
+
+    @pytest.mark.parametrize(
+        ("given", "field"),
+        [
+            ({"time_to_send": "garbage"}, "time_to_send"),
+            ({"time_to_send": None}, "time_to_send"),
+            ({"timezone": "Mars/Olympus"}, "timezone"),
+            ({"priority": "urgent"}, "priority"),
+            ({"messages": sms("a")}, "messages"),
+        ],
+    )
+    def test_what_can_be_seen_to_be_wrong_is_refused(self, dag, given, field):
+        with pytest.raises(InvalidInputError, match=f"^{field}: "):
+            ScheduleOmnimessageOperator(
+                task_id="schedule", **{"to": TO, "time_to_send": SOON, "messages": [sms("a")], **given}
+            )
 
     def test_schedule_demands_a_time(self, dag):
         with pytest.raises(Exception, match="time_to_send"):

@@ -10,6 +10,7 @@ import threading
 from datetime import datetime, timedelta, timezone
 
 import pytest
+import requests
 
 from airflow_provider_omnimessage.api.errors import (
     AuthenticationError,
@@ -17,6 +18,7 @@ from airflow_provider_omnimessage.api.errors import (
     LostAnswerError,
     NotFoundError,
     NotSentError,
+    OmnimessageError,
     PastTimeToSendError,
     RateLimitedError,
     RefusedError,
@@ -196,6 +198,28 @@ class TestWhatGoesWrong:
         assert caught.value.maybe_processed is maybe_processed
         assert len(sandbox.messages) == messages
         assert len(sandbox.requests) == 1
+
+    def test_what_the_caller_was_handling_does_not_count(self, hook, sandbox):
+        sandbox.add_fault("lost_answer")
+        try:
+            requests.get("http://127.0.0.1:1/", timeout=5)
+        except requests.ConnectionError:
+            with pytest.raises(LostAnswerError):
+                hook.send(TO, [sms("a")])
+        assert len(sandbox.messages) == 1
+
+    @pytest.mark.parametrize("location", ["http://[bad/", "\xff\xfe"])
+    def test_a_broken_location_is_one_of_our_own_errors(self, connect, location):
+        answer = f"HTTP/1.1 307 Temporary Redirect\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
+        with Listener(answer.encode("latin-1")) as listener, pytest.raises(OmnimessageError) as caught:
+            connect(host=listener.host).send(TO, [sms("a")])
+        assert isinstance(caught.value, (LostAnswerError, UnexpectedAnswerError))
+
+    def test_a_missing_certificate_bundle_is_one_of_our_own_errors(self, connect, monkeypatch):
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent/bundle.pem")
+        works, said = connect(host="https://api.invalid").test_connection()
+        assert not works
+        assert "nonexistent" in said
 
     def test_an_answer_slower_than_the_timeout_is_lost(self, connect, sandbox):
         sandbox.add_fault("slow", seconds=2)

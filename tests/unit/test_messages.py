@@ -396,11 +396,11 @@ class TestWhatATemplateHides:
 
     def test_hand_written_dicts_are_checked_while_the_dag_is_parsed(self):
         with pytest.raises(InvalidInputError, match=r"messages\[0\]\.txt: no such field"):
-            draft_messages([{"channel": "sms", "txt": "a", "text": "{{ b }}"}])
+            draft_messages(TO, [{"channel": "sms", "txt": "a", "text": "{{ b }}"}])
 
     def test_a_list_from_an_xcom_stays_the_same_object_for_airflow_to_know_it_by(self):
         messages = [{"channel": "sms", "text": "{{ data, not a template }}"}]
-        assert draft_messages(messages) is messages
+        assert draft_messages(TO, messages) is messages
 
     def test_an_object_whose_to_dict_fails_is_refused_as_no_message(self):
         class Odd:
@@ -409,6 +409,21 @@ class TestWhatATemplateHides:
 
         assert "messages[0]: a Odd is not a message" in refusal(TO, [Odd()])
 
-    @pytest.mark.parametrize("later", ["{{ messages }}", None])
-    def test_what_airflow_resolves_later_passes(self, later):
-        assert draft_messages(later) is later
+    def test_what_airflow_resolves_later_passes(self):
+        later = "{{ messages }}"
+        assert draft_messages("{{ to }}", later, priority="{{ priority }}") is later
+
+    @pytest.mark.parametrize(
+        ("given", "field"),
+        [
+            ({"to": "garbage"}, "to"),
+            ({"to": None}, "to"),
+            ({"messages": None}, "messages"),
+            ({"messages": sms("Hi")}, "messages"),
+            ({"priority": "urgent"}, "priority"),
+            ({"dlr_url": "x"}, "dlr_url"),
+        ],
+    )
+    def test_what_can_be_seen_to_be_wrong_by_then_is_refused(self, given, field):
+        with pytest.raises(InvalidInputError, match=f"^{field}: "):
+            draft_messages(**{"to": TO, "messages": [sms("Hi")], **given})
