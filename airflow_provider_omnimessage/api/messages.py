@@ -168,24 +168,38 @@ def rcs(
     )
 
 
-def draft_messages(to: Any, messages: Any, **others: Any) -> Any:
+def draft_messages(messages: Any) -> Any:
+    """
+    Check what is known of messages while a DAG is parsed. What Airflow has still to resolve passes.
+
+    :param messages: a list of messages.
+    :return: the messages, with plain dicts in the place of the official client's objects.
+    :raises InvalidInputError: names each refused field, the value and what would be accepted.
+    """
+    problems = Problems(draft=True)
+    checked = messages if fields.is_deferred(messages) else check_messages(messages, "messages", problems)
+    problems.raise_if_any()
+    # Airflow knows by their identity which values came from an XCom, and must not be rendered once more.
+    is_plain = fields.is_deferred(messages) or all(
+        isinstance(message, Mapping) or fields.is_deferred(message) for message in messages
+    )
+    return messages if is_plain else checked
+
+
+def draft_omnimessage(to: Any, messages: Any, **others: Any) -> Any:
     """
     Check what is known of an omnimessage while a DAG is parsed. What Airflow has still to resolve passes.
 
     :param to: the recipient.
     :param messages: a list of messages.
     :param others: the other fields, as :func:`omnimessage` takes them.
-    :return: the messages, with plain dicts in the place of the official client's objects.
+    :return: the messages, as :func:`draft_messages` gives them.
     :raises InvalidInputError: names each refused field, the value and what would be accepted.
     """
     problems = Problems(draft=True)
-    checked = _OMNIMESSAGE({"to": to, "messages": messages, **others}, "", problems)
+    _OMNIMESSAGE({"to": to, "messages": messages, **others}, "", problems)
     problems.raise_if_any()
-    if fields.is_deferred(messages):
-        return messages
-    # Airflow knows by their identity which values came from an XCom, and must not be rendered once more.
-    is_plain = all(isinstance(message, Mapping) or fields.is_deferred(message) for message in messages)
-    return messages if is_plain else checked["messages"]
+    return draft_messages(messages)
 
 
 def omnimessage(

@@ -85,12 +85,12 @@ class SendOmnimessageOperator(BaseOperator):
         omnimessage_conn_id: str = OmnimessageHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        from airflow_provider_omnimessage.api.messages import draft_messages
+        from airflow_provider_omnimessage.api.messages import draft_omnimessage
 
         super().__init__(**kwargs)
         _demand_choice("delivery_guarantee", delivery_guarantee, ("at_most_once", "at_least_once"))
         self.to = to
-        self.messages = draft_messages(to, messages, dlr_url=dlr_url, text_store=text_store, priority=priority)
+        self.messages = draft_omnimessage(to, messages, dlr_url=dlr_url, text_store=text_store, priority=priority)
         self.dlr_url = dlr_url
         self.text_store = text_store
         self.priority = priority

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: For a triggerer that is late or gone: Airflow itself ends the wait so long after the trigger should have.
 GRACE = timedelta(seconds=30)
 #: Seconds: a task that comes back sooner can meet a scheduler that has not noticed yet that it had gone.
-SHORTEST_RESCHEDULE = 5.0
+SHORTEST_RESCHEDULE = 10.0
 
 
 class OmnimessageDeliverySensor(BaseSensorOperator):

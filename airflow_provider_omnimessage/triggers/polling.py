@@ -159,9 +159,11 @@ class Poller:
 
     async def _look_up(self, refused: AiohttpTransport | None) -> AiohttpTransport:
         """Give the transport, made anew where there is none, or where the refused one's connection has changed."""
-        from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
-
         async with self._looking_up:
+            # importing takes a quarter of a second, once: too long to hold up everybody else on this loop
+            await asyncio.to_thread(_import_what_is_needed)
+            from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
+
             current = self._transport
             if current is not None and current is not refused:
                 return current
@@ -172,6 +174,11 @@ class Poller:
                 self._replaced.append(current)  # others may still be waiting for its answers
             self._transport = await AiohttpTransport.open(settings, connections=IN_FLIGHT)
             return self._transport
+
+
+def _import_what_is_needed() -> None:
+    import airflow_provider_omnimessage.hooks.aiohttp_transport
+    import airflow_provider_omnimessage.hooks.settings  # noqa: F401
 
 
 async def _settings(omnimessage_conn_id: str) -> Settings:

@@ -8,7 +8,15 @@ import pytest
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.masking import mask_number
-from airflow_provider_omnimessage.api.messages import draft_messages, omnimessage, rcs, sms, viber, whatsapp
+from airflow_provider_omnimessage.api.messages import (
+    draft_messages,
+    draft_omnimessage,
+    omnimessage,
+    rcs,
+    sms,
+    viber,
+    whatsapp,
+)
 
 TO = "+37255555555"
 LINK = "https://example.com/a.png"
@@ -396,11 +404,11 @@ class TestWhatATemplateHides:
 
     def test_hand_written_dicts_are_checked_while_the_dag_is_parsed(self):
         with pytest.raises(InvalidInputError, match=r"messages\[0\]\.txt: no such field"):
-            draft_messages(TO, [{"channel": "sms", "txt": "a", "text": "{{ b }}"}])
+            draft_messages([{"channel": "sms", "txt": "a", "text": "{{ b }}"}])
 
     def test_a_list_from_an_xcom_stays_the_same_object_for_airflow_to_know_it_by(self):
         messages = [{"channel": "sms", "text": "{{ data, not a template }}"}]
-        assert draft_messages(TO, messages) is messages
+        assert draft_messages(messages) is messages
 
     def test_an_object_whose_to_dict_fails_is_refused_as_no_message(self):
         class Odd:
@@ -411,7 +419,7 @@ class TestWhatATemplateHides:
 
     def test_what_airflow_resolves_later_passes(self):
         later = "{{ messages }}"
-        assert draft_messages("{{ to }}", later, priority="{{ priority }}") is later
+        assert draft_omnimessage("{{ to }}", later, priority="{{ priority }}") is later
 
     @pytest.mark.parametrize(
         ("given", "field"),
@@ -426,4 +434,4 @@ class TestWhatATemplateHides:
     )
     def test_what_can_be_seen_to_be_wrong_by_then_is_refused(self, given, field):
         with pytest.raises(InvalidInputError, match=f"^{field}: "):
-            draft_messages(**{"to": TO, "messages": [sms("Hi")], **given})
+            draft_omnimessage(**{"to": TO, "messages": [sms("Hi")], **given})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from airflow.sdk import DAG, task
 
 from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
@@ -19,7 +21,9 @@ with DAG("every_mode", schedule=None, catchup=False, params={"ids": {}, "timeout
             omnimessage_id=f"{{{{ params.ids['{name}'] }}}}",
             poke_interval=1,
             timeout=600,
-            retries=1,
+            retries=2,
+            # a busy scheduler can take a rescheduled task for a lost one, and then spends a retry on it
+            retry_delay=timedelta(seconds=1),
             **settings,
         )
 
