@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_omnimessage._compat import airflow_stats
 
@@ -44,3 +44,17 @@ def count_outcome(outcome: Outcome, seconds: float | None, tags: Mapping[str, st
         count("delivered", tags)
         if seconds is not None:
             airflow_stats().timing(f"{PREFIX}.delivery_duration", timedelta(seconds=seconds), tags=dict(tags))
+
+
+def count_reports(reports: Iterable[Mapping[str, Any]], task_instance: Any) -> None:
+    """
+    Count how awaited messages ended.
+
+    :param reports: their summaries, as the sensor leaves them in its XCom.
+    :param task_instance: whose DAG and task become the tags.
+    """
+    from airflow_provider_omnimessage.api.delivery import Outcome
+
+    tags = {"dag_id": task_instance.dag_id, "task_id": task_instance.task_id} if task_instance else {}
+    for report in reports:
+        count_outcome(Outcome(report["outcome"]), report["seconds_to_delivery"], tags)

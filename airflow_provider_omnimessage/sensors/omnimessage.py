@@ -21,6 +21,7 @@ from airflow_provider_omnimessage._compat import (
 )
 from airflow_provider_omnimessage.failures import task_failures
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.links import OmnimessageLink
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.waiting import Awaited, Verdict, Wait
@@ -62,6 +63,7 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("omnimessage_id", "time_to_send", "omnimessage_conn_id")
+    operator_extra_links = (OmnimessageLink(),)
     ui_color = "#e6f7e9"
 
     def __init__(
@@ -105,7 +107,7 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
             if before is None:
                 self._say_what_is_awaited()
             if self.deferrable:
-                return self._defer()
+                return self._defer(context)
             try:
                 return super().execute(context)  # type: ignore[arg-type]
             except AirflowTaskTimeout as error:
@@ -122,7 +124,7 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
             self._look(now, last=last)
             verdict = self._wait.verdict
             if verdict:
-                return PokeReturnValue(is_done=True, xcom_value=self._end(verdict))
+                return PokeReturnValue(is_done=True, xcom_value=self._end(context, verdict))
             if last:
                 self._time_out(self._wait.timed_out(self._limit("timeout", self.timeout)), AirflowSensorTimeout)
             if not self._wait.in_doubt:
@@ -142,7 +144,7 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
         verdict = Verdict.of(event)
         if verdict.ending is Ending.TIMED_OUT:
             self._time_out(verdict, AirflowTaskTimeout if self._is_bound_by_execution_timeout else AirflowSensorTimeout)
-        return self._end(verdict)
+        return self._end(context, verdict)
 
     def _get_next_poke_interval(
         self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
@@ -199,11 +201,13 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
             self.log.info("Waiting for %s until %s UTC at most", what, f"{self._deadline:%Y-%m-%d %H:%M:%S}")
 
     def _look(self, now: datetime, *, last: bool = False) -> None:
+        from airflow_provider_omnimessage.api.calls import delivery_report
         from airflow_provider_omnimessage.api.errors import OmnimessageError
 
         for message in self._wait.due(now, last=last):
             try:
-                report = self.hook.get_delivery_report(message.omnimessage_id)
+                # once: what may pass is asked again at the next look, as rarely as ever
+                report = self.hook.get_conn().make(delivery_report(message.omnimessage_id))
             except OmnimessageError as error:
                 news = self._wait.heard_error(message, error, _now())
             else:
@@ -215,14 +219,14 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
         now = _now()
         return max(0.0, (min(self._wait.next_look or now, self._deadline) - now).total_seconds())
 
-    def _defer(self) -> Any:
+    def _defer(self, context: Mapping[str, Any]) -> Any:
         # what the trigger would only find out later is found out here: a wrong connection, and a message that is
         # through already, which needs no trigger
         _ = self.hook.settings
         self._look(_now())
         verdict = self._wait.verdict
         if verdict:
-            return self._end(verdict)
+            return self._end(context, verdict)
 
         from airflow_provider_omnimessage.triggers.omnimessage import OmnimessageDeliveryTrigger
 
@@ -267,9 +271,11 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
     def _is_one(self) -> bool:
         return isinstance(self.omnimessage_id, str)
 
-    def _end(self, verdict: Verdict) -> Any:
+    def _end(self, context: Mapping[str, Any], verdict: Verdict) -> Any:
+        from airflow_provider_omnimessage import metrics
         from airflow_provider_omnimessage.api.waiting import Ending
 
+        metrics.count_reports(verdict.reports, context["ti"])
         if verdict.ending is Ending.FULFILLED:
             return verdict.reports[0] if self._is_one() else verdict.reports
         reason = f"Not {self.wait_for}: {verdict.reason}"

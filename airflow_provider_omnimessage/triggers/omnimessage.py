@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
+from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage.api.calls import delivery_report
 from airflow_provider_omnimessage.api.errors import AuthenticationError, OmnimessageError
 from airflow_provider_omnimessage.api.waiting import Awaited, Ending, Verdict, Wait
@@ -88,6 +89,7 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
     def _event(self, verdict: Verdict) -> TriggerEvent:
         # Airflow's dag.test() runs triggers without a triggerer, and cannot end a task from one
         if self.ends_task and verdict.ending is Ending.FULFILLED and self.trigger_id is not None:
+            metrics.count_reports(verdict.reports, getattr(self, "task_instance", None))
             xcom: Any = verdict.reports[0] if self.one else verdict.reports
             return TaskSuccessEvent(xcoms={"return_value": xcom})
         return TriggerEvent(verdict.as_dict())  # type: ignore[no-untyped-call]

@@ -15,6 +15,7 @@ from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import sms, viber
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.operators.omnimessage import ScheduleOmnimessageOperator, SendOmnimessageOperator
+from airflow_provider_omnimessage.sensors import omnimessage as sensors
 from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
 
 TO = "+37255555555"
@@ -35,6 +36,12 @@ in_a_worker_and_in_the_triggerer = pytest.mark.parametrize("mode", [POKE, DEFERR
 def dag(request):
     with DAG(re.sub(r"\W", "_", request.node.name), schedule=None) as dag:
         yield dag
+
+
+@pytest.fixture(autouse=True)
+def _no_busy_scheduler(monkeypatch):
+    """Here nothing but the task has to notice that it was rescheduled."""
+    monkeypatch.setattr(sensors, "SHORTEST_RESCHEDULE", 0.1)
 
 
 def a_sensor(**settings):
@@ -167,6 +174,25 @@ class TestEveryMode:
         assert run.tasks == {"wait": "success", "never": "failed"}
         assert run.xcom("wait")["outcome"] == "seen"
         assert "Not seen within" in run.log
+
+
+@in_a_worker_and_in_the_triggerer
+@pytest.mark.parametrize(
+    ("to", "counted"),
+    [(TO, ["omnimessage.delivered", "omnimessage.delivery_duration"]), (UNDELIVERABLE, ["omnimessage.failed"])],
+)
+def test_how_a_message_ended_is_counted_once(dag, run_dag, sandbox, sent, monkeypatch, mode, to, counted):
+    from airflow_provider_omnimessage import metrics
+
+    names = []
+    stats = SimpleNamespace(
+        incr=lambda name, **_: names.append(name), timing=lambda name, _seconds, **_tags: names.append(name)
+    )
+    monkeypatch.setattr(metrics, "airflow_stats", lambda: stats)
+    time_to_send = sandbox.now + timedelta(seconds=1)
+    a_sensor(omnimessage_id=sent(to, time_to_send=time_to_send), time_to_send=time_to_send, **mode)
+    run_dag(dag)
+    assert [name for name in names if name != "omnimessage.retried"] == counted
 
 
 class TestWhenItAsks:
