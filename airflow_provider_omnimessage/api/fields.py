@@ -52,6 +52,7 @@ class Problems(list[Problem]):
 
 Rule = Callable[[Any, str, Problems], Any]
 
+_TEMPLATE = re.compile(r"\{[{%#]")
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -62,7 +63,7 @@ def is_deferred(value: object) -> bool:
     :param value: a Jinja template, or anything that Airflow resolves (an XComArg, a mapped argument).
     """
     if isinstance(value, str):
-        return any(mark in value for mark in ("{{", "{%", "{#"))
+        return _TEMPLATE.search(value) is not None
     return hasattr(value, "iter_references")
 
 

@@ -49,8 +49,9 @@ class RequestsTransport:
         session.headers["User-Agent"] = f"airflow-provider-omnimessage/{__version__}"
         # A proxy is for what is far away; no proxy is to see a password that goes over http.
         session.trust_env = not settings.is_loopback
+        self._adapter = HTTPAdapter(pool_maxsize=POOL_SIZE, max_retries=0)
         for scheme in ("https://", "http://"):
-            session.mount(scheme, HTTPAdapter(pool_maxsize=POOL_SIZE, max_retries=0))
+            session.mount(scheme, self._adapter)
         # What is the same for every call is made once; requests would work it out anew for each.
         self._template = session.prepare_request(requests.Request("GET", settings.base_url))
         self._base_url = (self._template.url or "").rstrip("/")
@@ -105,12 +106,9 @@ class RequestsTransport:
         until = time.monotonic() + left
         self._asked = (call, body)
         try:
-            response = self._session.send(
-                request,
-                timeout=(min(CONNECT_TIMEOUT, left), left),
-                allow_redirects=False,
-                stream=True,
-                **self._environment,
+            # Not by way of Session.send, which keeps cookies and looks for redirects.
+            response = self._adapter.send(
+                request, stream=True, timeout=(min(CONNECT_TIMEOUT, left), left), **self._environment
             )
             with response:
                 content = self._content(response, until)
