@@ -69,7 +69,19 @@ class RequestsTransport:
         :raises ApiError: where Messente answered, and not with success.
         """
         until = time.monotonic() + self._settings.deadline
-        if on_repeat is None:
+        try:
+            return call.result(self._ask(call, until))
+        except OmnimessageError as error:
+            if on_repeat is None or not backoff.may_repeat(call, error):
+                raise
+            failed = [error]
+        # What goes well at once, as nearly all does, needs nothing of this.
+        return self._repeat(call, failed, until, on_repeat)
+
+    def _repeat(self, call: Call[T], failed: list[OmnimessageError], until: float, on_repeat: OnRepeat) -> T:
+        def attempt() -> T:
+            if failed:
+                raise failed.pop()  # the first attempt, which has been made
             return call.result(self._ask(call, until))
 
         def failure(state: tenacity.RetryCallState) -> Any:
@@ -84,7 +96,7 @@ class RequestsTransport:
             before_sleep=lambda state: on_repeat(call, failure(state), state.attempt_number, state.upcoming_sleep),
             reraise=True,
         )
-        return repeating(lambda: call.result(self._ask(call, until)))
+        return repeating(attempt)
 
     @property
     def unanswered(self) -> Call[Any] | None:
