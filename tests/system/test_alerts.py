@@ -10,8 +10,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from _airflow import AirflowHome, RunningAirflow, running_sandbox
-from test_running_airflow import Airflow
+from _airflow import Airflow, AirflowHome, RunningAirflow, running_sandbox
 
 from airflow_provider_omnimessage.sandbox import SandboxClient
 

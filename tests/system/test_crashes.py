@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _airflow import AirflowHome, RunningAirflow, running_sandbox
-from test_running_airflow import Airflow
+from _airflow import Airflow, AirflowHome, RunningAirflow, running_sandbox
 
 from airflow_provider_omnimessage.sandbox import SandboxClient
 
@@ -131,6 +130,11 @@ def log_of(airflow: Airflow, run_id: str, task_id: str) -> str:
     return "".join(path.read_text() for path in paths)
 
 
+def tries(airflow: Airflow, run_id: str, task_id: str) -> int:
+    path = f"/api/v2/dags/{CRASH}/dagRuns/{run_id}/taskInstances/{task_id}"
+    return int(airflow.call("GET", path)["try_number"])
+
+
 def judge(airflow: Airflow, sandbox: SandboxClient, run_id: str, point: str) -> None:
     """Demand of one run what each guarantee promises, wherever its workers were killed."""
     states = airflow.tasks(CRASH, run_id)
@@ -139,6 +143,8 @@ def judge(airflow: Airflow, sandbox: SandboxClient, run_id: str, point: str) -> 
         log = log_of(airflow, run_id, guarantee)
         where = (point, guarantee, states[guarantee], len(messages), log)
         assert f"This try is killed: {point}" in log, where
+        # a point that the code does not pass any more would kill nothing
+        assert tries(airflow, run_id, guarantee) > 1, where
         assert len(messages) == expected, where
         assert len(messages) <= 1 or guarantee == "at_least_once", where
         assert len(messages) >= 1 or guarantee == "at_most_once", where

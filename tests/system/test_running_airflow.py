@@ -3,70 +3,14 @@
 from __future__ import annotations
 
 import json
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
-from _airflow import ROOT, AirflowHome, RunningAirflow, running_sandbox
+from _airflow import ROOT, Airflow, AirflowHome, RunningAirflow, running_sandbox
 
 from airflow_provider_omnimessage.sandbox import SandboxClient
 
 DAG_ID = "omnimessage_schedule_and_cancel"
-
-
-class Airflow:
-    """A running Airflow, seen through its REST API."""
-
-    def __init__(self, home: AirflowHome) -> None:
-        self.home = home
-        token = self.call("POST", "/auth/token", {"username": "admin", "password": "admin"}, token=None)
-        self._token = token["access_token"]
-
-    def call(self, method: str, path: str, body: object = None, token: str | None = "") -> dict:
-        request = urllib.request.Request(
-            f"{self.home.url}{path}",
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        if token is not None:
-            request.add_header("Authorization", f"Bearer {self._token}")
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read())
-
-    def await_dag(self, dag_id: str) -> None:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            if any(dag["dag_id"] == dag_id for dag in self.call("GET", "/api/v2/dags")["dags"]):
-                return
-            time.sleep(0.5)
-        raise AssertionError(f"Airflow did not find {dag_id}: {self.call('GET', '/api/v2/importErrors')}")
-
-    def run(self, dag_id: str, **conf: object) -> str:
-        run = self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"conf": conf, "logical_date": None})
-        path = f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}"
-        deadline = time.monotonic() + 180
-        while time.monotonic() < deadline:
-            if self.call("GET", path)["state"] in ("success", "failed"):
-                return run["dag_run_id"]
-            time.sleep(0.5)
-        raise AssertionError(f"{dag_id} did not end: {self.tasks(dag_id, run['dag_run_id'])}")
-
-    def tasks(self, dag_id: str, run_id: str) -> dict[str, str]:
-        answer = self.call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances")
-        return {task["task_id"]: task["state"] for task in answer["task_instances"]}
-
-    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> object:
-        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}?deserialize=true"
-        return self.call("GET", path)["value"]
-
-    def log(self, run_id: str) -> str:
-        return "".join(
-            path.read_text()
-            for path in sorted((self.home.folder / "logs").rglob("*.log"))
-            if f"run_id={run_id}" in str(path)
-        )
 
 
 @pytest.fixture(scope="module")

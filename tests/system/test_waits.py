@@ -15,8 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from _airflow import AirflowHome, RunningAirflow, free_port, running_sandbox
-from test_running_airflow import Airflow
+from _airflow import Airflow, AirflowHome, RunningAirflow, free_port, running_sandbox
 
 from airflow_provider_omnimessage.api.messages import sms, viber
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook

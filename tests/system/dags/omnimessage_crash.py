@@ -94,7 +94,7 @@ def _points() -> dict[str, Callable[[Dying], None]]:
         "at the start": Dying.die,
         "before the intent is stored": before(TaskMemory, "keep"),
         "after the intent is stored": after(TaskMemory, "keep"),
-        "before the request": before(requests.Session, "send"),
+        "before the request": before(requests.adapters.HTTPAdapter, "send"),
         "in the middle of the request": after(http.client.HTTPConnection, "send"),
         "while the answer is awaited": while_the_answer_is_awaited,
         "before the body of the answer is read": before(RequestsTransport, "_content"),
