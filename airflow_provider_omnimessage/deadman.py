@@ -200,11 +200,11 @@ class ArmDeadMansSwitchOperator(_Alert):
         from airflow_provider_omnimessage.api.errors import OmnimessageError
 
         try:
-            hook.cancel(omnimessage_id)
+            cancellation = hook.try_to_cancel(omnimessage_id)
         except OmnimessageError as error:
             self.log.error("The alert %s that this one replaces is still scheduled: %s", omnimessage_id, error)
         else:
-            self.log.info("Cancelled %s, which it replaces", omnimessage_id)
+            self.log.info("%s, which this one replaces, %s", omnimessage_id, cancellation)
 
 
 class DisarmDeadMansSwitchOperator(_Alert):
@@ -274,28 +274,26 @@ class DisarmDeadMansSwitchOperator(_Alert):
     def _cancel(
         self, omnimessage_id: str, hook: OmnimessageHook, cancelled: list[str], unanswered: list[Exception]
     ) -> None:
-        from airflow_provider_omnimessage.api.delivery import Outcome
-        from airflow_provider_omnimessage.api.errors import NotFoundError, OmnimessageError
+        from airflow_provider_omnimessage.api.delivery import Cancelled
+        from airflow_provider_omnimessage.api.errors import OmnimessageError
 
         try:
-            try:
-                hook.cancel(omnimessage_id)
-            except NotFoundError:
-                if hook.get_delivery_report(omnimessage_id).outcome is not Outcome.CANCELLED:
-                    self.log.warning("Done, but late: the alert %s has already gone out", omnimessage_id)
-                    return
-            cancelled.append(omnimessage_id)
-            self.log.info("Done in time: the alert %s is cancelled", omnimessage_id)
-        except NotFoundError:
-            self.log.warning("Messente does not know the alert %s", omnimessage_id)
+            cancellation = hook.try_to_cancel(omnimessage_id)
         except OmnimessageError as error:
             # the others are to be cancelled all the same
             self.log.warning("%s is not cancelled yet: %s", omnimessage_id, error)
             unanswered.append(error)
+            return
+        if cancellation.is_cancelled:
+            cancelled.append(omnimessage_id)
+            self.log.info("Done in time: the alert %s is cancelled", omnimessage_id)
+        elif cancellation.result is Cancelled.SENT:
+            self.log.warning("Done, but late: the alert %s has already gone out", omnimessage_id)
+        else:
+            self.log.warning("The alert %s %s", omnimessage_id, cancellation)
 
     def _send_now(self, context: Mapping[str, Any], ids: list[str]) -> None:
         """Send, then cancel what waits: were it the other way round, a crash in between would leave silence."""
-        from airflow_provider_omnimessage.api.errors import OmnimessageError
         from airflow_provider_omnimessage.api.masking import mask_number
 
         if self._unrendered is not None:
@@ -315,12 +313,7 @@ class DisarmDeadMansSwitchOperator(_Alert):
                 memory.keep(f"{key}{_fingerprint(to)}", {"id": omnimessage_id})
                 self.log.warning("The alert to %s goes out now: %s", mask_number(to), omnimessage_id)
             for item in ids:
-                try:
-                    hook.cancel(item)
-                except OmnimessageError as error:
-                    if error.may_pass:
-                        raise
-                    self.log.info("%s waits no more: %s", item, error)
+                self.log.info("%s %s", item, hook.try_to_cancel(item))
 
     def _moment(self, context: Mapping[str, Any]) -> datetime | None:
         ti = context["ti"]

@@ -129,22 +129,21 @@ class HeartbeatOperator(BaseOperator):
 
     def _cancel(self, ids: Sequence[str], hook: OmnimessageHook) -> list[str]:
         """Cancel, and return the ids that are still scheduled, as far as is known."""
-        from airflow_provider_omnimessage.api.delivery import Outcome
-        from airflow_provider_omnimessage.api.errors import NotFoundError, OmnimessageError
+        from airflow_provider_omnimessage.api.delivery import Cancelled
+        from airflow_provider_omnimessage.api.errors import OmnimessageError
 
         left = []
         for omnimessage_id in ids:
             try:
-                try:
-                    hook.cancel(omnimessage_id)
-                except NotFoundError:
-                    if hook.get_delivery_report(omnimessage_id).outcome is not Outcome.CANCELLED:
-                        self.log.warning("Airflow is heard again; %s had gone out", omnimessage_id)
-            except NotFoundError:
-                self.log.warning("Messente does not know %s", omnimessage_id)
+                cancellation = hook.try_to_cancel(omnimessage_id)
             except OmnimessageError as error:
                 self.log.warning("%s is not cancelled: %s", omnimessage_id, error)
                 left.append(omnimessage_id)
+                continue
+            if cancellation.result is Cancelled.SENT:
+                self.log.warning("Airflow is heard again; %s had gone out", omnimessage_id)
+            elif cancellation.result is Cancelled.UNKNOWN:
+                self.log.warning("%s %s", omnimessage_id, cancellation)
         return left
 
     def _recall(self) -> list[str]:

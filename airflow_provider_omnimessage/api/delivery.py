@@ -180,6 +180,37 @@ class DeliveryReport:
         return "; ".join(map(str, self.statuses)) or "no channel tried yet"
 
 
+class Cancelled(Enum):
+    """What became of a message that was to be cancelled."""
+
+    NOW = "cancelled"
+    BEFORE = "was cancelled before"
+    SENT = "has been sent already"
+    UNKNOWN = "is unknown to Messente, or belongs to another account"
+
+
+@dataclass(frozen=True)
+class Cancellation:
+    """
+    What came of an attempt to cancel a message.
+
+    :param result: cancelled now or before, or too late, or unknown.
+    :param report: its delivery report, where one was asked for.
+    """
+
+    result: Cancelled
+    report: DeliveryReport | None = None
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the message is cancelled, now or before, so that nobody gets it."""
+        return self.result in (Cancelled.NOW, Cancelled.BEFORE)
+
+    def __str__(self) -> str:
+        """Say it in words that follow the message's id: ``has been sent already (sms: DELIVRD)``."""
+        return f"{self.result.value} ({self.report})" if self.result is Cancelled.SENT else self.result.value
+
+
 def outcome_of(statuses: Iterable[str | None]) -> Outcome:
     """
     Add the statuses of all channels up. A value that nobody knows yet counts as in progress.

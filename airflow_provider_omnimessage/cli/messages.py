@@ -96,21 +96,11 @@ def cancel(args: Namespace) -> Exit:
 
 
 def _cancel(hook: OmnimessageHook, omnimessage_id: str) -> tuple[Exit, str]:
-    from airflow_provider_omnimessage.api.delivery import Outcome
-
     try:
-        try:
-            hook.cancel(omnimessage_id)
-        except NotFoundError:
-            report = hook.get_delivery_report(omnimessage_id)
-            if report.outcome is not Outcome.CANCELLED:
-                return Exit.NOT_FOUND, f"too late: {_in_words(report)}"
-            return Exit.DONE, "was cancelled before"
-    except NotFoundError:
-        return Exit.NOT_FOUND, "unknown to Messente, or belongs to another account"
+        cancellation = hook.try_to_cancel(omnimessage_id)
     except OmnimessageError as error:
         return exit_code(error, changes_something=False), str(error)
-    return Exit.DONE, "cancelled"
+    return Exit.DONE if cancellation.is_cancelled else Exit.NOT_FOUND, str(cancellation)
 
 
 @command()

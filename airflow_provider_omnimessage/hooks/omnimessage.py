@@ -10,7 +10,7 @@ from airflow_provider_omnimessage._compat import BaseHook
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.calls import Accepted, Call
-    from airflow_provider_omnimessage.api.delivery import DeliveryReport
+    from airflow_provider_omnimessage.api.delivery import Cancellation, DeliveryReport
     from airflow_provider_omnimessage.api.errors import OmnimessageError
     from airflow_provider_omnimessage.api.timing import TimeToSend
     from airflow_provider_omnimessage.hooks.settings import Settings
@@ -205,36 +205,56 @@ class OmnimessageHook(BaseHook):
         """
         Cancel a message that is still scheduled: ``DELETE /omnimessage/{omnimessage_id}``.
 
-        An answer that was lost may have been a success, so what became of the message is then looked up.
+        One that was cancelled before is cancelled, too.
 
         :param omnimessage_id: what :meth:`send` returned.
-        :raises NotFoundError: where it has been sent already, or is unknown.
+        :raises NotFoundError: where it has been sent already, or is unknown; it says which.
         :raises OmnimessageError: as :meth:`send` does.
         """
+        from airflow_provider_omnimessage.api.errors import NotFoundError
+
+        cancellation = self.try_to_cancel(omnimessage_id)
+        if not cancellation.is_cancelled:
+            raise NotFoundError(f"cancel: {omnimessage_id} {cancellation}", status_code=404)
+
+    def try_to_cancel(self, omnimessage_id: str) -> Cancellation:
+        """
+        Cancel a message if it is still scheduled, and tell what became of it.
+
+        Messente answers 404 to what was cancelled before, what was sent, and what it does not know: the delivery report
+        then tells them apart. An answer that was lost may have been a success, so that is looked up as well.
+
+        :param omnimessage_id: what :meth:`send` returned.
+        :raises OmnimessageError: where that could not be found out: it may still be scheduled, or not.
+        """
         from airflow_provider_omnimessage.api import calls
+        from airflow_provider_omnimessage.api.delivery import Cancellation, Cancelled, Outcome
         from airflow_provider_omnimessage.api.errors import NotFoundError, OmnimessageError
 
         failures: list[OmnimessageError] = []
         try:
             self._make(calls.cancel(omnimessage_id), failures)
+            return Cancellation(Cancelled.NOW)
         except OmnimessageError as error:
-            failures.append(error)
-            in_doubt = any(failure.maybe_processed for failure in failures)
-            if not (in_doubt and (isinstance(error, NotFoundError) or error.maybe_processed)):
+            is_not_found = isinstance(error, NotFoundError)
+            if not is_not_found and not error.maybe_processed:
                 raise
-            if not self._is_cancelled(omnimessage_id):
+            in_doubt = any(failure.maybe_processed for failure in [*failures, error])
+            try:
+                report = self.get_delivery_report(omnimessage_id)
+            except OmnimessageError as unknown:
+                if is_not_found and isinstance(unknown, NotFoundError):
+                    return Cancellation(Cancelled.UNKNOWN)
+                self.log.warning("%s: could not find out what became of it: %s", omnimessage_id, unknown)
+                raise (unknown if is_not_found else error) from None
+            if report.outcome is Outcome.CANCELLED:
+                if not in_doubt:
+                    return Cancellation(Cancelled.BEFORE, report)
+                self.log.info("%s: an answer was lost, but the message is cancelled", omnimessage_id)
+                return Cancellation(Cancelled.NOW, report)
+            if not is_not_found:
                 raise
-            self.log.info("%s: an answer was lost, but the message is cancelled", omnimessage_id)
-
-    def _is_cancelled(self, omnimessage_id: str) -> bool:
-        from airflow_provider_omnimessage.api.delivery import Outcome
-        from airflow_provider_omnimessage.api.errors import OmnimessageError
-
-        try:
-            return self.get_delivery_report(omnimessage_id).outcome is Outcome.CANCELLED
-        except OmnimessageError as error:
-            self.log.warning("%s: could not find out what became of it: %s", omnimessage_id, error)
-            return False
+            return Cancellation(Cancelled.SENT, report)
 
     def get_delivery_report(self, omnimessage_id: str) -> DeliveryReport:
         """

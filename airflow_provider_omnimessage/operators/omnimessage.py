@@ -202,7 +202,6 @@ class SendOmnimessageOperator(BaseOperator):
         """Return a cleared task's message where it is still scheduled and the same; cancel it where it changed."""
         from dataclasses import replace
 
-        from airflow_provider_omnimessage.api.errors import NotFoundError
         from airflow_provider_omnimessage.durable import Step
 
         if step is not Step.LOOK or memory is None or earlier is None or earlier.omnimessage_id is None:
@@ -216,11 +215,11 @@ class SendOmnimessageOperator(BaseOperator):
             kept = replace(earlier, max_tries=context["ti"].max_tries)
             memory.keep(kept.as_dict())
             return kept
-        try:
-            self.hook.cancel(omnimessage_id)
+        cancellation = self.hook.try_to_cancel(omnimessage_id)
+        if cancellation.is_cancelled:
             self.log.info("%s has changed; it is cancelled, and a new one takes its place", omnimessage_id)
-        except NotFoundError:
-            self.log.warning("%s could not be cancelled any more; a new one is posted", omnimessage_id)
+        else:
+            self.log.warning("%s %s; a new one is posted", omnimessage_id, cancellation)
         return None
 
     def _is_pending(self, earlier: Remembered) -> bool:
@@ -460,32 +459,16 @@ class CancelScheduledMessageOperator(BaseOperator):
         self, context: Mapping[str, Any], omnimessage_id: str, cancelled: list[str], too_late: list[str]
     ) -> None:
         from airflow_provider_omnimessage import metrics
-        from airflow_provider_omnimessage.api.errors import NotFoundError
+        from airflow_provider_omnimessage.api.delivery import Cancelled
 
-        try:
-            self.hook.cancel(omnimessage_id)
+        cancellation = self.hook.try_to_cancel(omnimessage_id)
+        if not cancellation.is_cancelled:
+            too_late.append(f"{omnimessage_id} {cancellation}")
+            return
+        if cancellation.result is Cancelled.NOW:
             metrics.count("cancelled", _tags(context))
-        except NotFoundError:
-            if not self._was_cancelled(omnimessage_id, too_late):
-                return
         cancelled.append(omnimessage_id)
         self.log.info("Cancelled %s before it was sent", omnimessage_id)
-
-    def _was_cancelled(self, omnimessage_id: str, too_late: list[str]) -> bool:
-        """Find out what a 404 means: cancelled before, sent, or unknown."""
-        from airflow_provider_omnimessage.api.delivery import Outcome
-        from airflow_provider_omnimessage.api.errors import NotFoundError
-
-        try:
-            report = self.hook.get_delivery_report(omnimessage_id)
-        except NotFoundError:
-            too_late.append(f"{omnimessage_id} is unknown to Messente, or belongs to another account")
-            return False
-        if report.outcome is Outcome.CANCELLED:
-            return True
-        channels = "; ".join(map(str, report.statuses)) or "no channel tried yet"
-        too_late.append(f"{omnimessage_id} has been sent already ({channels})")
-        return False
 
     def _judge(self, too_late: list[str]) -> None:
         if not too_late:

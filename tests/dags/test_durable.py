@@ -313,7 +313,7 @@ class TestClear:
         task = scheduling()
         first = run_dag(dag)
         task.messages = [sms("Another")]
-        die(OmnimessageHook, "cancel", after=True)
+        die(OmnimessageHook, "try_to_cancel", after=True)
         clear_and_run(dag, first)
         assert live(sandbox) == []
         again = clear_and_run(dag, first)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage.api import backoff, calls
-from airflow_provider_omnimessage.api.delivery import Outcome
+from airflow_provider_omnimessage.api.delivery import Cancellation, Cancelled, Outcome
 from airflow_provider_omnimessage.api.errors import (
     AuthenticationError,
     LostAnswerError,
@@ -145,19 +145,43 @@ class TestDeadline:
         assert (len(sandbox.requests), pauses) == (1, [])
 
 
-class TestCancelAfterALostAnswer:
-    def test_one_that_was_cancelled_before_is_still_not_found(self, sandbox):
+class TestCancel:
+    def test_it_tells_now_before_sent_and_unknown_apart(self, sandbox):
+        with OmnimessageHook() as hook:
+            waiting = hook.send(TO, [sms("a")], time_to_send=timedelta(hours=1)).omnimessage_id
+            sent = hook.send(TO, [sms("a")]).omnimessage_id
+            sandbox.advance(60)
+            assert hook.try_to_cancel(waiting) == Cancellation(Cancelled.NOW)
+            again, too_late = hook.try_to_cancel(waiting), hook.try_to_cancel(sent)
+            assert (again.result, again.is_cancelled) == (Cancelled.BEFORE, True)
+            assert (too_late.result, too_late.is_cancelled) == (Cancelled.SENT, False)
+            assert str(too_late) == "has been sent already (sms: DELIVRD)"
+            assert hook.try_to_cancel(ID) == Cancellation(Cancelled.UNKNOWN)
+
+    @pytest.mark.parametrize("fault", ["lost_answer", "server_error"])
+    def test_after_a_lost_answer_it_was_cancelled_now(self, sandbox, fault):
+        with OmnimessageHook() as hook:
+            omnimessage_id = hook.send(TO, [sms("a")], time_to_send=timedelta(hours=1)).omnimessage_id
+            sandbox.add_fault(fault, call="cancel", processed=True)
+            assert hook.try_to_cancel(omnimessage_id).result is Cancelled.NOW
+
+    def test_where_the_look_after_a_404_fails_nothing_is_claimed(self, sandbox):
+        with OmnimessageHook() as hook:
+            sandbox.add_fault("server_error", call="status", times="always")
+            with pytest.raises(ServerError):
+                hook.try_to_cancel(ID)
+
+    def test_what_was_cancelled_before_is_cancelled(self, sandbox):
         with OmnimessageHook() as hook:
             omnimessage_id = hook.send(TO, [sms("a")], time_to_send=timedelta(hours=1)).omnimessage_id
             hook.cancel(omnimessage_id)
-            with pytest.raises(NotFoundError):
-                hook.cancel(omnimessage_id)
+            hook.cancel(omnimessage_id)
 
     def test_one_that_was_sent_in_the_meantime_is_not_called_cancelled(self, sandbox):
         with OmnimessageHook() as hook:
             omnimessage_id = hook.send(TO, [sms("a")]).omnimessage_id
             sandbox.add_fault("cut", call="cancel")
-            with pytest.raises(NotFoundError):
+            with pytest.raises(NotFoundError, match="has been sent already"):
                 hook.cancel(omnimessage_id)
 
     def test_where_nobody_answers_at_all_it_says_so(self, sandbox, capfd):

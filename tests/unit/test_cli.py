@@ -161,8 +161,8 @@ class TestCancelAndStatus:
         ended = run("cancel", sent, "6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6", scheduled, "-o", "json")
         assert ended.code == 4
         assert [row["result"] for row in ended.rows] == [
-            "too late: delivered  sms: DELIVRD",
-            "unknown to Messente, or belongs to another account",
+            "has been sent already (sms: DELIVRD)",
+            "is unknown to Messente, or belongs to another account",
             "cancelled",
         ]
 
