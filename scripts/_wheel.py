@@ -36,6 +36,8 @@ def main(folder: str) -> None:
         problems.append(f"missing: {sorted(expected - packaged)}; too much: {sorted(packaged - expected)}")
     if f"provider_info = {PACKAGE}.provider_info:get_provider_info" not in entry_points:
         problems.append("the entry point that Airflow looks for is missing")
+    if f"omnimessage = {PACKAGE}.sandbox.pytest_plugin" not in entry_points:
+        problems.append("the entry point that pytest looks for is missing")
     if not any(name.endswith("licenses/LICENSE") for name in names):
         problems.append("the licence is missing")
     if not any(wanted.startswith("apache-airflow>=") for wanted in metadata.get_all("Requires-Dist", [])):

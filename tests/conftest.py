@@ -10,7 +10,6 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -47,11 +46,9 @@ sys.addaudithook(_stay_on_this_machine)
 
 
 @pytest.fixture(scope="session")
-def _sandbox() -> Iterator[Sandbox]:
-    from airflow_provider_omnimessage.sandbox import Sandbox
-
-    with Sandbox(username="us:er%@/ü", password="p:a/s@s%w ü漢🔑") as running:
-        yield running
+def omnimessage_sandbox_options() -> dict[str, str]:
+    """Credentials with everything in them that could be escaped wrongly."""
+    return {"username": "us:er%@/ü", "password": "p:a/s@s%w ü漢🔑"}
 
 
 class Pauses(list[float]):
@@ -73,8 +70,6 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
 
 
 @pytest.fixture
-def sandbox(_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, pauses: Pauses) -> Sandbox:
-    """A sandbox as new, and ``omnimessage_default`` leading to it."""
-    _sandbox.reset()
-    monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", _sandbox.airflow_conn)
-    return _sandbox
+def sandbox(omnimessage_sandbox: Sandbox, pauses: Pauses) -> Sandbox:
+    """What users have in their tests, with pauses that pass at once."""
+    return omnimessage_sandbox

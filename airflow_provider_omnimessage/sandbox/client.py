@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlsplit
+
+from airflow_provider_omnimessage.sandbox import assertions
 
 PATIENCE: Final = 600
 """Seconds: moving the clock waits for every delivery report that is posted on the way."""
@@ -68,6 +71,75 @@ class SandboxClient:
         """Every API call that came in, in order; the latest 100,000."""
         requests: list[dict[str, Any]] = self._call("GET", "/sandbox/requests")
         return requests
+
+    def assert_one_scheduled(
+        self,
+        *,
+        to: str | None = None,
+        at: datetime | str | None = None,
+        text: str | None = None,
+        channels: Sequence[str] | None = None,
+    ) -> dict[str, Any]:
+        """Demand that exactly one message like this is waiting for its time, and return it.
+
+        :param to: its recipient; spaces, dashes, dots and brackets do not count. Default: anybody.
+        :param at: its ``time_to_send``, a datetime or ISO 8601; UTC if it has no zone. Default: any.
+        :param text: what the text of one of its channels contains; upper and lower case count. Default: any.
+        :param channels: its channels, in the order in which they are tried, as ``["viber", "sms"]``. Default: any.
+        :raises AssertionError: there is none, or more than one; it lists what is there.
+        """
+        return assertions.one("scheduled", self.messages, self.requests, to=to, at=at, text=text, channels=channels)
+
+    def assert_one_sent(
+        self,
+        *,
+        to: str | None = None,
+        at: datetime | str | None = None,
+        text: str | None = None,
+        channels: Sequence[str] | None = None,
+    ) -> dict[str, Any]:
+        """Demand that exactly one message like this has gone out, whatever became of it then, and return it.
+
+        :param to: its recipient; spaces, dashes, dots and brackets do not count. Default: anybody.
+        :param at: its ``time_to_send``, which a message that was sent at once has not; UTC if it has no zone.
+            Default: any.
+        :param text: what the text of one of its channels contains; upper and lower case count. Default: any.
+        :param channels: its channels, in the order in which they are tried, as ``["viber", "sms"]``. Default: any.
+        :raises AssertionError: there is none, or more than one; it lists what is there.
+        """
+        return assertions.one("sent", self.messages, self.requests, to=to, at=at, text=text, channels=channels)
+
+    def assert_one_cancelled(
+        self,
+        *,
+        to: str | None = None,
+        at: datetime | str | None = None,
+        text: str | None = None,
+        channels: Sequence[str] | None = None,
+    ) -> dict[str, Any]:
+        """Demand that exactly one message like this was scheduled and then cancelled, and return it.
+
+        :param to: its recipient; spaces, dashes, dots and brackets do not count. Default: anybody.
+        :param at: its ``time_to_send``, a datetime or ISO 8601; UTC if it has no zone. Default: any.
+        :param text: what the text of one of its channels contains; upper and lower case count. Default: any.
+        :param channels: its channels, in the order in which they are tried, as ``["viber", "sms"]``. Default: any.
+        :raises AssertionError: there is none, or more than one; it lists what is there.
+        """
+        return assertions.one("cancelled", self.messages, self.requests, to=to, at=at, text=text, channels=channels)
+
+    def assert_nothing_scheduled(self) -> None:
+        """Demand that no message is waiting for its time.
+
+        :raises AssertionError: one is; it lists what is there.
+        """
+        assertions.none("scheduled", self.messages, self.requests)
+
+    def assert_nothing_sent(self) -> None:
+        """Demand that no message has gone out. One that is still scheduled has not.
+
+        :raises AssertionError: one has; it lists what is there.
+        """
+        assertions.none("sent", self.messages, self.requests)
 
     @property
     def now(self) -> datetime:
