@@ -107,3 +107,19 @@ def test_omnimessage_notifier(examples, run_dag, sandbox):
     run_dag(examples["omnimessage_notifier"], work_fails=True)
     failed = "work failed: the work failed, as its parameter asked for"
     assert texts()[:2] == [("+37255555555", failed), ("+37255555556", failed)]
+
+
+def test_omnimessage_send(examples, run_dag, sandbox):
+    run = run_dag(examples["omnimessage_send"], to="+37255555556")
+    message = sandbox.assert_one_sent(to="+37255555556", text="The report of 20", channels=["sms"])
+    assert run.xcom("send") == message["omnimessage_id"]
+
+
+def test_omnimessage_backfills(examples, run_dag, sandbox):
+    run = run_dag(examples["omnimessage_backfills"])
+    sandbox.assert_one_cancelled(text="omnimessage_backfills is late: manual__")
+    assert run.tasks == {"schedule": "success", "work": "success", "cancel": "success"}
+    sandbox.reset()
+    run = run_dag(examples["omnimessage_backfills"], days_ago=7)
+    assert run.tasks == {"schedule": "skipped", "work": "success", "cancel": "skipped"}
+    assert sandbox.messages == []

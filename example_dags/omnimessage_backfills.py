@@ -1,0 +1,42 @@
+"""
+A daily alert that stays silent for days that are long gone.
+
+With ``catchup=True``, or in a backfill, Airflow runs the DAG for moments in the past. ``on_past="skip"`` skips the
+scheduling then, and ``trigger_rule="none_failed"`` lets the work run all the same: what is skipped has not failed.
+Trigger it with ``{"days_ago": 7}`` to see that.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG, Param, task
+
+from airflow_provider_omnimessage.api.messages import sms
+from airflow_provider_omnimessage.operators.omnimessage import (
+    CancelScheduledMessageOperator,
+    ScheduleOmnimessageOperator,
+)
+
+with DAG(
+    dag_id="omnimessage_backfills",
+    schedule=None,  # yours: "0 6 * * *", with a start_date and catchup=True
+    catchup=False,
+    tags=["omnimessage", "example"],
+    params={"days_ago": Param(0, type="integer", description="Stand in for a backfill: how old the run's day is")},
+    doc_md=__doc__,
+):
+    schedule = ScheduleOmnimessageOperator(
+        task_id="schedule",
+        to="+37255555555",
+        # yours: "{{ data_interval_end.in_tz('Europe/Tallinn').at(9) }}"
+        time_to_send="{{ dag_run.run_after + macros.timedelta(hours=3, days=-params.days_ago) }}",
+        on_past="skip",
+        messages=[sms(text="{{ dag.dag_id }} is late: {{ run_id }}")],
+    )
+
+    @task(trigger_rule="none_failed")
+    def work() -> None:
+        """Stand in for your own tasks; where several begin the work, each of them has this trigger rule."""
+
+    cancel = CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=schedule.output)
+
+    schedule >> work() >> cancel
