@@ -30,6 +30,7 @@ class OmnimessageError(Exception):
     """
     Base of all errors of this package.
 
+    :param message: what happened, in words; phone numbers in it are masked.
     :cvar maybe_processed: whether Messente may have acted on the request all the same. Only where this is false can
         a message be sent again without the danger of a second one.
     :cvar may_pass: whether the same call may succeed later with nothing changed here.
@@ -156,6 +157,9 @@ class UnexpectedAnswerError(ApiError):
     A redirect is one, for redirects are never followed; so is a success that cannot be read. Then the request
     may have been processed.
 
+    :param message: what happened, in words.
+    :param status_code: the HTTP status.
+    :param codes: Messente's own error codes, where the answer held any.
     :param maybe_processed: false only for a redirect, which no API processes.
     """
 

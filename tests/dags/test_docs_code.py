@@ -1,0 +1,109 @@
+"""The Python in README and docs: each piece is run, and the DAGs in it to their ends, against the sandbox."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] if "_build" not in page.parts]
+NOT_RUN = {
+    "SnsPublishOperator(": "what one switches from: a package that is not installed",
+    "def send():\n    client = Client(": "what one switches from: a package that is not installed",
+    "HttpOperator(": "what one switches from: a package that is not installed",
+}
+"""How a piece begins that is compiled only, and why."""
+GIVEN = """
+from datetime import timedelta
+from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference, Param, task
+from airflow_provider_omnimessage.api.messages import rcs, sms, viber, whatsapp
+from airflow_provider_omnimessage.deadman import DeadMansSwitch
+from airflow_provider_omnimessage.heartbeat import HeartbeatOperator
+from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
+from airflow_provider_omnimessage.operators.omnimessage import (
+    CancelScheduledMessageOperator,
+    ScheduleOmnimessageOperator,
+    SendOmnimessageOperator,
+)
+
+def to_be_done(name):
+    return task(task_id=name)(lambda: None)
+
+work, extract, transform, load = map(to_be_done, ("work", "extract", "transform", "load"))
+
+def load_report():
+    pass
+"""
+"""What a reader has by then: imports that were shown before, and work of their own."""
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def pieces(page: Path, language: str) -> Iterator[tuple[int, str]]:
+    for token in MarkdownIt("commonmark").parse(page.read_text()):
+        if token.type == "fence" and token.info.strip() == language:
+            yield token.map[0] + 1, token.content
+
+
+WITH_PYTHON = [page for page in PAGES if any(pieces(page, "python"))]
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
+def test_the_python_of_a_page_runs(page, run_dag, sandbox, monkeypatch):
+    from airflow.sdk import DAG
+    from airflow.sdk.definitions._internal.contextmanager import DagContext
+
+    names: dict = {}
+    exec(GIVEN, names)
+    for line, text in pieces(page, "python"):
+        code = compile(text, f"{name_of(page)}:{line}", "exec", dont_inherit=True)
+        if text.startswith(tuple(NOT_RUN)):
+            continue
+        monkeypatch.setattr(DagContext, "autoregistered_dags", set())
+        monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", sandbox.airflow_conn)
+        names["sandbox"] = sandbox
+        # a piece may be the inside of a DAG
+        around = DAG(f"docs_{page.stem.lower().replace('-', '_')}_{line}", schedule=None)
+        with around:
+            exec(code, names)
+        for dag in {around, *(dag for dag, _ in DagContext.autoregistered_dags)}:
+            if dag.tasks:
+                run = run_dag(dag)
+                assert run.state == "success", f"{name_of(page)}:{line}\n{run.log[-3000:]}"
+
+
+def test_what_is_not_run_is_still_there():
+    texts = [text for page in WITH_PYTHON for _, text in pieces(page, "python")]
+    assert [begin for begin in NOT_RUN if not any(text.startswith(begin) for text in texts)] == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(pieces(page, "json"))], ids=name_of)
+def test_the_json_of_a_page_can_be_read(page):
+    for _, text in pieces(page, "json"):
+        json.loads(text)
+
+
+def test_the_tests_that_users_are_shown_pass(tmp_path):
+    """In a process of its own, as theirs: the plugin, their conftest.py, an Airflow without a database."""
+    folder = ROOT / "example_dags" / "testing"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), str(folder)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert "3 passed" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]

@@ -1,0 +1,109 @@
+"""The commands in README and docs: a page's are run in its order, in one shell, with a sandbox in Messente's place."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from _airflow import ROOT
+from markdown_it import MarkdownIt
+
+PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] if "_build" not in page.parts]
+PROVEN_ELSEWHERE = {
+    "pip install ": "tests/matrix installs the built wheel into each Airflow",
+    "scripts/test": "you are in it",
+    "scripts/check": "CI runs it before this",
+    "scripts/docs": "scripts/check runs it; with --serve it does not end",
+    "scripts/bench": "minutes on a machine of its own; its figures are in docs/benchmarks.md",
+    "scripts/demo --ui": "does not end; tests/browser starts the same Airflow and the same inbox",
+    "python -m airflow_provider_omnimessage.sandbox": "does not end; tests/unit/test_sandbox_cli.py ends it",
+}
+FOR_THE_REAL_ACCOUNT = "YOUR"
+"""Stands in pieces that need an account, and so in none that a test can run."""
+DEFAULT_SANDBOX = "127.0.0.1:8025"
+
+
+def pieces(page: Path) -> list[str]:
+    return [
+        token.content
+        for token in MarkdownIt("commonmark").parse(page.read_text())
+        if token.type == "fence" and token.info.strip() in ("bash", "shell", "console", "sh")
+    ]
+
+
+def commands(page: Path) -> list[str]:
+    lines = [line for piece in pieces(page) if FOR_THE_REAL_ACCOUNT not in piece for line in piece.splitlines()]
+    to_run = [line for line in lines if line.strip() and not line.startswith(tuple(PROVEN_ELSEWHERE))]
+    return [f"{ROOT}/{line}" if line.startswith("scripts/") else line for line in to_run]
+
+
+@pytest.fixture
+def shell(omnimessage_sandbox, tmp_path):
+    """A reader's terminal: their Airflow, a folder with the examples, and what their files hold."""
+    (tmp_path / "example_dags").symlink_to(ROOT / "example_dags")
+    (tmp_path / "oncall.txt").write_text("+37255555555\n")
+    (tmp_path / "alert.txt").write_text("The report is late\n")
+    home = tmp_path / "airflow"
+    (home / "dags").mkdir(parents=True)
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "AIRFLOW_CONN_OMNIMESSAGE_DEFAULT": omnimessage_sandbox.airflow_conn,
+        "NO_PROXY": "127.0.0.1,localhost",
+    }
+
+    def run(script: str) -> str:
+        done = subprocess.run(
+            ["bash", "-euxo", "pipefail", "-c", script],
+            cwd=tmp_path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout[-4000:]
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def omnimessage_sandbox_options():
+    """As ``python -m airflow_provider_omnimessage.sandbox`` has it."""
+    return {}
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if commands(page)], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_the_commands_of_a_page_run(page, shell, omnimessage_sandbox):
+    from airflow_provider_omnimessage.api.messages import sms
+    from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
+    script = "\n".join(commands(page))
+    if "airflow dags" in script:
+        script = f"airflow db migrate >/dev/null\n{script}"
+    if "OMNIMESSAGE_ID" in script:
+        with OmnimessageHook() as hook:
+            accepted = hook.send("+37255555555", [sms("Late")], time_to_send=timedelta(hours=1))
+        script = script.replace("OMNIMESSAGE_ID", accepted.omnimessage_id)
+    shell(script.replace(DEFAULT_SANDBOX, omnimessage_sandbox.inbox_url.split("/")[2]))
+    if page.stem == "tutorial":
+        states = [(message["to"], message["state"]) for message in omnimessage_sandbox.messages]
+        assert states[:2] == [("+37255555555", "delivered"), ("+37255550001", "failed")]
+        omnimessage_sandbox.assert_one_sent(text="Report is late: omnimessage_dead_mans_switch")
+
+
+def test_what_is_proven_elsewhere_is_still_there():
+    lines = [line for page in PAGES for piece in pieces(page) for line in piece.splitlines()]
+    assert [begin for begin in PROVEN_ELSEWHERE if not any(line.startswith(begin) for line in lines)] == []

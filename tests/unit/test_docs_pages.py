@@ -1,0 +1,150 @@
+"""The documentation as a whole: every link leads somewhere, every picture is there, every name is in the reference."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+ROOT = Path(__file__).parent.parent.parent
+DOCS = ROOT / "docs"
+PACKAGE = ROOT / "airflow_provider_omnimessage"
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")])
+PAGES = [page for page in PAGES if "_build" not in page.parts]
+IN_HOUSE = {
+    "__init__": "the version",
+    "__main__": "the command line: docs/in-airflow.md",
+    "_compat": "what each Airflow calls things",
+    "cli": "the command line: docs/in-airflow.md",
+    "sandbox": "but for server, client and pytest_plugin: how the sandbox works",
+}
+FOR_USERS = {"sandbox.server", "sandbox.client", "sandbox.pytest_plugin"}
+AIRFLOWS_OWN = {"execute", "poke", "render_template", "render_template_fields"}
+"""Methods that Airflow calls, with what Airflow's documentation says."""
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def tokens_of(page: Path) -> Iterator[Token]:
+    for token in MarkdownIt("commonmark").enable("table").parse(page.read_text()):
+        yield token
+        yield from token.children or ()
+
+
+def anchors_of(page: Path) -> set[str]:
+    tokens = MarkdownIt("commonmark").enable("table").parse(page.read_text())
+    titles = [
+        "".join(child.content for child in heading.children or ())
+        for opening, heading in pairwise(tokens)
+        if opening.type == "heading_open"
+    ]
+    return {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles}
+
+
+def targets_of(page: Path) -> Iterator[str]:
+    for token in tokens_of(page):
+        target = token.attrGet("href") or token.attrGet("src")
+        if target:
+            yield unquote(str(target))
+        if token.type in ("html_block", "html_inline"):
+            yield from re.findall(r'(?:href|src|srcset)="([^"]+)"', token.content)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_leads_to_a_page_a_heading_or_a_picture_that_is_there(page):
+    dead = []
+    for target in targets_of(page):
+        if re.match(r"(https?|mailto):", target):
+            continue
+        place, _, anchor = target.partition("#")
+        file = (page.parent / place).resolve() if place else page
+        if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors_of(file)):
+            dead.append(target)
+    assert dead == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_whoever_cannot_see_a_picture_is_told_what_is_on_it(page):
+    pictures = [token for token in tokens_of(page) if token.type == "image"]
+    assert [picture.attrGet("src") for picture in pictures if len(picture.content) < 8] == []
+
+
+def test_every_picture_is_used():
+    used = {Path(target).name for page in PAGES for target in targets_of(page)}
+    assert {picture.name for picture in (DOCS / "images").iterdir()} - used == set()
+
+
+def test_every_page_can_be_reached_from_the_front_page():
+    listed = set()
+    for page in (DOCS / "index.md", DOCS / "reference" / "index.md"):
+        for tree in re.findall(r"```\{toctree\}\n(.*?)```", page.read_text(), re.DOTALL):
+            names = [line for line in tree.splitlines() if line and not line.startswith(":")]
+            listed |= {(page.parent / f"{name}.md").resolve() for name in names}
+    pages = {page.resolve() for page in DOCS.rglob("*.md") if "_build" not in page.parts} - {DOCS / "index.md"}
+    assert pages - listed == set()
+
+
+def public_modules() -> dict[str, ast.Module]:
+    modules = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts)
+        if (parts[0] in IN_HOUSE and name not in FOR_USERS) or parts[-1] == "__init__":
+            continue
+        modules[name] = ast.parse(path.read_text())
+    return modules
+
+
+def test_every_public_module_is_in_the_reference():
+    text = "".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
+    told = re.findall(r"automodule:: airflow_provider_omnimessage\.(\S+)\n   :members:", text)
+    assert sorted(told) == sorted(public_modules())
+
+
+Callable_ = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def is_public(node: ast.AST) -> bool:
+    return not getattr(node, "name", "_").startswith("_")
+
+
+def undocumented(function: Callable_, docstring: str) -> list[str]:
+    arguments = function.args
+    given = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    names = [argument.arg for argument in given if argument.arg not in ("self", "cls")]
+    return [name for name in names if not name.startswith("_") and f":param {name}:" not in docstring]
+
+
+def decorators(function: Callable_) -> str:
+    return " ".join(map(ast.unparse, function.decorator_list))
+
+
+@pytest.mark.parametrize("name", sorted(public_modules()))
+def test_every_public_name_of_a_module_and_each_of_its_parameters_is_told(name):
+    missing = []
+    for node in filter(is_public, public_modules()[name].body):
+        if isinstance(node, Callable_):
+            if "fixture" not in decorators(node):
+                missing += [f"{node.name}({each})" for each in undocumented(node, ast.get_docstring(node) or "")]
+        elif isinstance(node, ast.ClassDef):
+            told = ast.get_docstring(node) or ""
+            if not told:
+                missing.append(node.name)
+            for member in node.body:
+                if not isinstance(member, Callable_):
+                    continue
+                if member.name == "__init__":
+                    missing += [f"{node.name}({each})" for each in undocumented(member, told)]
+                elif is_public(member) and member.name not in AIRFLOWS_OWN:
+                    text = ast.get_docstring(member) or ""
+                    missing += [f"{node.name}.{member.name}({each})" for each in undocumented(member, text)]
+    assert missing == []

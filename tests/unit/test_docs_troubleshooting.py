@@ -1,0 +1,124 @@
+"""Whatever the package raises, or warns of in a log, is explained in docs/troubleshooting.md."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+from airflow_provider_omnimessage.api import errors
+
+ROOT = Path(__file__).parent.parent.parent
+PACKAGE = ROOT / "airflow_provider_omnimessage"
+GAP = "…"
+RAISED = re.compile(r"(Error|Exception)$")
+NAMED = {"refuse", "_refused", "Problem", "Verdict", "_end", "_news"}
+LOGGED = {"warning", "error", "exception"}
+NOT_FOR_USERS = {
+    "unreachable: the second attempt returns or raises": "a line that cannot be reached",
+}
+
+
+def shapes(node: ast.AST, constants: dict[str, str]) -> list[str]:
+    """Write what an expression says, with a gap for each part that is known only when it runs."""
+    if isinstance(node, ast.Constant):
+        return [re.sub(r"%(\.\d+)?[sdfr]", GAP, node.value)] if isinstance(node.value, str) else [GAP]
+    if isinstance(node, ast.Name):
+        return [constants.get(node.id, GAP)]
+    if isinstance(node, ast.JoinedStr):
+        known = [part.value if isinstance(part, ast.Constant) else GAP for part in node.values]
+        return ["".join(map(str, known))]
+    if isinstance(node, ast.IfExp):
+        return shapes(node.body, constants) + shapes(node.orelse, constants)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return [f"{left}{right}" for left in shapes(node.left, constants) for right in shapes(node.right, constants)]
+    return [GAP]
+
+
+def said(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Find everything in a module that is raised, refused, or logged as a warning or worse."""
+    constants = {
+        target.id: node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in ast.walk(tree):
+        spoken: list[ast.AST] = []
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            owner = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
+            if RAISED.search(name) or name in NAMED or (name == "of" and RAISED.search(owner)):
+                # a field's name stands first, and is a value as any other
+                spoken = node.args[1:] if name in ("of", *NAMED) else node.args
+            elif (name in LOGGED and owner.endswith("log")) or name == "task_failures" or owner == "too_late":
+                spoken = node.args
+            spoken += [keyword.value for keyword in node.keywords if keyword.arg in ("warning", "reason")]
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("what", "reason", "too_late"):
+            spoken = [node.value]
+        elif isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
+            spoken = node.value.elts
+        for expression in spoken:
+            for shape in shapes(expression, constants):
+                yield node.lineno, shape
+
+
+def everything_said() -> list[tuple[str, str]]:
+    return [
+        (f"{path.relative_to(PACKAGE)}:{line}", shape)
+        for path in sorted(PACKAGE.rglob("*.py"))
+        # what the sandbox says is about itself, and what doctor finds has its cure beside it
+        if "sandbox" not in path.relative_to(PACKAGE).parts and path.name != "doctor.py"
+        for line, shape in said(ast.parse(path.read_text()))
+    ]
+
+
+def longest_words(shape: str) -> str:
+    return max((" ".join(part.split()).strip(" :;,.()'") for part in shape.split(GAP)), key=len)
+
+
+def codes(*, headings: bool = False) -> list[str]:
+    """Give what the page has in backquotes."""
+    tokens = MarkdownIt("commonmark").enable("table").parse((ROOT / "docs" / "troubleshooting.md").read_text())
+    return [
+        " ".join(child.content.split())
+        for before, token in pairwise(tokens)
+        if before.type == "heading_open" or not headings
+        for child in token.children or ()
+        if child.type == "code_inline"
+    ]
+
+
+@pytest.fixture(scope="module")
+def told() -> str:
+    return "\n".join(codes())
+
+
+def test_each_error_and_each_warning_has_its_entry(told):
+    wanted = {(words, place) for place, shape in everything_said() if len(words := longest_words(shape)) >= 8}
+    assert len(wanted) > 100
+    missing = sorted(f"{place}: {words}" for words, place in wanted if words not in told and words not in NOT_FOR_USERS)
+    assert missing == [], "Give each of these an entry in docs/troubleshooting.md, in backquotes"
+
+
+def test_each_heading_is_something_that_is_still_said():
+    said_now = "\n".join(" ".join(shape.split()) for _, shape in everything_said())
+    headings = codes(headings=True)
+    assert len(headings) > 20
+    assert [heading for heading in headings if longest_words(heading) not in said_now] == []
+
+
+def test_every_class_of_errors_is_told(told):
+    classes = {
+        name
+        for name, member in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(member, errors.OmnimessageError)
+    }
+    assert classes - set(re.findall(r"\w+", told)) == set()
