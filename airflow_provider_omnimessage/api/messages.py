@@ -33,8 +33,8 @@ def sms(
     :param text: the text, of any length: 160 GSM 03.38 or 70 other characters in one part, 153 or 67 in each of
         several; every part is billed.
     :param sender: phone number or sender name; default: the connection's, else the account's.
-    :param ttl: seconds after which the next channel is tried.
-    :param validity: the same in minutes; only one of the two.
+    :param ttl: seconds after which the next channel is tried, a whole number from 1; default: Messente's own.
+    :param validity: the same in minutes, a whole number from 1; only one of the two.
     :param autoconvert: what becomes of characters outside GSM 03.38: ``"on"`` replaces them as the account's settings
         say, ``"full"`` replaces all of them, ``"off"`` sends the text as it is.
     :param udh: user data header, in hexadecimal.
@@ -71,8 +71,8 @@ def viber(
         a button being ``{"label", "action_url"}``.
     :param template: ``{"id", "lang", "params"}``.
     :param sender: Viber service id; default: the connection's, else the account's.
-    :param ttl: seconds after which the next channel is tried.
-    :param validity: the same in minutes; only one of the two.
+    :param ttl: seconds after which the next channel is tried, a whole number from 1; default: Messente's own.
+    :param validity: the same in minutes, a whole number from 1; only one of the two.
     :raises InvalidInputError: names each refused field, the value and what would be accepted.
     """
     return _draft(
@@ -115,8 +115,8 @@ def whatsapp(
     :param template: ``{"name", "language": {"code", "policy"}, "components": [...]}``: a template that WhatsApp has
         approved.
     :param sender: the WhatsApp number; default: the connection's, else the account's.
-    :param ttl: seconds after which the next channel is tried.
-    :param validity: the same in minutes; only one of the two.
+    :param ttl: seconds after which the next channel is tried, a whole number from 1; default: Messente's own.
+    :param validity: the same in minutes, a whole number from 1; only one of the two.
     :raises InvalidInputError: names each refused field, the value and what would be accepted.
     """
     return _draft(
@@ -152,8 +152,8 @@ def rcs(
     :param rich_card: ``{"standalone_card": {...}}`` or ``{"carousel_card": {...}}``.
     :param suggestions: up to 11 of ``{"reply": {...}}`` or ``{"action": {...}}``.
     :param sender: the RCS agent; required here or in the connection.
-    :param ttl: seconds after which the next channel is tried.
-    :param validity: the same in minutes; only one of the two.
+    :param ttl: seconds after which the next channel is tried, a whole number from 1; default: Messente's own.
+    :param validity: the same in minutes, a whole number from 1; only one of the two.
     :raises InvalidInputError: names each refused field, the value and what would be accepted.
     """
     return _draft(

@@ -1,0 +1,43 @@
+"""The built documentation, as it is read on a desk and on a phone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from _airflow import ROOT
+
+from .conftest import DESKTOP, PHONE
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Build them."""
+    built = tmp_path_factory.mktemp("docs")
+    command = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "-d", str(built / "doctrees")]
+    subprocess.run([*command, str(ROOT / "docs"), str(built / "html")], check=True, timeout=300)
+    inner = {"genindex.html", "search.html", "py-modindex.html"}
+    return sorted(page for page in (built / "html").rglob("*.html") if page.name not in inner)
+
+
+@pytest.mark.parametrize(("viewport", "scheme"), [(PHONE, "light"), (DESKTOP, "dark")], ids=["phone", "desktop"])
+def test_every_page_fits_shows_its_pictures_and_asks_nobody_for_anything(browser, pages, viewport, scheme):
+    asked, wide, broken = set(), [], []
+    page = browser.new_page(viewport=viewport, color_scheme=scheme)
+    page.on(
+        "request", lambda request: asked.add(request.url) if not request.url.startswith(("file:", "data:")) else None
+    )
+    for path in pages:
+        page.goto(path.as_uri())
+        name = f"{path.parent.name}/{path.name}"
+        if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+            wide.append(name)
+        # those further down are loaded when they are scrolled to
+        page.evaluate("for (const image of document.images) image.loading = 'eager'")
+        page.wait_for_function("[...document.images].every(image => image.complete)")
+        broken += page.evaluate("[...document.images].filter(image => !image.naturalWidth).map(image => image.src)")
+    page.close()
+    assert len(pages) > 30
+    assert (wide, broken, asked) == ([], [], set())
