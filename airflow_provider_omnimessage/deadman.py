@@ -377,7 +377,7 @@ class DeadMansSwitch(TaskGroup):
     :param group_id: the group's id. The tasks ``arm`` and ``disarm`` are added to the group.
     :param to: the recipient in E.164, or a list of them: each gets an alert. (templated)
     :param text: the alert, as one SMS. Either this or ``messages``. (templated)
-    :param messages: the alert on any channels, as the schedule operator takes it. (templated)
+    :param messages: the alert on any channels, as the schedule operator takes it, instead of ``text``. (templated)
     :param time_to_send: the deadline: an ISO 8601 date and time, a datetime, or a timedelta from the moment of arming.
         (templated)
     :param timezone: IANA name for a ``time_to_send`` without an offset; default: the connection's, else UTC.
@@ -386,9 +386,9 @@ class DeadMansSwitch(TaskGroup):
         repaired by then still cancels it; ``"send_now"`` sends it as soon as all tasks of the group have ended.
     :param required: ``True``: if the alert cannot be scheduled, the work does not run. Default: it does, and the log
         of ``arm`` says so.
-    :param dlr_url: where Messente posts delivery reports. (templated)
-    :param text_store: ``"plaintext"``, ``"sha256"`` or ``"nostore"``. (templated)
-    :param priority: ``"low"``, ``"regular"`` or ``"high"``. (templated)
+    :param dlr_url: where Messente posts delivery reports; default: the connection's. (templated)
+    :param text_store: ``"plaintext"``, ``"sha256"`` or ``"nostore"``; default: the connection's. (templated)
+    :param priority: ``"low"``, ``"regular"`` or ``"high"``; default: the connection's, else regular. (templated)
     :param omnimessage_conn_id: the Airflow connection, of type ``omnimessage``. (templated)
     :param kwargs: what a ``TaskGroup`` takes.
     :raises InvalidInputError: while the DAG is parsed: names what is wrong with the alert, or that the group is empty.

@@ -41,9 +41,9 @@ class HeartbeatOperator(BaseOperator):
     :param timezone: IANA name of the zone in which ``since`` is told; default: the connection's, else UTC. (templated)
     :param variable: the Airflow Variable that names what is scheduled; default:
         ``omnimessage_heartbeat__<dag_id>__<task_id>``.
-    :param dlr_url: where Messente posts delivery reports. (templated)
-    :param text_store: ``"plaintext"``, ``"sha256"`` or ``"nostore"``. (templated)
-    :param priority: ``"low"``, ``"regular"`` or ``"high"``. (templated)
+    :param dlr_url: where Messente posts delivery reports; default: the connection's. (templated)
+    :param text_store: ``"plaintext"``, ``"sha256"`` or ``"nostore"``; default: the connection's. (templated)
+    :param priority: ``"low"``, ``"regular"`` or ``"high"``; default: the connection's, else regular. (templated)
     :param omnimessage_conn_id: the Airflow connection, of type ``omnimessage``. (templated)
     :raises InvalidInputError: while the DAG is parsed, for what can be seen to be wrong by then.
     """

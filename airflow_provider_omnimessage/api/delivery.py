@@ -155,7 +155,7 @@ class DeliveryReport:
         """
         Say it as small plain data, without the recipient: what the sensor leaves as its XCom.
 
-        :param time_to_send: when it was to be sent, with a zone, if that is known.
+        :param time_to_send: when it was to be sent, with a zone; ``None`` where that is not known.
         """
         delivered_by = self.delivered_by
         return {

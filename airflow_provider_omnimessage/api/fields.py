@@ -295,7 +295,7 @@ def record(
     :param rules: the rule for each field.
     :param required: fields that must be there.
     :param extra: whether fields without a rule are sent as they are; otherwise they are refused.
-    :param combination: judges the fields together.
+    :param combination: judges the fields together; ``None``: nothing does.
     """
 
     def check(value: Any, field: str, problems: Problems) -> Any:

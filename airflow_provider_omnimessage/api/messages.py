@@ -28,7 +28,7 @@ def sms(
     udh: Any = None,
 ) -> dict[str, Any]:
     """
-    Build an SMS.
+    Build an SMS. What is left out is not part of it.
 
     :param text: the text, of any length: 160 GSM 03.38 or 70 other characters in one part, 153 or 67 in each of
         several; every part is billed.
@@ -36,7 +36,7 @@ def sms(
     :param ttl: seconds after which the next channel is tried, a whole number from 1; default: Messente's own.
     :param validity: the same in minutes, a whole number from 1; only one of the two.
     :param autoconvert: what becomes of characters outside GSM 03.38: ``"on"`` replaces them as the account's settings
-        say, ``"full"`` replaces all of them, ``"off"`` sends the text as it is.
+        say, ``"full"`` replaces all of them, ``"off"`` sends the text as it is; default: the account's.
     :param udh: user data header, in hexadecimal.
     :raises InvalidInputError: names each refused field, the value and what would be accepted.
     """
@@ -57,7 +57,7 @@ def viber(
     validity: Any = None,
 ) -> dict[str, Any]:
     """
-    Build a Viber message.
+    Build a Viber message. What is left out is not part of it.
 
     Valid are: an image; a text; text and button; text, image and button; a video, alone or with text, text and
     ``button_text``, or text and button; carousel and text; a template.
@@ -106,6 +106,8 @@ def whatsapp(
     """
     Build a WhatsApp message: exactly one of text, image, video, audio, document, sticker and template.
 
+    What is left out is not part of it.
+
     :param text: the text, or ``{"body", "preview_url"}`` to say whether a link in it is previewed.
     :param image: ``{"id"}`` or ``{"link"}``, and ``caption``, ``mime_type``.
     :param video: as ``image``.
@@ -145,7 +147,7 @@ def rcs(
     validity: Any = None,
 ) -> dict[str, Any]:
     """
-    Build an RCS message: exactly one of text, content_info and rich_card.
+    Build an RCS message: exactly one of text, content_info and rich_card. What is left out is not part of it.
 
     :param text: up to 3,072 characters.
     :param content_info: ``{"file_url", "thumbnail_url", "force_refresh"}``.
@@ -215,10 +217,12 @@ def omnimessage(
     """
     Build the body of ``POST /omnimessage``, checked against every rule that is known of it.
 
+    What is left out is not part of it.
+
     :param to: the recipient in E.164, as ``+37255555555``; spaces, dashes, dots, slashes and brackets are tidied away.
     :param messages: one message per channel at most, in the order in which the channels are tried: built by
-        :func:`sms`,
-        :func:`viber`, :func:`whatsapp` or :func:`rcs`, dicts of the same form, or the official client's model objects.
+        :func:`sms`, :func:`viber`, :func:`whatsapp` or :func:`rcs`, dicts of the same form, or the official client's
+        model objects.
     :param time_to_send: when Messente is to send it, with a zone; ``None``: now.
     :param dlr_url: where Messente posts delivery reports.
     :param text_store: how Messente keeps the text: ``plaintext``, ``sha256`` or ``nostore``.

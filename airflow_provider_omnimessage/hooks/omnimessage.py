@@ -128,10 +128,10 @@ class OmnimessageHook(BaseHook):
         :param to: the recipient in E.164.
         :param messages: one per channel at most, in the order in which they are tried.
         :param time_to_send: when, as :meth:`resolve_time_to_send` takes it, or what that returned; ``None``: now.
-        :param timezone: IANA name for a ``time_to_send`` without an offset.
-        :param dlr_url: where Messente posts delivery reports.
-        :param text_store: ``plaintext``, ``sha256`` or ``nostore``.
-        :param priority: ``low``, ``regular`` or ``high``.
+        :param timezone: IANA name for a ``time_to_send`` without an offset; default: the connection's, else UTC.
+        :param dlr_url: where Messente posts delivery reports; default: the connection's.
+        :param text_store: ``plaintext``, ``sha256`` or ``nostore``; default: the connection's, else the account's.
+        :param priority: ``low``, ``regular`` or ``high``; default: the connection's, else regular.
         :raises InvalidInputError: where it cannot be sent; nothing was.
         :raises PastTimeToSendError: where the moment has gone by; nothing was sent. What was resolved before is not
             asked again: its age has then been judged.
@@ -172,9 +172,9 @@ class OmnimessageHook(BaseHook):
         :param to: the recipient in E.164.
         :param messages: one per channel at most, in the order in which they are tried.
         :param time_to_send: when, with a zone; ``None``: now.
-        :param dlr_url: where Messente posts delivery reports.
-        :param text_store: ``plaintext``, ``sha256`` or ``nostore``.
-        :param priority: ``low``, ``regular`` or ``high``.
+        :param dlr_url: where Messente posts delivery reports; default: the connection's.
+        :param text_store: ``plaintext``, ``sha256`` or ``nostore``; default: the connection's, else the account's.
+        :param priority: ``low``, ``regular`` or ``high``; default: the connection's, else regular.
         :raises InvalidInputError: where it cannot be sent.
         """
         from airflow_provider_omnimessage.api.messages import omnimessage

@@ -37,9 +37,9 @@ class OmnimessageNotifier(BaseNotifier):
         (templated)
     :param max_parts: a longer SMS is cut to so many parts, from 1: something is taken out of its middle, so that the
         end can still be read. Other channels' texts are cut to what these accept.
-    :param dlr_url: where Messente posts delivery reports. (templated)
-    :param text_store: ``"plaintext"``, ``"sha256"`` or ``"nostore"``. (templated)
-    :param priority: ``"low"``, ``"regular"`` or ``"high"``. (templated)
+    :param dlr_url: where Messente posts delivery reports; default: the connection's. (templated)
+    :param text_store: ``"plaintext"``, ``"sha256"`` or ``"nostore"``; default: the connection's. (templated)
+    :param priority: ``"low"``, ``"regular"`` or ``"high"``; default: the connection's, else regular. (templated)
     :param omnimessage_conn_id: the Airflow connection, of type ``omnimessage``. (templated)
     :param kwargs: what Airflow gives a notifier that it makes itself: ``context``.
     :raises InvalidInputError: while the DAG is parsed, for what can be seen to be wrong by then.

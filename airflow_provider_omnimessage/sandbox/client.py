@@ -197,15 +197,15 @@ class SandboxClient:
         :param fault: ``rate_limited``, ``server_error``, ``unauthorized``, ``broken_json``, ``html``, ``redirect``,
             ``cut``, ``lost_answer`` or ``slow``.
         :param call: which calls it hits: ``send``, ``bulk``, ``cancel``, ``status`` or ``any``.
-        :param method: an HTTP method, if only that one is to be hit.
+        :param method: an HTTP method, if only that one is to be hit; default: any.
         :param times: how many calls it hits, or ``always``.
         :param after: how many matching calls it lets pass first.
         :param status: the HTTP status of ``server_error`` (default 500) and ``redirect`` (default 307).
         :param retry_after: the ``Retry-After`` header of ``rate_limited`` and ``server_error``: seconds, a moment
-            (written as an HTTP date), or any string as it is.
+            (written as an HTTP date), or any string as it is; default: no such header.
         :param html: ``server_error`` answers with a gateway's page instead of Messente's JSON.
         :param seconds: how long ``slow`` takes, in real time.
-        :param location: where ``redirect`` leads.
+        :param location: where ``redirect`` leads, which cannot do without it (default: ``None``).
         :param processed: whether the call is carried out before it fails; by default only ``lost_answer`` and
             ``broken_json`` do. ``slow`` carries it out in any case: before it waits if True, else after.
         :raises ValueError: a value is wrong.

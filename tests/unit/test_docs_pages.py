@@ -117,34 +117,55 @@ def is_public(node: ast.AST) -> bool:
     return not getattr(node, "name", "_").startswith("_")
 
 
-def undocumented(function: Callable_, docstring: str) -> list[str]:
-    arguments = function.args
-    given = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-    names = [argument.arg for argument in given if argument.arg not in ("self", "cls")]
-    return [name for name in names if not name.startswith("_") and f":param {name}:" not in docstring]
-
-
-def decorators(function: Callable_) -> str:
-    return " ".join(map(ast.unparse, function.decorator_list))
-
-
-@pytest.mark.parametrize("name", sorted(public_modules()))
-def test_every_public_name_of_a_module_and_each_of_its_parameters_is_told(name):
-    missing = []
-    for node in filter(is_public, public_modules()[name].body):
+def functions_of(module: ast.Module) -> Iterator[tuple[str, Callable_, str]]:
+    """Give what users call: its name, itself, and the docstring that documents its parameters."""
+    for node in filter(is_public, module.body):
         if isinstance(node, Callable_):
-            if "fixture" not in decorators(node):
-                missing += [f"{node.name}({each})" for each in undocumented(node, ast.get_docstring(node) or "")]
+            if "fixture" not in " ".join(map(ast.unparse, node.decorator_list)):
+                yield node.name, node, ast.get_docstring(node) or ""
         elif isinstance(node, ast.ClassDef):
-            told = ast.get_docstring(node) or ""
-            if not told:
-                missing.append(node.name)
             for member in node.body:
-                if not isinstance(member, Callable_):
-                    continue
-                if member.name == "__init__":
-                    missing += [f"{node.name}({each})" for each in undocumented(member, told)]
-                elif is_public(member) and member.name not in AIRFLOWS_OWN:
-                    text = ast.get_docstring(member) or ""
-                    missing += [f"{node.name}.{member.name}({each})" for each in undocumented(member, text)]
+                if isinstance(member, Callable_) and member.name == "__init__":
+                    yield node.name, member, ast.get_docstring(node) or ""
+                elif isinstance(member, Callable_) and is_public(member) and member.name not in AIRFLOWS_OWN:
+                    yield f"{node.name}.{member.name}", member, ast.get_docstring(member) or ""
+
+
+def parameters_of(function: Callable_) -> dict[str, ast.expr | None]:
+    """Give the names that are given, each with its default."""
+    arguments = function.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    padded = [*[None] * (len(positional) - len(arguments.defaults)), *arguments.defaults]
+    pairs = [*zip(positional, padded, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+    return {
+        one.arg: default for one, default in pairs if one.arg not in ("self", "cls") and not one.arg.startswith("_")
+    }
+
+
+def told_of(name: str, docstring: str) -> str | None:
+    found = re.search(rf":param {name}:(.*?)(?=\n\s*:\w|\Z)", docstring, re.DOTALL)
+    return found and found[1]
+
+
+@pytest.mark.parametrize("module", sorted(public_modules()))
+def test_every_public_name_of_a_module_and_each_of_its_parameters_is_told(module):
+    missing = []
+    for name, function, docstring in functions_of(public_modules()[module]):
+        if not docstring:
+            missing.append(name)
+        missing += [f"{name}({one})" for one in parameters_of(function) if told_of(one, docstring) is None]
     assert missing == []
+
+
+@pytest.mark.parametrize("module", sorted(public_modules()))
+def test_where_none_is_the_default_it_is_told_what_that_means(module):
+    """Any other default is in the signature, and says itself what it means."""
+    words = re.compile("default|None|left out|instead of|either|only one|if only", re.IGNORECASE)
+    unclear = [
+        f"{name}({one})"
+        for name, function, docstring in functions_of(public_modules()[module])
+        for one, default in parameters_of(function).items()
+        if isinstance(default, ast.Constant) and default.value is None
+        if not words.search(told_of(one, docstring) or "") and "What is left out" not in docstring
+    ]
+    assert unclear == []
