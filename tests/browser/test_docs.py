@@ -11,6 +11,16 @@ from _airflow import ROOT
 
 from .conftest import DESKTOP, PHONE
 
+CUT_OFF = """
+() => [...document.querySelectorAll("article *")].filter(element => {
+    if (element.getBoundingClientRect().right <= document.documentElement.clientWidth + 1) return false;
+    for (let around = element; around.tagName !== "ARTICLE"; around = around.parentElement)
+        if (["auto", "scroll"].includes(getComputedStyle(around).overflowX)) return false;
+    return true;
+}).map(element => element.outerHTML.slice(0, 80))
+"""
+"""What reaches beyond the window, and cannot be scrolled to: the page itself does not scroll sideways."""
+
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
@@ -32,6 +42,7 @@ def test_every_page_fits_shows_its_pictures_and_asks_nobody_for_anything(browser
     for path in pages:
         page.goto(path.as_uri())
         name = f"{path.parent.name}/{path.name}"
+        wide += [f"{name}: {element}" for element in page.evaluate(CUT_OFF)]
         if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
             wide.append(name)
         # those further down are loaded when they are scrolled to
