@@ -225,15 +225,10 @@ class SendOmnimessageOperator(BaseOperator):
     def _is_pending(self, earlier: Remembered) -> bool:
         from datetime import datetime, timezone
 
-        from airflow_provider_omnimessage.api.delivery import Outcome
-        from airflow_provider_omnimessage.api.errors import NotFoundError
+        from airflow_provider_omnimessage.posting import Now, look_up
 
-        if earlier.omnimessage_id is None or not earlier.waits(datetime.now(timezone.utc)):
-            return False
-        try:
-            return self.hook.get_delivery_report(earlier.omnimessage_id).outcome is Outcome.IN_PROGRESS
-        except NotFoundError:
-            return False
+        now = datetime.now(timezone.utc)
+        return earlier.waits(now) and look_up(self.hook, earlier, now) is Now.WAITING
 
     def _post(
         self,
@@ -243,13 +238,12 @@ class SendOmnimessageOperator(BaseOperator):
         print_of_draft: str,
         moment: TimeToSend | None,
     ) -> Remembered:
-        from dataclasses import replace
         from datetime import datetime, timezone
 
         from airflow_provider_omnimessage import metrics
-        from airflow_provider_omnimessage.api.errors import OmnimessageError
         from airflow_provider_omnimessage.api.timing import as_time_to_send
         from airflow_provider_omnimessage.durable import Remembered
+        from airflow_provider_omnimessage.posting import post
 
         intent = Remembered(
             fingerprint=print_of_draft,
@@ -257,17 +251,10 @@ class SendOmnimessageOperator(BaseOperator):
             time_to_send=_as_text(moment),
             since=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
-        if memory is not None:
-            memory.keep(intent.as_dict())
         body = {**draft, "time_to_send": as_time_to_send(moment.utc)} if moment else draft
         try:
             with task_failures(DOUBT, again=self._again):
-                try:
-                    accepted = self.hook.post(body)
-                except OmnimessageError as error:
-                    if memory is not None and not error.maybe_processed:
-                        self._forget(memory)
-                    raise
+                posted = post(self.hook, body, intent, memory, self.log)
         except Exception:
             raise
         except BaseException as error:
@@ -275,33 +262,16 @@ class SendOmnimessageOperator(BaseOperator):
             if self._again or self.hook.unanswered_call is None or isinstance(error, (KeyboardInterrupt, SystemExit)):
                 raise
             raise AirflowFailException(f"Interrupted before the answer came: {error!r}. {DOUBT}") from error
-        posted = replace(intent, omnimessage_id=accepted.omnimessage_id, message_ids=accepted.message_ids)
         self.log.info(
             "%s %s to %s by %s: omnimessage_id %s",
             "Scheduled" if moment else "Sent",
             f"for {moment}" if moment else "now",
             _masked(draft["to"]),
-            ", then ".join(accepted.message_ids) or "the channels given",
-            accepted.omnimessage_id,
+            ", then ".join(posted.message_ids or ()) or "the channels given",
+            posted.omnimessage_id,
         )
-        if memory is not None:
-            self._remember(memory, posted)
         metrics.count("scheduled" if moment else "sent", _tags(context))
         return posted
-
-    def _forget(self, memory: TaskMemory) -> None:
-        try:
-            memory.forget()
-        except Exception:
-            # What became of the request is the news; without this, a retry is only more careful than it need be.
-            self.log.exception("Nothing was posted, but that could not be stored: a retry may take it for a doubt")
-
-    def _remember(self, memory: TaskMemory, posted: Remembered) -> None:
-        try:
-            memory.keep(posted.as_dict())
-        except Exception:
-            # The message is there. To fail now would put it in doubt for nothing.
-            self.log.exception("omnimessage_id %s could not be stored: a retry will not know it", posted.omnimessage_id)
 
     def _report(self, context: Mapping[str, Any], message: Remembered, to: str) -> None:
         values = {"message_ids": message.message_ids, "to": to, "time_to_send": message.time_to_send}

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
-from airflow_provider_omnimessage import metrics
+from airflow_provider_omnimessage import metrics, posting
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.operators import omnimessage as operators
@@ -47,7 +47,7 @@ def scheduling(**settings: Any) -> ScheduleOmnimessageOperator:
 def die(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let the worker die once: before or after it does one thing."""
 
-    def once(owner: type, name: str, *, after: bool) -> None:
+    def once(owner: Any, name: str, *, after: bool) -> None:
         whole = getattr(owner, name)
         deaths = iter([True])
 
@@ -80,8 +80,8 @@ class TestRetryAfterACrash:
             ((operators.TaskMemory, "keep"), True, 0, 1),
             ((OmnimessageHook, "post"), False, 0, 1),
             ((OmnimessageHook, "post"), True, 1, 2),
-            ((ScheduleOmnimessageOperator, "_remember"), False, 1, 2),
-            ((ScheduleOmnimessageOperator, "_remember"), True, 1, 1),
+            ((posting, "remember"), False, 1, 2),
+            ((posting, "remember"), True, 1, 1),
             ((ScheduleOmnimessageOperator, "_report"), False, 1, 1),
             ((ScheduleOmnimessageOperator, "_report"), True, 1, 1),
         ],

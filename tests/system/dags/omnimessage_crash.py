@@ -46,15 +46,15 @@ class Dying(ScheduleOmnimessageOperator):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def before(owner: type, name: str) -> Callable[[Dying], None]:
+def before(owner: Any, name: str) -> Callable[[Dying], None]:
     return lambda task: _wrap(task, owner, name, after=False)
 
 
-def after(owner: type, name: str, times: int = 1) -> Callable[[Dying], None]:
+def after(owner: Any, name: str, times: int = 1) -> Callable[[Dying], None]:
     return lambda task: _wrap(task, owner, name, after=True, times=times)
 
 
-def _wrap(task: Dying, owner: type, name: str, *, after: bool, times: int = 1) -> None:
+def _wrap(task: Dying, owner: Any, name: str, *, after: bool, times: int = 1) -> None:
     whole = getattr(owner, name)
     calls = []
 
@@ -86,6 +86,7 @@ def _points() -> dict[str, Callable[[Dying], None]]:
     import requests
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
+    from airflow_provider_omnimessage import posting
     from airflow_provider_omnimessage._compat import TaskMemory
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
     from airflow_provider_omnimessage.hooks.transport import RequestsTransport
@@ -99,8 +100,8 @@ def _points() -> dict[str, Callable[[Dying], None]]:
         "while the answer is awaited": while_the_answer_is_awaited,
         "before the body of the answer is read": before(RequestsTransport, "_content"),
         "after the answer": after(OmnimessageHook, "post"),
-        "before the id is stored": before(Dying, "_remember"),
-        "after the id is stored": after(Dying, "_remember"),
+        "before the id is stored": before(posting, "remember"),
+        "after the id is stored": after(posting, "remember"),
         "after the first XCom": after(RuntimeTaskInstance, "xcom_push"),
         "after the last XCom": after(Dying, "_report"),
         "after everything": after(Dying, "post_execute"),

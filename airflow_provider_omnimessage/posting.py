@@ -1,0 +1,115 @@
+"""
+Posts a message so that a later try finds it: what is about to be posted is kept before the request, its id after it.
+
+What the operators that send share with the alerts. What is kept where, and what a later try makes of it, is theirs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_provider_omnimessage.api.errors import NotFoundError, OmnimessageError
+
+if TYPE_CHECKING:
+    from airflow_provider_omnimessage.durable import Remembered
+    from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
+
+class Place(Protocol):
+    """Where one message is remembered: a :class:`~airflow_provider_omnimessage._compat.TaskMemory`, or a part of it."""
+
+    def keep(self, value: dict[str, Any]) -> None:
+        """Keep a value, in place of the one before."""
+
+    def forget(self) -> None:
+        """Forget it."""
+
+
+class Now(Enum):
+    """What a message that was posted has come to."""
+
+    WAITING = "is still scheduled"
+    CANCELLED = "was cancelled"
+    GONE_OUT = "has gone out"
+    UNKNOWN = "is unknown to Messente"
+
+
+def post(
+    hook: OmnimessageHook, omnimessage: dict[str, Any], intent: Remembered, place: Place | None, log: Any
+) -> Remembered:
+    """
+    Post a message, and keep the intent before and the id after. What surely was not processed is forgotten again.
+
+    :param hook: makes the call.
+    :param omnimessage: the whole body, as the hook's ``compose`` builds it.
+    :param intent: what is known of it before.
+    :param place: where it is kept; ``None``: nowhere.
+    :param log: of the task.
+    :return: the intent, with the ids.
+    :raises OmnimessageError: as the hook's ``post`` does. Where it may have been accepted, the intent stays.
+    """
+    if place is not None:
+        place.keep(intent.as_dict())
+    try:
+        accepted = hook.post(omnimessage)
+    except OmnimessageError as error:
+        if place is not None and not error.maybe_processed:
+            forget(place, log)
+        raise
+    posted = replace(intent, omnimessage_id=accepted.omnimessage_id, message_ids=accepted.message_ids)
+    # before it is kept, so that even what is killed now has said it
+    log.info("Messente has accepted it: omnimessage_id %s", accepted.omnimessage_id)
+    if place is not None:
+        remember(place, posted, log)
+    return posted
+
+
+def remember(place: Place, posted: Remembered, log: Any) -> None:
+    """
+    Keep the id of what was posted. To fail now would put a message in doubt that is there.
+
+    :param place: where.
+    :param posted: the message.
+    :param log: of the task.
+    """
+    try:
+        place.keep(posted.as_dict())
+    except Exception:
+        log.exception("omnimessage_id %s could not be stored: a retry will not know it", posted.omnimessage_id)
+
+
+def forget(place: Place, log: Any) -> None:
+    """
+    Forget what was not posted after all.
+
+    :param place: where.
+    :param log: of the task.
+    """
+    try:
+        place.forget()
+    except Exception:
+        # What became of the request is the news; without this, a retry is only more careful than it need be.
+        log.exception("Nothing was posted, but that could not be stored: a retry may take it for a doubt")
+
+
+def look_up(hook: OmnimessageHook, message: Remembered, now: datetime) -> Now:
+    """
+    Ask what has become of a message that was posted, of which the id is known.
+
+    :param hook: asks.
+    :param message: which.
+    :param now: the current moment.
+    :raises OmnimessageError: where no answer came.
+    """
+    from airflow_provider_omnimessage.api.delivery import Outcome
+
+    try:
+        outcome = hook.get_delivery_report(str(message.omnimessage_id)).outcome
+    except NotFoundError:
+        return Now.UNKNOWN
+    if outcome is Outcome.CANCELLED:
+        return Now.CANCELLED
+    return Now.WAITING if outcome is Outcome.IN_PROGRESS and message.waits(now) else Now.GONE_OUT
