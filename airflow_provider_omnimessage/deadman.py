@@ -9,16 +9,20 @@ run is that of the work alone.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_omnimessage._compat import AirflowFailException, BaseOperator, TaskGroup
+from airflow_provider_omnimessage.alerts import KnownAlerts, alert_messages, recipients
 from airflow_provider_omnimessage.failures import task_failures
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.rendering import PlainStrings
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.timing import TimeToSend
+    from airflow_provider_omnimessage.posting import Now
 
 LONG_PAST = timedelta(hours=24)
 """A deadline that has been gone for longer than this is nobody's news, where no timetable says more."""
@@ -30,7 +34,7 @@ DONE = frozenset({"success", "skipped", "removed"})
 NEUTRAL_RULES = frozenset({"all_success", "none_failed", "none_skipped", "all_done"})
 
 
-class _Alert(BaseOperator):
+class _Alert(PlainStrings, BaseOperator):
     """What arming and disarming have in common: the alert, and whom it goes to."""
 
     template_fields: Sequence[str] = ("to", "messages", "dlr_url", "text_store", "priority", "omnimessage_conn_id")
@@ -63,15 +67,8 @@ class _Alert(BaseOperator):
         except Exception as error:
             self._unrendered = error
 
-    def _schedule(self, hook: OmnimessageHook, to: str, moment: TimeToSend | None) -> str:
-        return hook.send(
-            to,
-            self.messages,
-            time_to_send=moment,
-            dlr_url=self.dlr_url,
-            text_store=self.text_store,
-            priority=self.priority,
-        ).omnimessage_id
+    def _compose(self, hook: OmnimessageHook, to: str) -> dict[str, Any]:
+        return hook.compose(to, self.messages, dlr_url=self.dlr_url, text_store=self.text_store, priority=self.priority)
 
     def _recipients(self) -> list[str]:
         return recipients(self.to)
@@ -81,9 +78,12 @@ class ArmDeadMansSwitchOperator(_Alert):
     """
     Schedule the alert of a :class:`DeadMansSwitch`, which makes this task: ``POST /omnimessage`` per recipient.
 
-    XCom: the ids of the alerts; ``time_to_send`` (UTC, ISO 8601). What was scheduled for whom is also kept in the
-    task's state store (Airflow 3.3), so that a retry or a cleared task finds its own alert again: one that still waits
-    for the same moment is kept, any other is replaced, and one that has gone out is not repeated.
+    XCom: the ids of the alerts; ``time_to_send`` (UTC, ISO 8601). What was scheduled is also kept in the task's state
+    store (Airflow 3.3), so that a retry or a cleared task finds its own alerts again: one that still waits for the same
+    moment is kept, any other is replaced, and one that has gone out is not repeated. All that is known and not
+    cancelled is in the XCom, whatever else fails: the disarming cancels it.
+
+    A request whose answer was lost is made again, two more times at most: two alerts are better than none.
 
     :param time_to_send: the deadline, in every form that the schedule operator takes. (templated)
     :param timezone: IANA name for a ``time_to_send`` without an offset. (templated)
@@ -105,89 +105,114 @@ class ArmDeadMansSwitchOperator(_Alert):
 
     def execute(self, context: Mapping[str, Any]) -> list[str]:
         """Schedule what is missing, and return the ids of this run's alerts."""
+        known = KnownAlerts(context)
         if self.guarded and set(_states(context, self.guarded).values()) == {"skipped"}:
             self.log.info("The whole group is skipped, and what is skipped is not late: no alert is scheduled")
-            return []
+            return known.ids()
+        ti = context["ti"]
         try:
+            if not self.required and ti.try_number > max(1, ti.max_tries):
+                raise _Ended("all tries but this last one were ended from outside, so this one leaves it at that")
             if self._unrendered is not None:
                 raise self._unrendered
-            return self._arm(context)
+            self._arm(context, known)
         except Exception as error:
             if self.required:
                 with task_failures("Look for the alert in Messente's dashboard, then clear this task"):
                     raise
-            self.log.error(
-                "THE ALERT IS NOT SCHEDULED, and the work runs without it; required=True would stop it instead. %s: %s",
-                type(error).__name__,
-                error,
-            )
-            return []
+            if not known.ids():
+                self.log.error(
+                    "THE ALERT IS NOT SCHEDULED, as far as is known, and the work runs without it; required=True would "
+                    "stop it instead. %s: %s",
+                    type(error).__name__,
+                    error,
+                )
+            else:
+                self.log.error("The alert of an earlier try or run of this task stands: %s", error)
+        self._tell_doubts(known)
+        return known.ids()
 
-    def _arm(self, context: Mapping[str, Any]) -> list[str]:
+    def _tell_doubts(self, known: KnownAlerts) -> None:
+        for message in known.in_doubt():
+            if message.waits(_now()):
+                self.log.warning(
+                    "An alert may have been scheduled at %s of which nobody knows the id. If it was, it goes out at "
+                    "%s, even if the work is done by then: look for it in Messente's dashboard",
+                    message.since,
+                    message.time_to_send,
+                )
+
+    def _arm(self, context: Mapping[str, Any], known: KnownAlerts) -> None:
         from airflow_provider_omnimessage.api.masking import mask_number
 
-        memory = Memory(context)
         problems: list[Exception] = []
-        ids: list[str] = []
+        wanted: list[str] = []
         with OmnimessageHook(self.omnimessage_conn_id) as hook:
-            moment = hook.resolve_time_to_send(self.time_to_send, timezone=self.timezone)
+            moment = self._moment(hook, known)
             context["ti"].xcom_push(key="time_to_send", value=moment.utc.isoformat())
+            until = time.monotonic() + hook.settings.deadline
             for to in self._recipients():
                 try:
-                    omnimessage_id = self._arm_for(to, moment, hook, memory, context)
+                    if problems and time.monotonic() > until:
+                        raise _Ended(f"nobody answered for {hook.settings.deadline:g} seconds, and the work waits")
+                    omnimessage_id = self._arm_for(to, moment, hook, known, context)
                 except Exception as error:
                     self.log.error("No alert for %s: %s", mask_number(to), error)
                     problems.append(error)
                 else:
-                    ids += [omnimessage_id] if omnimessage_id else []
-        if problems and (self.required or not ids):
+                    wanted += [omnimessage_id] if omnimessage_id else []
+            if not problems:
+                # where one could not be scheduled, the one that it was to replace is better than none
+                self._cancel_others(wanted, hook, known)
+        if problems and (self.required or not wanted):
             raise problems[0]
-        return ids
+
+    def _moment(self, hook: OmnimessageHook, known: KnownAlerts) -> TimeToSend:
+        """Tell the deadline. A retry keeps that of the first try: a timedelta would begin anew."""
+        for alert in known.alerts:
+            if alert.message.max_tries == known.max_tries and alert.message.time_to_send:
+                return hook.resolve_time_to_send(alert.message.time_to_send)
+        return hook.resolve_time_to_send(self.time_to_send, timezone=self.timezone)
 
     def _arm_for(
-        self, to: str, moment: TimeToSend, hook: OmnimessageHook, memory: Memory, context: Mapping[str, Any]
+        self, to: str, moment: TimeToSend, hook: OmnimessageHook, known: KnownAlerts, context: Mapping[str, Any]
     ) -> str | None:
         from airflow_provider_omnimessage.api.masking import mask_number
+        from airflow_provider_omnimessage.durable import fingerprint
+        from airflow_provider_omnimessage.posting import Now
 
-        now = _now()
-        key = _fingerprint(to)
-        content = _fingerprint([self.messages, self.dlr_url, self.text_store, self.priority])
-        known = memory.recall(key)
-        state = _state(known, hook, now) if known else None
-        if moment.utc > now:
-            if (
-                known
-                and state == "waiting"
-                and (known["time_to_send"], known["content"])
-                == (
-                    moment.utc.isoformat(),
-                    content,
-                )
-            ):
-                self.log.info("The alert to %s is scheduled already: %s", mask_number(to), known["id"])
-                return str(known["id"])
-            omnimessage_id = self._schedule(hook, to, moment)
-            memory.keep(key, {"id": omnimessage_id, "time_to_send": moment.utc.isoformat(), "content": content})
+        draft = self._compose(hook, to)
+        password = hook.settings.password
+        earlier = known.of(fingerprint({"to": draft["to"]}, password))
+        if moment.utc > _now():
+            for message in earlier:
+                is_retry = message.max_tries == known.max_tries
+                is_same = message.fingerprint == fingerprint(draft, password)
+                if is_same and (
+                    is_retry
+                    or (message.time_to_send == moment.utc.isoformat() and self._state(hook, message) is Now.WAITING)
+                ):
+                    self.log.info("The alert to %s is scheduled already: %s", mask_number(to), message.omnimessage_id)
+                    return message.omnimessage_id
+            omnimessage_id = known.schedule(hook, draft, moment.utc, moment)
             self.log.info(
                 "The alert to %s goes out at %s unless it is cancelled: %s", mask_number(to), moment, omnimessage_id
             )
-            if known and state == "waiting":
-                # after its successor is scheduled, so that there is no moment without an alert
-                self._replace(known["id"], hook)
             return omnimessage_id
-        if known:
+        if earlier:
+            state = self._state(hook, earlier[0])
             self.log.warning(
-                "%s has gone by; the alert of this run %s, and is not repeated",
+                "%s has gone by; the alert of this run, %s, %s, and is not repeated",
                 moment,
-                "was cancelled in time" if state == "cancelled" else "has gone out",
+                earlier[0].omnimessage_id,
+                state.value if state else "may have gone out",
             )
-            return str(known["id"])
-        reason = silent_because(context, moment.utc, now)
+            return earlier[0].omnimessage_id
+        reason = silent_because(context, moment.utc, _now())
         if reason:
             self.log.info("%s has gone by, and nobody is alerted: %s", moment, reason)
             return None
-        omnimessage_id = self._schedule(hook, to, None)
-        memory.keep(key, {"id": omnimessage_id, "time_to_send": moment.utc.isoformat(), "content": content})
+        omnimessage_id = known.schedule(hook, draft, moment.utc, None)
         self.log.warning(
             "%s had gone by before the work began: the alert to %s goes out now: %s",
             moment,
@@ -196,15 +221,43 @@ class ArmDeadMansSwitchOperator(_Alert):
         )
         return omnimessage_id
 
-    def _replace(self, omnimessage_id: str, hook: OmnimessageHook) -> None:
+    def _state(self, hook: OmnimessageHook, message: Any) -> Now | None:
         from airflow_provider_omnimessage.api.errors import OmnimessageError
+        from airflow_provider_omnimessage.posting import look_up
 
         try:
-            cancellation = hook.try_to_cancel(omnimessage_id)
+            return look_up(hook, message, _now())
         except OmnimessageError as error:
-            self.log.error("The alert %s that this one replaces is still scheduled: %s", omnimessage_id, error)
-        else:
-            self.log.info("%s, which this one replaces, %s", omnimessage_id, cancellation)
+            self.log.warning("What became of %s could not be found out: %s", message.omnimessage_id, error)
+            return None
+
+    def _cancel_others(self, wanted: Sequence[str], hook: OmnimessageHook, known: KnownAlerts) -> None:
+        """Cancel what is replaced: after its successor is scheduled, so that there is no moment without an alert."""
+        from airflow_provider_omnimessage.api.errors import OmnimessageError
+
+        gone = []
+        for alert in known.alerts:
+            omnimessage_id = alert.message.omnimessage_id
+            if not omnimessage_id or omnimessage_id in wanted:
+                continue
+            if alert.message.waits(_now()):
+                try:
+                    cancellation = hook.try_to_cancel(omnimessage_id)
+                except OmnimessageError as error:
+                    self.log.error(
+                        "The alert %s that was replaced is still scheduled; the disarming tries again: %s",
+                        omnimessage_id,
+                        error,
+                    )
+                    continue
+                self.log.info("%s, which was replaced, %s", omnimessage_id, cancellation)
+            gone.append(alert)
+        if gone:
+            known.drop(gone)
+
+
+class _Ended(Exception):
+    """What keeps the arming from going on, although nothing is wrong with the alert."""
 
 
 class DisarmDeadMansSwitchOperator(_Alert):
@@ -295,6 +348,7 @@ class DisarmDeadMansSwitchOperator(_Alert):
     def _send_now(self, context: Mapping[str, Any], ids: list[str]) -> None:
         """Send, then cancel what waits: were it the other way round, a crash in between would leave silence."""
         from airflow_provider_omnimessage.api.masking import mask_number
+        from airflow_provider_omnimessage.durable import fingerprint
 
         if self._unrendered is not None:
             raise AirflowFailException(f"The alert stands and goes out at its time: {self._unrendered}")
@@ -302,16 +356,25 @@ class DisarmDeadMansSwitchOperator(_Alert):
         if ids and moment is not None and moment <= _now():
             self.log.info("The alert has already gone out: %s", ", ".join(ids))
             return
-        memory = Memory(context)
         # for these ids, of these alerts: another arming, another alert
-        key = _fingerprint(ids)
+        sent = KnownAlerts(context, f"sent-{_print_of(ids)}")
+        problems: list[Exception] = []
         with task_failures("The alert that is scheduled stands"), OmnimessageHook(self.omnimessage_conn_id) as hook:
             for to in self._recipients():
-                if memory.recall(f"{key}{_fingerprint(to)}"):
-                    continue
-                omnimessage_id = self._schedule(hook, to, None)
-                memory.keep(f"{key}{_fingerprint(to)}", {"id": omnimessage_id})
-                self.log.warning("The alert to %s goes out now: %s", mask_number(to), omnimessage_id)
+                try:
+                    draft = self._compose(hook, to)
+                    before = sent.of(fingerprint({"to": draft["to"]}, hook.settings.password))
+                    if any(ids or message.max_tries == sent.max_tries for message in before):
+                        continue
+                    omnimessage_id = sent.schedule(hook, draft, _now(), None)
+                except Exception as error:
+                    # the others are to hear of it all the same
+                    self.log.error("No alert for %s: %s", mask_number(to), error)
+                    problems.append(error)
+                else:
+                    self.log.warning("The alert to %s goes out now: %s", mask_number(to), omnimessage_id)
+            if problems:
+                raise problems[0]
             for item in ids:
                 self.log.info("%s %s", item, hook.try_to_cancel(item))
 
@@ -319,49 +382,6 @@ class DisarmDeadMansSwitchOperator(_Alert):
         ti = context["ti"]
         value = ti.xcom_pull(task_ids=self.arm_id, key="time_to_send", map_indexes=ti.map_index)
         return datetime.fromisoformat(value) if isinstance(value, str) else None
-
-
-class Memory:
-    """
-    What a task instance knows of its alerts across retries and clearing: Airflow's task state store.
-
-    Where there is none (before Airflow 3.3), or it fails, nothing is known, and the work goes on.
-
-    :param context: Airflow's context of the running task.
-    """
-
-    def __init__(self, context: Mapping[str, Any]) -> None:
-        self._store = context.get("task_state_store")
-        self._log = context["ti"].task.log
-
-    def recall(self, key: str) -> dict[str, Any] | None:
-        """
-        Tell what was kept, or ``None``.
-
-        :param key: under which it was kept.
-        """
-        if self._store is None:
-            return None
-        try:
-            value = self._store.get(f"alert-{key}")
-        except Exception as error:
-            self._log.warning("The task state store does not answer: %s", error)
-            return None
-        return value if isinstance(value, dict) else None
-
-    def keep(self, key: str, value: dict[str, Any]) -> None:
-        """
-        Keep ids and times, never a text or a number.
-
-        :param key: under which to find it again.
-        :param value: what JSON can hold.
-        """
-        if self._store is None:
-            return
-        try:
-            self._store.set(f"alert-{key}", value)
-        except Exception as error:
-            self._log.warning("Clearing this task would schedule %s a second time: %s", value["id"], error)
 
 
 class DeadMansSwitch(TaskGroup):
@@ -492,6 +512,16 @@ class DeadMansSwitch(TaskGroup):
             "wait_for_downstream": False,
             "retries": 5,
             "retry_delay": timedelta(seconds=10),
+            "retry_exponential_backoff": False,
+            "execution_timeout": None,
+            "pool": None,
+            "max_active_tis_per_dag": None,
+            "max_active_tis_per_dagrun": None,
+            "do_xcom_push": True,
+            "inlets": None,
+            "outlets": None,
+            "pre_execute": None,
+            "post_execute": None,
             "on_execute_callback": None,
             "on_failure_callback": None,
             "on_success_callback": None,
@@ -514,35 +544,6 @@ class DeadMansSwitch(TaskGroup):
         )
         self.disarm.as_teardown()
         self.arm.set_downstream(self.disarm)
-
-
-def alert_messages(text: Any, messages: Any) -> Any:
-    """
-    Make the messages of an alert: those given, or one SMS of a text.
-
-    :param text: the SMS.
-    :param messages: messages for any channels; not both.
-    :raises InvalidInputError: where none or both are given, or a message is refused.
-    """
-    from airflow_provider_omnimessage.api.messages import draft_messages, sms
-
-    if (text is None) == (messages is None):
-        raise _refused("text", "give either text=, for an SMS, or messages=, for any channels")
-    return [sms(text)] if messages is None else draft_messages(messages)
-
-
-def recipients(to: Any) -> list[str]:
-    """
-    List the recipients, each once.
-
-    :param to: one number or many.
-    :raises InvalidInputError: where there is none.
-    """
-    many = [to] if isinstance(to, str) or not isinstance(to, Iterable) else list(to)
-    listed = list(dict.fromkeys(str(item) for item in many if item is not None))
-    if not listed:
-        raise _refused("to", "names nobody; give a number in E.164, or a list of them")
-    return listed
 
 
 def silent_because(context: Mapping[str, Any], deadline: datetime, now: datetime) -> str | None:
@@ -595,29 +596,14 @@ def _states(context: Mapping[str, Any], task_ids: Sequence[str]) -> dict[str, An
     }
 
 
-def _state(known: Mapping[str, Any], hook: OmnimessageHook, now: datetime) -> str:
-    """Ask Messente what became of an alert: waiting, cancelled, sent or unknown."""
-    from airflow_provider_omnimessage.api.delivery import Outcome
-    from airflow_provider_omnimessage.api.errors import NotFoundError
-
-    try:
-        report = hook.get_delivery_report(str(known["id"]))
-    except NotFoundError:
-        return "unknown"
-    if report.outcome is Outcome.CANCELLED:
-        return "cancelled"
-    return "waiting" if datetime.fromisoformat(known["time_to_send"]) > now else "sent"
-
-
 def _rule(task: Any) -> str:
     return str(getattr(task.trigger_rule, "value", task.trigger_rule))
 
 
-def _fingerprint(value: Any) -> str:
+def _print_of(ids: Sequence[str]) -> str:
     import hashlib
-    import json
 
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return hashlib.sha256(" ".join(ids).encode()).hexdigest()[:16]
 
 
 def _now() -> datetime:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, ClassVar
 
 from airflow_provider_omnimessage._compat import BaseOperator, Variable
-from airflow_provider_omnimessage.deadman import alert_messages, recipients
+from airflow_provider_omnimessage.alerts import alert_messages, recipients
 from airflow_provider_omnimessage.failures import task_failures
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 

@@ -62,10 +62,12 @@ class Pauses(list[float]):
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
+    from airflow_provider_omnimessage import alerts, deadman
     from airflow_provider_omnimessage.hooks import transport
 
     pauses = Pauses()
-    monkeypatch.setattr(transport, "time", pauses)
+    for module in (transport, alerts, deadman):
+        monkeypatch.setattr(module, "time", pauses)
     return pauses
 
 

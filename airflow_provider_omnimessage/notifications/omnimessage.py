@@ -71,7 +71,7 @@ class OmnimessageNotifier(BaseNotifier):
         omnimessage_conn_id: str = OmnimessageHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        from airflow_provider_omnimessage.deadman import alert_messages
+        from airflow_provider_omnimessage.alerts import alert_messages
 
         super().__init__(**kwargs)
         if not isinstance(max_parts, int) or isinstance(max_parts, bool) or max_parts < 1:
@@ -126,9 +126,9 @@ class OmnimessageNotifier(BaseNotifier):
         await sync_to_async(self.notify)(context)
 
     def _notify(self, context: Mapping[str, Any]) -> None:
+        from airflow_provider_omnimessage.alerts import recipients
         from airflow_provider_omnimessage.api.masking import mask_number
         from airflow_provider_omnimessage.api.messages import sms
-        from airflow_provider_omnimessage.deadman import recipients
 
         given = [sms(default_text(context))] if self.messages is None else self.messages
         messages = [cut_message(message, self.max_parts) for message in given]

@@ -16,6 +16,7 @@ from airflow_provider_omnimessage._compat import (
 from airflow_provider_omnimessage.failures import task_failures
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook, refuse_past
 from airflow_provider_omnimessage.links import OmnimessageLink
+from airflow_provider_omnimessage.rendering import PlainStrings
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.timing import TimeToSend
@@ -31,7 +32,7 @@ ON_PAST = ("fail", "skip", "send_now")
 IF_ALREADY_SENT = ("fail", "skip", "ignore")
 
 
-class SendOmnimessageOperator(BaseOperator):
+class SendOmnimessageOperator(PlainStrings, BaseOperator):
     """
     Send a message now, on the first channel that delivers it: ``POST /omnimessage``.
 
@@ -97,14 +98,6 @@ class SendOmnimessageOperator(BaseOperator):
         self.delivery_guarantee = delivery_guarantee
         self.durable = durable
         self.omnimessage_conn_id = omnimessage_conn_id
-
-    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
-        """Render templates only: a DAG with native objects would make a number of a plain ``"+37255555555"``."""
-        from airflow_provider_omnimessage.api.fields import is_deferred
-
-        if isinstance(content, str) and not is_deferred(content):
-            return content
-        return super().render_template(content, *args, **kwargs)
 
     @cached_property
     def hook(self) -> OmnimessageHook:

@@ -1,0 +1,319 @@
+"""The dead man's switch where answers are lost and tasks are killed: two alerts are better than none."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from datetime import timedelta
+
+import pytest
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, task
+
+from airflow_provider_omnimessage import posting
+from airflow_provider_omnimessage._compat import TaskMemory
+from airflow_provider_omnimessage.alerts import KnownAlerts
+from airflow_provider_omnimessage.api.messages import sms
+from airflow_provider_omnimessage.deadman import ArmDeadMansSwitchOperator, DeadMansSwitch
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
+TO = "+37255555555"
+OTHER = "+37255555556"
+SOON = timedelta(hours=1)
+ALERT = {"to": TO, "text": "Late", "time_to_send": SOON}
+
+
+@pytest.fixture
+def dag(request):
+    with DAG(re.sub(r"\W+", "_", request.node.name), schedule=None) as dag:
+        yield dag
+
+
+@pytest.fixture
+def die(monkeypatch):
+    """Let the task be killed before or after it does one thing: once, or each time."""
+
+    def dying(owner, name, *, after, always=False):
+        whole = getattr(owner, name)
+        deaths = []
+
+        def method(*args, **kwargs):
+            dies = always or not deaths
+            if dies and not after:
+                deaths.append(name)
+                raise SystemExit("as a kill would end it")
+            result = whole(*args, **kwargs)
+            if dies:
+                deaths.append(name)
+                raise SystemExit("as a kill would end it")
+            return result
+
+        monkeypatch.setattr(owner, name, method)
+        return deaths
+
+    return dying
+
+
+class Watched:
+    """A switch around one task, which notes what was scheduled while it ran."""
+
+    def __init__(self, sandbox, **settings):
+        self._sandbox = sandbox
+        self.fails = False
+        with DeadMansSwitch("by_nine", **{**ALERT, **settings}) as self.switch:
+
+            @task
+            def work():
+                self.scheduled = states(sandbox).count("scheduled")
+                if self.fails:
+                    raise RuntimeError("as it should")
+
+            work()
+        self.switch.arm.retry_delay = self.switch.disarm.retry_delay = timedelta(0)
+
+
+def states(sandbox):
+    return [message["state"] for message in sandbox.messages]
+
+
+KILLS = [
+    ((ArmDeadMansSwitchOperator, "_arm"), False, 1),
+    ((TaskMemory, "keep"), False, 1),
+    ((TaskMemory, "keep"), True, 1),
+    ((OmnimessageHook, "post"), False, 1),
+    ((OmnimessageHook, "post"), True, 2),
+    ((posting, "remember"), False, 2),
+    ((posting, "remember"), True, 1),
+    ((KnownAlerts, "schedule"), True, 1),
+    ((ArmDeadMansSwitchOperator, "_cancel_others"), True, 1),
+    ((ArmDeadMansSwitchOperator, "_tell_doubts"), True, 1),
+]
+
+
+@pytest.mark.parametrize(("where", "after", "alerts"), KILLS)
+def test_arming_that_is_killed_leaves_no_silence_and_no_more_than_one_alert_that_nobody_knows(
+    dag, run_dag, sandbox, die, where, after, alerts
+):
+    watched = Watched(sandbox)
+    deaths = die(*where, after=after)
+    run = run_dag(dag)
+    assert deaths
+    assert run.tries["by_nine.arm"] == 2
+    assert run.state == "success", run.tasks
+    assert watched.scheduled == alerts
+    assert sorted(states(sandbox)) == ["cancelled", "scheduled"][:alerts]
+    if alerts == 2:
+        assert "An alert may have been scheduled at" in run.log
+        assert "look for it in Messente's dashboard" in run.log
+
+
+def test_arming_that_is_killed_and_work_that_fails_is_told_once(dag, run_dag, sandbox, die):
+    watched = Watched(sandbox)
+    watched.fails = True
+    die(posting, "remember", after=True)
+    run_dag(dag)
+    assert states(sandbox) == ["scheduled"]
+
+
+def test_a_retry_keeps_the_deadline_of_the_first_try(dag, run_dag, sandbox, die):
+    when = "{{ macros.datetime.utcnow() + macros.timedelta(hours=ti.try_number) }}"
+    Watched(sandbox, to=[TO, OTHER], time_to_send=when)
+    die(KnownAlerts, "schedule", after=True)
+    run = run_dag(dag)
+    first, second = sandbox.messages
+    assert first["time_to_send"] == second["time_to_send"] == run.xcom("by_nine.arm", "time_to_send")
+    assert states(sandbox) == ["cancelled", "cancelled"]
+
+
+class TestKilledAtEachTry:
+    def test_the_work_runs_without_an_alert(self, dag, run_dag, sandbox, die):
+        Watched(sandbox)
+        deaths = die(ArmDeadMansSwitchOperator, "_arm", after=False, always=True)
+        run = run_dag(dag)
+        assert len(deaths) == 5
+        assert set(run.tasks.values()) == {"success"}
+        assert "THE ALERT IS NOT SCHEDULED" in run.log
+        assert "all tries but this last one were ended from outside" in run.log
+
+    def test_what_a_try_has_scheduled_is_known_to_the_last_and_cancelled(self, dag, run_dag, sandbox, die):
+        Watched(sandbox)
+        die(ArmDeadMansSwitchOperator, "_cancel_others", after=True, always=True)
+        run = run_dag(dag)
+        assert run.state == "success"
+        assert "The alert of an earlier try or run of this task stands" in run.log
+        assert states(sandbox) == ["cancelled"]
+
+    def test_alerts_that_nobody_knows_are_three_at_most(self, dag, run_dag, sandbox, die):
+        watched = Watched(sandbox)
+        die(OmnimessageHook, "post", after=True, always=True)
+        run = run_dag(dag)
+        assert watched.scheduled == 3
+        assert run.state == "success"
+        assert "earlier tries of this task have made 3 requests" in run.log
+
+    def test_where_it_is_required_the_work_does_not_run(self, dag, run_dag, sandbox, die):
+        Watched(sandbox, required=True)
+        die(ArmDeadMansSwitchOperator, "_arm", after=False, always=True)
+        run = run_dag(dag)
+        assert run.tasks["by_nine.work"] == "upstream_failed"
+
+
+class TestLostAnswers:
+    @pytest.mark.parametrize(("fault", "alerts"), [("cut", 1), ("server_error", 1), ("lost_answer", 2)])
+    def test_another_alert_is_scheduled_and_what_is_known_is_cancelled(self, dag, run_dag, sandbox, fault, alerts):
+        watched = Watched(sandbox)
+        sandbox.add_fault(fault, call="send")
+        run = run_dag(dag)
+        assert watched.scheduled == alerts
+        assert sorted(states(sandbox)) == ["cancelled", "scheduled"][:alerts]
+        assert "another one is, as two are better than none" in run.log
+        assert "An alert may have been scheduled at" in run.log
+
+    def test_where_all_are_lost_there_are_three_at_most_and_the_work_runs(self, dag, run_dag, sandbox):
+        watched = Watched(sandbox)
+        sandbox.add_fault("lost_answer", call="send", times="always")
+        run = run_dag(dag)
+        assert watched.scheduled == 3
+        assert run.state == "success"
+        assert "THE ALERT IS NOT SCHEDULED, as far as is known" in run.log
+        assert run.log.count("An alert may have been scheduled at") == 3
+
+    def test_what_is_no_answer_of_messentes_is_not_asked_for_again(self, dag, run_dag, sandbox):
+        Watched(sandbox)
+        sandbox.add_fault("broken_json", call="send", times="always")
+        run_dag(dag)
+        assert len(sandbox.messages) == 1
+
+    def test_a_required_alert_in_doubt_stops_the_work_at_once(self, dag, run_dag, sandbox):
+        Watched(sandbox, required=True)
+        sandbox.add_fault("lost_answer", call="send", times="always")
+        run = run_dag(dag)
+        assert (run.tasks["by_nine.arm"], run.tries["by_nine.arm"]) == ("failed", 1)
+        assert len(sandbox.messages) == 3
+
+    def test_failed_work_is_told_now_although_the_first_answer_was_lost(self, dag, run_dag, sandbox):
+        watched = Watched(sandbox, on_failure="send_now")
+        watched.fails = True
+        sandbox.add_fault("lost_answer", call="send", after=1)
+        run_dag(dag)
+        armed, *told = sandbox.messages
+        assert armed["state"] == "cancelled"
+        assert [message["sent_at"] is not None for message in told] == [True, True]
+
+    def test_a_disarming_that_is_killed_in_the_middle_tells_once(self, dag, run_dag, sandbox, die):
+        watched = Watched(sandbox, on_failure="send_now")
+        watched.fails = True
+        die(OmnimessageHook, "try_to_cancel", after=False)
+        run = run_dag(dag)
+        assert run.tries["by_nine.disarm"] == 2
+        assert [(message["state"] == "cancelled", message["sent_at"] is None) for message in sandbox.messages] == [
+            (True, True),
+            (False, False),
+        ]
+
+
+class TestCleared:
+    def test_what_changed_replaces_what_waits(self, dag, run_dag, clear_and_run, sandbox):
+        watched = Watched(sandbox)
+        watched.fails = True
+        first = run_dag(dag)
+        watched.switch.arm.messages = [sms("Later")]
+        clear_and_run(dag, first)
+        assert states(sandbox) == ["cancelled", "scheduled"]
+
+    def test_who_is_told_no_more_is_not_told(self, dag, run_dag, clear_and_run, sandbox):
+        watched = Watched(sandbox, to=[TO, OTHER])
+        watched.fails = True
+        first = run_dag(dag)
+        watched.switch.arm.to = [OTHER]
+        clear_and_run(dag, first)
+        assert [message["to"] for message in sandbox.messages if message["state"] == "scheduled"] == [OTHER]
+
+    def test_what_could_not_be_replaced_is_cancelled_by_the_disarming(self, dag, run_dag, clear_and_run, sandbox):
+        watched = Watched(sandbox)
+        watched.fails = True
+        first = run_dag(dag)
+        watched.fails = False
+        watched.switch.arm.messages = [sms("Later")]
+        sandbox.add_fault("unauthorized", call="cancel")
+        again = clear_and_run(dag, first)
+        assert "the disarming tries again" in again.log
+        assert states(sandbox) == ["cancelled", "cancelled"]
+
+    @pytest.mark.parametrize("required", [False, True])
+    def test_where_messente_cannot_be_asked_the_earlier_alert_stands_and_is_known(
+        self, dag, run_dag, clear_and_run, sandbox, required
+    ):
+        watched = Watched(sandbox, required=required)
+        watched.fails = True
+        first = run_dag(dag)
+        watched.fails = False
+        sandbox.add_fault("unauthorized", call="send", times="always")
+        watched.switch.arm.messages = [sms("Later")]
+        again = clear_and_run(dag, first)
+        if required:
+            assert again.tasks["by_nine.arm"] == "failed"
+            assert states(sandbox) == ["scheduled"]
+        else:
+            assert "The alert of an earlier try or run of this task stands" in again.log
+            assert states(sandbox) == ["cancelled"]
+
+    def test_where_nobody_knows_what_became_of_it_another_is_scheduled(self, dag, run_dag, clear_and_run, sandbox):
+        watched = Watched(sandbox, time_to_send="2099-01-01T09:00")
+        watched.fails = True
+        first = run_dag(dag)
+        watched.fails = False
+        sandbox.add_fault("unauthorized", call="status", times="always")
+        clear_and_run(dag, first)
+        assert states(sandbox) == ["cancelled", "cancelled"]
+
+
+class TestWhatTheDagSaysForItsWork:
+    def test_it_does_not_reach_the_alert(self, dag, run_dag, sandbox):
+        hurts = {
+            "do_xcom_push": False,
+            "execution_timeout": timedelta(microseconds=1),
+            "retries": 0,
+            "max_active_tis_per_dag": 0,
+            "pool": "closed",
+            "pre_execute": lambda _: 1 / 0,
+        }
+        with DeadMansSwitch("by_nine", default_args=hurts, **ALERT) as switch:
+            EmptyOperator(task_id="a", pre_execute=None, execution_timeout=None, pool=None)
+        assert switch.arm.pool == switch.disarm.pool == "default_pool"
+        assert switch.arm.max_active_tis_per_dag is None
+        run = run_dag(dag)
+        assert set(run.tasks.values()) == {"success"}
+        assert states(sandbox) == ["cancelled"]
+
+    def test_a_number_stays_a_number_of_a_phone_where_objects_are_native(self, request, run_dag, sandbox):
+        with DAG("native_objects", schedule=None, render_template_as_native_obj=True) as dag:
+            Watched(sandbox)
+        run_dag(dag)
+        assert [(message["to"], message["state"]) for message in sandbox.messages] == [(TO, "cancelled")]
+
+
+def test_an_outage_holds_the_work_up_for_a_bounded_time(dag, run_dag, sandbox, pauses, monkeypatch):
+    """Of many recipients, all whom nobody could be asked for in time are left out, and the work runs."""
+    nobody = json.dumps({**sandbox.connection, "host": "http://127.0.0.1:9"})
+    monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", nobody)
+    Watched(sandbox, to=[f"+3725555555{digit}" for digit in range(10)])
+    run = run_dag(dag)
+    assert run.state == "success"
+    assert run.log.count("nobody answered for 120 seconds, and the work waits") >= 8
+    assert sum(pauses) < 2 * 120
+
+
+def test_the_state_store_holds_no_text_and_nothing_that_a_number_could_be_guessed_from(dag, run_dag, sandbox):
+    from airflow.models.task_state_store import TaskStateStoreModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    Watched(sandbox, text="S3CRET")
+    run_dag(dag)
+    with create_session() as session:
+        kept = str([(row.key, row.value) for row in session.scalars(select(TaskStateStoreModel))])
+    assert sandbox.messages[0]["omnimessage_id"] in kept
+    for secret in (TO[1:], "S3CRET", hashlib.sha256(TO.encode()).hexdigest()[:16]):
+        assert secret not in kept
