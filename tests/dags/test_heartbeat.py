@@ -14,6 +14,7 @@ from airflow.sdk import DAG
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import sms, viber
 from airflow_provider_omnimessage.heartbeat import HeartbeatOperator
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
 TO = "+37255555555"
 GRACE = timedelta(minutes=15)
@@ -27,6 +28,36 @@ def dag(request):
 
 def scheduled(sandbox):
     return [message for message in sandbox.messages if message["state"] == "scheduled"]
+
+
+def waiting_after_each_request(sandbox):
+    """How many messages were scheduled after each request that changed it, and so at any moment."""
+    count, counts = 0, []
+    for request in sandbox.requests:
+        if (request["method"], request["status"]) in (("POST", 201), ("DELETE", 202)):
+            count += 1 if request["method"] == "POST" else -1
+            counts.append(count)
+    return counts
+
+
+@pytest.fixture
+def die(monkeypatch):
+    """Let a beat be killed, once, after it has done one thing so many times."""
+
+    def dying(owner, name, *, times=1):
+        whole = getattr(owner, name)
+        calls = []
+
+        def method(*args, **kwargs):
+            result = whole(*args, **kwargs)
+            calls.append(name)
+            if len(calls) == times:
+                raise SystemExit("as a kill would end it")
+            return result
+
+        monkeypatch.setattr(owner, name, method)
+
+    return dying
 
 
 def test_fifty_beats_every_tenth_failing_leave_one_message_at_any_time(dag, run_dag, sandbox):
@@ -44,8 +75,86 @@ def test_fifty_beats_every_tenth_failing_leave_one_message_at_any_time(dag, run_
     assert waiting == [1] * 50
     assert len(sandbox.messages) == 45
     # between the beats, too: the next is scheduled before the last is cancelled
-    calls = [request["method"] for request in sandbox.requests if request["status"] in (201, 202)]
-    assert calls == ["POST", *["POST", "DELETE"] * 44]
+    assert waiting_after_each_request(sandbox) == [1, *[2, 1] * 44]
+
+
+@pytest.mark.parametrize(
+    ("where", "after_the_next"),
+    [
+        ((HeartbeatOperator, "_clean_up"), 1),
+        # the intent, the id, the change of roles, the end
+        ((HeartbeatOperator, "_keep", 1), 1),
+        ((HeartbeatOperator, "_keep", 2), 1),
+        ((HeartbeatOperator, "_keep", 3), 1),
+        ((HeartbeatOperator, "_keep", 4), 1),
+        ((OmnimessageHook, "try_to_cancel"), 1),
+        # the only moment in which a kill leaves a message that nobody knows of
+        ((OmnimessageHook, "post"), 2),
+    ],
+)
+def test_a_beat_that_is_killed_leaves_one_message_and_the_next_takes_away_what_is_too_much(
+    dag, run_dag, sandbox, die, where, after_the_next
+):
+    HeartbeatOperator(task_id="beat", to=TO, grace=GRACE)
+    run_dag(dag)
+    owner, name, *times = where
+    die(owner, name, times=times[0] if times else 1)
+    assert run_dag(dag).state == "failed"
+    assert len(scheduled(sandbox)) in (1, 2)
+    run = run_dag(dag)
+    assert len(scheduled(sandbox)) == after_the_next
+    assert min(waiting_after_each_request(sandbox)) == 1
+    assert max(waiting_after_each_request(sandbox)) == 1 + after_the_next
+    if after_the_next == 2:
+        assert "A beat did not learn whether its message was accepted" in run.log
+
+
+def test_a_lost_answer_leaves_one_message_that_nobody_knows_and_each_beat_says_until_when(dag, run_dag, sandbox):
+    HeartbeatOperator(task_id="beat", to=TO, grace=GRACE)
+    run_dag(dag)
+    sandbox.add_fault("lost_answer", call="send", times="always")
+    failed = run_dag(dag)
+    sandbox.clear_faults()
+    stray = sandbox.messages[-1]
+    assert len(sandbox.messages) == 2, "the request is not made again"
+    said = f"that goes out at {stray['time_to_send']} although Airflow is alive"
+    assert failed.state == "failed"
+    assert said in failed.log
+    assert said in run_dag(dag).log
+    known = scheduled(sandbox)[-1]["omnimessage_id"]
+    assert [message["omnimessage_id"] for message in scheduled(sandbox)] == [stray["omnimessage_id"], known]
+    # when its time has come, no beat speaks of it any more
+    sandbox.advance(GRACE + timedelta(minutes=1))
+    Variable.set(
+        f"omnimessage_heartbeat__{dag.dag_id}__beat",
+        json.dumps({"live": [known], "left": [], "in_doubt": ["2020-01-01T00:00:00+00:00"]}),
+    )
+    assert "did not learn" not in run_dag(dag).log
+
+
+def test_while_nothing_can_be_cancelled_there_are_two_messages_and_no_more(dag, run_dag, sandbox):
+    HeartbeatOperator(task_id="beat", to=TO, grace=GRACE)
+    run_dag(dag)
+    sandbox.add_fault("server_error", call="cancel", times="always")
+    assert run_dag(dag).state == "success"
+    for _ in range(3):
+        run = run_dag(dag)
+        assert run.state == "failed"
+        assert "more would only be more false alarms" in run.log
+        assert len(scheduled(sandbox)) == 2
+    sandbox.clear_faults()
+    assert run_dag(dag).state == "success"
+    assert len(scheduled(sandbox)) == 1
+    assert set(waiting_after_each_request(sandbox)) == {1, 2}
+
+
+def test_what_is_no_id_in_the_variable_does_not_stop_the_beats(dag, run_dag, sandbox):
+    HeartbeatOperator(task_id="beat", to=TO, grace=GRACE, variable="edited")
+    Variable.set("edited", json.dumps({"live": ["no id!"], "left": ["nor this!"]}))
+    run = run_dag(dag)
+    assert run.state == "success"
+    assert "names what cannot be cancelled" in run.log
+    assert len(scheduled(sandbox)) == 1
 
 
 def test_in_silence_the_message_goes_out_after_grace_and_says_since_when(dag, run_dag, sandbox):
@@ -85,21 +194,6 @@ def test_what_a_beat_could_not_cancel_the_next_one_does(dag, run_dag, sandbox, f
     assert len(scheduled(sandbox)) == 1
 
 
-def test_a_beat_that_dies_between_scheduling_and_cancelling_leaves_nothing_behind(dag, run_dag, sandbox, monkeypatch):
-    HeartbeatOperator(task_id="beat", to=TO, grace=GRACE)
-    run_dag(dag)
-
-    def die(*_):
-        raise SystemExit("as a kill would end it")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(HeartbeatOperator, "_cancel", die)
-        run_dag(dag)
-    assert len(scheduled(sandbox)) == 2
-    run_dag(dag)
-    assert len(scheduled(sandbox)) == 1
-
-
 def test_many_recipients_have_one_message_each_or_the_last_ones(dag, run_dag, sandbox):
     both = [TO, "+37255555556"]
     HeartbeatOperator(task_id="beat", to=both, grace=GRACE, messages=[viber("{{ since }}", ttl=60), sms("{{ since }}")])
@@ -112,12 +206,13 @@ def test_many_recipients_have_one_message_each_or_the_last_ones(dag, run_dag, sa
     assert [message["to"] for message in scheduled(sandbox)] == both
 
 
-def test_a_variable_that_holds_something_else_is_written_anew(dag, run_dag, sandbox):
+@pytest.mark.parametrize("value", ["not ours", "[]", '{"live": 5}', '{"in_doubt": ["soon"]}', '{"other": []}'])
+def test_a_variable_that_holds_something_else_is_written_anew(dag, run_dag, sandbox, value):
     HeartbeatOperator(task_id="beat", to=TO, grace=GRACE, variable="heartbeat")
-    Variable.set("heartbeat", "not ours")
+    Variable.set("heartbeat", value)
     run = run_dag(dag)
     assert "holds something else" in run.log
-    assert json.loads(Variable.get("heartbeat")) == [scheduled(sandbox)[0]["omnimessage_id"]]
+    assert json.loads(Variable.get("heartbeat"))["live"] == [scheduled(sandbox)[0]["omnimessage_id"]]
 
 
 @pytest.mark.parametrize("grace", [timedelta(seconds=5), 900, None])
