@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_provider_omnimessage._compat import BaseHook
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_provider_omnimessage.api.calls import Accepted, Call
     from airflow_provider_omnimessage.api.delivery import Cancellation, DeliveryReport
     from airflow_provider_omnimessage.api.errors import OmnimessageError
     from airflow_provider_omnimessage.api.timing import TimeToSend
+    from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
     from airflow_provider_omnimessage.hooks.settings import Settings
     from airflow_provider_omnimessage.hooks.transport import RequestsTransport
 
 T = TypeVar("T")
+
+#: Messages that are posted at a time from an event loop, at most.
+_SIDE_BY_SIDE = 16
 
 
 class OmnimessageHook(BaseHook):
@@ -201,6 +207,38 @@ class OmnimessageHook(BaseHook):
 
         return self._make(calls.send(omnimessage))
 
+    async def look_up(self) -> Settings:
+        """
+        Read the connection without blocking the event loop; after that, what asks for :attr:`settings` has them.
+
+        :raises InvalidInputError: as :attr:`settings` does.
+        """
+        from airflow_provider_omnimessage._compat import connection_of
+        from airflow_provider_omnimessage.hooks.settings import Settings
+
+        if "settings" not in self.__dict__:
+            self.__dict__["settings"] = Settings.read(await connection_of(self.omnimessage_conn_id))
+        return self.settings
+
+    async def post_all(self, omnimessages: Sequence[dict[str, Any]]) -> list[Accepted | BaseException]:
+        """
+        Post what :meth:`compose` built, side by side and without blocking the event loop; repeated as :meth:`post` is.
+
+        :param omnimessages: whole bodies. :meth:`look_up` comes first.
+        :return: in their order, what was accepted, or the error that :meth:`post` would have raised.
+        """
+        import asyncio
+
+        from airflow_provider_omnimessage.api import calls
+        from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
+
+        transport = await AiohttpTransport.open(self.settings, connections=_SIDE_BY_SIDE)
+        try:
+            posting = [self._make_on_loop(calls.send(omnimessage), transport) for omnimessage in omnimessages]
+            return list(await asyncio.gather(*posting, return_exceptions=True))
+        finally:
+            await transport.close()
+
     def cancel(self, omnimessage_id: str) -> None:
         """
         Cancel a message that is still scheduled: ``DELETE /omnimessage/{omnimessage_id}``.
@@ -282,15 +320,39 @@ class OmnimessageHook(BaseHook):
         return f"'{call.name}' ({call.method})" if call is not None else None
 
     def _make(self, call: Call[T], failures: list[OmnimessageError] | None = None) -> T:
-        from airflow_provider_omnimessage import metrics
-
         def on_repeat(call: Call[Any], error: OmnimessageError, attempt: int, seconds: float) -> None:
-            self.log.warning("%s. That was attempt %d; the next is in %.1f s", error, attempt, seconds)
-            metrics.count("retried", {"call": call.name.replace(" ", "_")})
+            self._tell_of_repeat(call, error, attempt, seconds)
             if failures is not None:
                 failures.append(error)
 
         return self.get_conn().make(call, on_repeat)
+
+    async def _make_on_loop(self, call: Call[T], transport: AiohttpTransport) -> T:
+        import asyncio
+        import random
+
+        from airflow_provider_omnimessage.api import backoff
+        from airflow_provider_omnimessage.api.errors import OmnimessageError
+
+        clock = asyncio.get_running_loop().time
+        until = clock() + self.settings.deadline
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await transport.make(call)
+            except OmnimessageError as error:
+                seconds = backoff.pause(error, attempt, random.random())
+                if not backoff.may_repeat(call, error) or clock() + seconds >= until:
+                    raise
+                self._tell_of_repeat(call, error, attempt, seconds)
+                await asyncio.sleep(seconds)
+
+    def _tell_of_repeat(self, call: Call[Any], error: OmnimessageError, attempt: int, seconds: float) -> None:
+        from airflow_provider_omnimessage import metrics
+
+        self.log.warning("%s. That was attempt %d; the next is in %.1f s", error, attempt, seconds)
+        metrics.count("retried", {"call": call.name.replace(" ", "_")})
 
 
 def refuse_past(moment: TimeToSend) -> None:

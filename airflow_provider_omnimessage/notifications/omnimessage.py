@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage._compat import BaseNotifier
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.rendering import PlainStrings
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.timing import TimeToSend
@@ -16,7 +18,18 @@ if TYPE_CHECKING:
 LENGTHS = {"viber": 1000, "whatsapp": 4096, "rcs": 3072}
 
 
-class OmnimessageNotifier(BaseNotifier):
+@dataclass
+class _Letter:
+    """A message to one recipient: what is posted, and what came of it."""
+
+    to: str
+    moment: TimeToSend | None
+    draft: dict[str, Any] | None = None
+    omnimessage_id: str | None = None
+    problem: BaseException | None = None
+
+
+class OmnimessageNotifier(PlainStrings, BaseNotifier):
     """
     Send a message about an event: ``POST /omnimessage`` per recipient.
 
@@ -110,9 +123,9 @@ class OmnimessageNotifier(BaseNotifier):
         try:
             self._notify(context)
         except Exception as error:
+            self._tell(context, error)
             if "deadline" in context:
                 raise
-            self.log.error("Nobody was notified, and the work goes on. %s: %s", type(error).__name__, error)
 
     async def async_notify(self, context: Any) -> None:
         """
@@ -121,38 +134,85 @@ class OmnimessageNotifier(BaseNotifier):
         :param context: Airflow's context of the event.
         :raises OmnimessageError: as :meth:`notify` does.
         """
-        from asgiref.sync import sync_to_async
+        try:
+            await self._notify_on_loop(context)
+        except Exception as error:
+            self._tell(context, error)
+            if "deadline" in context:
+                raise
 
-        await sync_to_async(self.notify)(context)
+    def _tell(self, context: Mapping[str, Any], error: Exception) -> None:
+        self.log.error(
+            "%s. %s: %s",
+            "Not notified" if "deadline" in context else "Nobody was notified, and the work goes on",
+            type(error).__name__,
+            error,
+        )
 
     def _notify(self, context: Mapping[str, Any]) -> None:
+        with OmnimessageHook(self.omnimessage_conn_id) as hook:
+            letters = self._letters(context, hook)
+            for letter in letters:
+                try:
+                    if letter.draft is not None:
+                        letter.omnimessage_id = hook.post(letter.draft).omnimessage_id
+                except Exception as error:
+                    # the others are to hear of it all the same
+                    letter.problem = error
+        self._account(context, letters)
+
+    async def _notify_on_loop(self, context: Mapping[str, Any]) -> None:
+        import asyncio
+
+        # importing takes a quarter of a second, once: too long to hold up everybody else on this loop
+        await asyncio.to_thread(_import_what_is_needed)
+        hook = OmnimessageHook(self.omnimessage_conn_id)
+        await hook.look_up()
+        letters = self._letters(context, hook)
+        whole = [letter for letter in letters if letter.draft is not None]
+        answers = await hook.post_all([letter.draft for letter in whole if letter.draft is not None])
+        for letter, answer in zip(whole, answers, strict=True):
+            if isinstance(answer, BaseException):
+                letter.problem = answer
+            else:
+                letter.omnimessage_id = answer.omnimessage_id
+        self._account(context, letters)
+
+    def _letters(self, context: Mapping[str, Any], hook: OmnimessageHook) -> list[_Letter]:
         from airflow_provider_omnimessage.alerts import recipients
-        from airflow_provider_omnimessage.api.masking import mask_number
         from airflow_provider_omnimessage.api.messages import sms
 
         given = [sms(default_text(context))] if self.messages is None else self.messages
         messages = [cut_message(message, self.max_parts) for message in given]
-        problems: list[Exception] = []
-        with OmnimessageHook(self.omnimessage_conn_id) as hook:
-            moment = self._moment(hook)
-            for to in recipients(self.to):
-                try:
-                    accepted = hook.send(
-                        to,
-                        messages,
-                        time_to_send=moment,
-                        dlr_url=self.dlr_url,
-                        text_store=self.text_store,
-                        priority=self.priority,
-                    )
-                except Exception as error:
-                    # the others are to hear of it all the same
-                    self.log.error("%s was not notified: %s", mask_number(to), error)
-                    problems.append(error)
-                else:
-                    when = f"is notified at {moment}" if moment else "was notified"
-                    self.log.info("%s %s: omnimessage_id %s", mask_number(to), when, accepted.omnimessage_id)
-        if problems:
+        moment = self._moment(hook)
+        letters = []
+        for to in recipients(self.to):
+            letter = _Letter(to, moment)
+            try:
+                letter.draft = hook.compose(
+                    to,
+                    messages,
+                    time_to_send=moment.utc if moment else None,
+                    dlr_url=self.dlr_url,
+                    text_store=self.text_store,
+                    priority=self.priority,
+                )
+            except Exception as error:
+                letter.problem = error
+            letters.append(letter)
+        return letters
+
+    def _account(self, context: Mapping[str, Any], letters: Sequence[_Letter]) -> None:
+        from airflow_provider_omnimessage.api.masking import mask_number
+
+        for letter in letters:
+            if letter.problem is None:
+                when = f"is notified at {letter.moment}" if letter.moment else "was notified"
+                self.log.info("%s %s: omnimessage_id %s", mask_number(letter.to), when, letter.omnimessage_id)
+            elif len(letters) > 1:
+                self.log.error("%s was not notified: %s", mask_number(letter.to), letter.problem)
+        problems = [letter.problem for letter in letters if letter.problem is not None]
+        if problems and (len(problems) == len(letters) or "deadline" in context):
             raise problems[0]
 
     def _moment(self, hook: OmnimessageHook) -> TimeToSend | None:
@@ -167,6 +227,12 @@ class OmnimessageNotifier(BaseNotifier):
         except PastTimeToSendError:
             return None
         return moment
+
+
+def _import_what_is_needed() -> None:
+    import airflow_provider_omnimessage.api.messages
+    import airflow_provider_omnimessage.hooks.aiohttp_transport
+    import airflow_provider_omnimessage.hooks.settings  # noqa: F401
 
 
 def default_text(context: Mapping[str, Any]) -> str:

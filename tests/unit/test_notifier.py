@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 
 import pytest
 
-from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.errors import InvalidInputError, LostAnswerError, RateLimitedError
 from airflow_provider_omnimessage.api.messages import rcs, sms, viber, whatsapp
+from airflow_provider_omnimessage.hooks import transport
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier, cut_message, default_text
 
 TO = "+37255555555"
@@ -143,11 +146,84 @@ class TestNotify:
         with pytest.raises(Exception, match="refused the credentials"):
             OmnimessageNotifier(to=TO)({"deadline": {}})
 
-    def test_it_can_be_awaited(self, sandbox):
-        import asyncio
 
+class TestInTheTriggerer:
+    """Where Airflow awaits the notifier, and nothing may hold up the event loop."""
+
+    @pytest.fixture(autouse=True)
+    def _nothing_blocks(self, monkeypatch):
+        def refuse(*_, **__):
+            raise AssertionError("this blocks the event loop")
+
+        def take_from_a_thread_only(conn_id):
+            with pytest.raises(RuntimeError):
+                asyncio.get_running_loop()
+            return look_up(conn_id)
+
+        look_up = OmnimessageHook.get_connection
+        monkeypatch.setattr(transport, "RequestsTransport", refuse)
+        monkeypatch.setattr(OmnimessageHook, "get_connection", take_from_a_thread_only)
+        monkeypatch.setattr("random.random", lambda: 0.0)
+
+    @staticmethod
+    def awaited(**settings):
         async def in_the_triggerer():
-            await OmnimessageNotifier(to=TO, context={"deadline": {}, "dag_run": {"dag_id": "report"}})
+            await OmnimessageNotifier(
+                **{"to": TO, "context": {"deadline": {}, "dag_run": {"dag_id": "report"}}, **settings}
+            )
 
         asyncio.run(in_the_triggerer())
+
+    def test_it_can_be_awaited(self, sandbox):
+        self.awaited()
         assert sandbox.messages[0]["body"]["messages"][0]["text"] == "report has missed its deadline"
+
+    def test_others_on_the_loop_go_on_while_messente_is_slow(self, sandbox):
+        sandbox.add_fault("slow", seconds=0.5)
+        turns = []
+
+        async def both():
+            async def other():
+                while True:
+                    turns.append("turn")
+                    await asyncio.sleep(0.01)
+
+            beside = asyncio.create_task(other())
+            await OmnimessageNotifier(to=TO, context={"deadline": {}})
+            beside.cancel()
+
+        asyncio.run(both())
+        assert len(turns) > 5
+        assert len(sandbox.messages) == 1
+
+    def test_what_surely_was_not_processed_is_repeated(self, sandbox):
+        sandbox.add_fault("rate_limited", times=2)
+        self.awaited()
+        assert [request["status"] for request in sandbox.requests] == [429, 429, 201]
+
+    def test_what_may_have_been_accepted_is_not(self, sandbox):
+        sandbox.add_fault("lost_answer")
+        with pytest.raises(LostAnswerError):
+            self.awaited()
+        assert len(sandbox.messages) == 1
+
+    def test_a_pause_past_the_deadline_is_not_begun(self, sandbox):
+        sandbox.add_fault("rate_limited", retry_after=500)
+        with pytest.raises(RateLimitedError):
+            self.awaited()
+        assert len(sandbox.requests) == 1
+
+    def test_one_recipient_of_many_does_not_cost_the_others_their_message(self, sandbox):
+        with pytest.raises(InvalidInputError):
+            self.awaited(to=["nobody", TO, "+37255555556"])
+        assert sorted(message["to"] for message in sandbox.messages) == [TO, "+37255555556"]
+
+    def test_a_moment_is_kept_and_what_is_too_long_is_cut(self, sandbox):
+        self.awaited(text="a" * 5000, time_to_send="2099-01-01T09:00")
+        body = sandbox.messages[0]["body"]
+        assert (body["time_to_send"], len(body["messages"][0]["text"])) == ("2099-01-01T09:00:00+00:00", 306)
+
+    def test_elsewhere_its_own_failure_stops_nothing(self, sandbox, caplog, capsys):
+        sandbox.add_fault("unauthorized")
+        self.awaited(context={"run_id": "run_1"})
+        assert "Nobody was notified, and the work goes on" in caplog.text + capsys.readouterr().out
