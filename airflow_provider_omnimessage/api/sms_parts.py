@@ -1,7 +1,9 @@
 """
 How many parts an SMS takes, and cutting a text to what fits: by GSM 03.38 where that has every character, else UCS-2.
 
-The table is small enough to stand here whole: the default alphabet, and what takes an escape.
+The table stands here whole, as no kept library counts parts: of those on PyPI in November 2026, smsutil does (1.1.3,
+last released in 2020), sms-counter is a 0.0.1 without tests, gsm0338 (1.1.0) and smspdudecoder (2.2.0, 2025) encode but
+do not count, and none cuts. The tests hold it against smsutil, character by character and text by text.
 """
 
 from __future__ import annotations

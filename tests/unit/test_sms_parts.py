@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+import smsutil
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_provider_omnimessage.api.sms_parts import GSM_ALPHABET, count_parts, cut_to_length, cut_to_parts, is_gsm
+from airflow_provider_omnimessage.api.sms_parts import (
+    GSM_ALPHABET,
+    GSM_EXTENSION,
+    count_parts,
+    cut_to_length,
+    cut_to_parts,
+    is_gsm,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +53,21 @@ def test_the_alphabet_has_127_characters_beside_the_escape():
     assert not is_gsm("õ")
     assert not is_gsm("`")
     assert not is_gsm("ç")
+
+
+def test_another_library_has_the_same_alphabet():
+    characters = [chr(code) for code in range(0x2200)]
+    differing = [character for character in characters if smsutil.is_valid_gsm(character) != is_gsm(character)]
+    # the escape itself, which is no character
+    assert differing == ["\x1b"]
+
+
+@given(st.text(st.sampled_from([*GSM_ALPHABET, *GSM_EXTENSION, *"õç😀"]), max_size=700))
+@example("€" * 153)
+@example("a€" * 102)
+@example("a" + "😀" * 67)
+def test_another_library_counts_the_same_parts(text):
+    assert count_parts(text) == max(1, len(smsutil.split(text).parts))
 
 
 def test_what_fits_is_left_alone():
