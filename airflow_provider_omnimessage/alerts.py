@@ -82,8 +82,10 @@ class KnownAlerts:
 
     def __init__(self, context: Mapping[str, Any], key: str = "alerts") -> None:
         self._memory = TaskMemory.of(context, key)
-        self._log = context["ti"].task.log
-        self.max_tries = context["ti"].max_tries
+        ti = context["ti"]
+        self._log = ti.task.log
+        self._tags = {"dag_id": ti.dag_id, "task_id": ti.task_id}
+        self.max_tries = ti.max_tries
         self.alerts = self._recall()
 
     def ids(self) -> list[str]:
@@ -124,7 +126,7 @@ class KnownAlerts:
         :return: the omnimessage_id of the one that is known.
         :raises OmnimessageError: where none is known. With ``maybe_processed``, there may be some all the same.
         """
-        from airflow_provider_omnimessage import posting
+        from airflow_provider_omnimessage import metrics, posting
         from airflow_provider_omnimessage.api import backoff
         from airflow_provider_omnimessage.api.errors import LostAnswerError, OmnimessageError
         from airflow_provider_omnimessage.api.timing import as_time_to_send
@@ -145,7 +147,9 @@ class KnownAlerts:
             )
             place = _Place(self, Alert(recipient, intent))
             try:
-                return str(posting.post(hook, body, intent, place, self._log).omnimessage_id)
+                posted = posting.post(hook, body, intent, place, self._log)
+                metrics.count("scheduled" if moment else "sent", self._tags)
+                return str(posted.omnimessage_id)
             except OmnimessageError as failure:
                 error = failure
                 if not (error.maybe_processed and error.may_pass):

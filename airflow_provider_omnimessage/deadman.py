@@ -18,6 +18,7 @@ from airflow_provider_omnimessage._compat import AirflowFailException, BaseOpera
 from airflow_provider_omnimessage.alerts import KnownAlerts, alert_messages, recipients
 from airflow_provider_omnimessage.failures import task_failures
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.rendering import PlainStrings
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class _Alert(PlainStrings, BaseOperator):
 
     template_fields: Sequence[str] = ("to", "messages", "dlr_url", "text_store", "priority", "omnimessage_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"messages": "json"}
+    operator_extra_links = (OmnimessageLink(),)
 
     def __init__(
         self,
@@ -327,6 +329,7 @@ class DisarmDeadMansSwitchOperator(_Alert):
     def _cancel(
         self, omnimessage_id: str, hook: OmnimessageHook, cancelled: list[str], unanswered: list[Exception]
     ) -> None:
+        from airflow_provider_omnimessage import metrics
         from airflow_provider_omnimessage.api.delivery import Cancelled
         from airflow_provider_omnimessage.api.errors import OmnimessageError
 
@@ -338,6 +341,8 @@ class DisarmDeadMansSwitchOperator(_Alert):
             unanswered.append(error)
             return
         if cancellation.is_cancelled:
+            if cancellation.result is Cancelled.NOW:
+                metrics.count("cancelled", {"dag_id": self.dag_id, "task_id": self.task_id})
             cancelled.append(omnimessage_id)
             self.log.info("Done in time: the alert %s is cancelled", omnimessage_id)
         elif cancellation.result is Cancelled.SENT:

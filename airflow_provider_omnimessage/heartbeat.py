@@ -17,6 +17,7 @@ from airflow_provider_omnimessage._compat import BaseOperator, Variable
 from airflow_provider_omnimessage.alerts import alert_messages, recipients
 from airflow_provider_omnimessage.failures import task_failures
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.rendering import PlainStrings
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
         "priority",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"messages": "json"}
+    operator_extra_links = (OmnimessageLink(),)
     ui_color = "#e3f0ff"
 
     def __init__(
@@ -180,6 +182,7 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
             raise unanswered[0]
 
     def _schedule(self, to: str, moment: TimeToSend, hook: OmnimessageHook, known: Known) -> str:
+        from airflow_provider_omnimessage import metrics
         from airflow_provider_omnimessage.api.errors import OmnimessageError
 
         draft = hook.compose(
@@ -202,6 +205,7 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
                 known.in_doubt.remove(due)
             raise
         known.in_doubt.remove(due)
+        metrics.count("scheduled", self._tags)
         # at once, so that the next beat finds what this one did not live to cancel
         known.left.append(accepted.omnimessage_id)
         self._keep(known)
@@ -220,6 +224,7 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
         self, ids: Sequence[str], hook: OmnimessageHook, unanswered: list[OmnimessageError] | None = None
     ) -> list[str]:
         """Cancel, and return the ids that are still scheduled, as far as is known."""
+        from airflow_provider_omnimessage import metrics
         from airflow_provider_omnimessage.api.delivery import Cancelled
         from airflow_provider_omnimessage.api.errors import InvalidInputError, OmnimessageError
 
@@ -236,11 +241,17 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
                 if unanswered is not None:
                     unanswered.append(error)
                 continue
-            if cancellation.result is Cancelled.SENT:
+            if cancellation.result is Cancelled.NOW:
+                metrics.count("cancelled", self._tags)
+            elif cancellation.result is Cancelled.SENT:
                 self.log.warning("Airflow is heard again; %s had gone out", omnimessage_id)
             elif cancellation.result is Cancelled.UNKNOWN:
                 self.log.warning("%s %s", omnimessage_id, cancellation)
         return left
+
+    @property
+    def _tags(self) -> dict[str, str]:
+        return {"dag_id": self.dag_id, "task_id": self.task_id}
 
     def _recall(self) -> Known:
         value = Variable.get(self.variable, None)

@@ -203,10 +203,16 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         return letters
 
     def _account(self, context: Mapping[str, Any], letters: Sequence[_Letter]) -> None:
+        from airflow_provider_omnimessage import metrics
         from airflow_provider_omnimessage.api.masking import mask_number
 
+        ti, dag = (_first(context.get("ti"), context.get("task_instance")), context.get("dag"))
+        tags = {"dag_id": _of(ti, "dag_id") or _of(dag, "dag_id"), "task_id": _of(ti, "task_id")}
         for letter in letters:
             if letter.problem is None:
+                metrics.count(
+                    "scheduled" if letter.moment else "sent", {name: str(tag) for name, tag in tags.items() if tag}
+                )
                 when = f"is notified at {letter.moment}" if letter.moment else "was notified"
                 self.log.info("%s %s: omnimessage_id %s", mask_number(letter.to), when, letter.omnimessage_id)
             elif len(letters) > 1:
@@ -255,8 +261,7 @@ def default_text(context: Mapping[str, Any]) -> str:
     ti = _first(context.get("ti"), context.get("task_instance"))
     task = f"{where}.{_of(ti, 'task_id')}" if ti is not None else where
     subject = _of(context.get("task"), "subject")
-    state = _of(ti, "state")
-    state = str(getattr(state, "value", state))
+    state = _state_of(ti)
     if state == "running" and subject and hasattr(context.get("task"), "options"):
         return f"{task}{in_run} waits for an answer: {subject}"
     verb = {
@@ -287,6 +292,16 @@ def cut_message(message: Any, parts: int) -> Any:
     if channel == "sms":
         return {**message, "text": cut_to_parts(text, parts)}
     return {**message, "text": cut_to_length(text, LENGTHS[channel])} if channel in LENGTHS else message
+
+
+def _state_of(ti: Any) -> str:
+    state = _of(ti, "state")
+    if state is not None:
+        return str(getattr(state, "value", state))
+    # the DAG processor does not say, where the task's process was killed
+    tries, most = _of(ti, "try_number"), _of(ti, "max_tries")
+    is_retried = isinstance(tries, int) and isinstance(most, int) and tries <= most
+    return "up_for_retry" if is_retried else "failed"
 
 
 def _cause(exception: Any) -> str:

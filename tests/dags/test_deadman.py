@@ -604,12 +604,20 @@ class TestTheAlertNeverBlocksTheWork:
             "by_nine.disarm": "upstream_failed",
         }
 
-    def test_the_run_succeeds_where_messente_cannot_be_told_of_the_cancel(self, dag, run_dag, sandbox):
-        sandbox.add_fault("unauthorized", call="cancel", times="always")
-        with DeadMansSwitch("by_nine", **ALERT):
-            ok("a")
+    @pytest.mark.parametrize("fault", ["unauthorized", "cut"])
+    def test_where_the_network_is_cut_the_run_succeeds_and_the_alert_goes_out(self, dag, run_dag, sandbox, fault):
+        with DeadMansSwitch("by_nine", **ALERT) as switch:
+
+            @task
+            def cut():
+                sandbox.add_fault(fault, times="always")
+
+            cut()
+        switch.disarm.retry_delay = timedelta(0)
         run = run_dag(dag)
         assert (run.state, run.tasks["by_nine.disarm"]) == ("success", "failed")
+        sandbox.advance(SOON * 2)
+        assert [message["state"] for message in sandbox.messages] == ["delivered"]
 
 
 class TestWhileTheDagIsParsed:

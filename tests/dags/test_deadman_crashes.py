@@ -11,12 +11,14 @@ import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, task
 
-from airflow_provider_omnimessage import posting
+from airflow_provider_omnimessage import metrics, posting
 from airflow_provider_omnimessage._compat import TaskMemory
 from airflow_provider_omnimessage.alerts import KnownAlerts
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.deadman import ArmDeadMansSwitchOperator, DeadMansSwitch
+from airflow_provider_omnimessage.heartbeat import HeartbeatOperator
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
 
 TO = "+37255555555"
 OTHER = "+37255555556"
@@ -219,8 +221,9 @@ class TestCleared:
         watched.fails = True
         first = run_dag(dag)
         watched.switch.arm.messages = [sms("Later")]
-        clear_and_run(dag, first)
+        again = clear_and_run(dag, first)
         assert states(sandbox) == ["cancelled", "scheduled"]
+        assert again.xcom("by_nine.arm") == [sandbox.messages[1]["omnimessage_id"]]
 
     def test_who_is_told_no_more_is_not_told(self, dag, run_dag, clear_and_run, sandbox):
         watched = Watched(sandbox, to=[TO, OTHER])
@@ -303,6 +306,23 @@ def test_an_outage_holds_the_work_up_for_a_bounded_time(dag, run_dag, sandbox, p
     assert run.state == "success"
     assert run.log.count("nobody answered for 120 seconds, and the work waits") >= 8
     assert sum(pauses) < 2 * 120
+
+
+def test_alerts_are_counted_as_other_messages_are(dag, run_dag, sandbox, monkeypatch):
+    counted = []
+
+    class Stats:
+        incr = staticmethod(lambda name, tags: counted.append((name, tags["task_id"])))
+
+    monkeypatch.setattr(metrics, "airflow_stats", lambda: Stats)
+    Watched(sandbox)
+    with dag:
+        HeartbeatOperator(task_id="beat", to=TO, grace=SOON, on_success_callback=OmnimessageNotifier(to=TO))
+    run_dag(dag)
+    run_dag(dag)
+    once = [("omnimessage.scheduled", "by_nine.arm"), ("omnimessage.cancelled", "by_nine.disarm")]
+    beat = [("omnimessage.scheduled", "beat"), ("omnimessage.sent", "beat")]
+    assert sorted(counted) == sorted([*once, *once, *beat, *beat, ("omnimessage.cancelled", "beat")])
 
 
 def test_the_state_store_holds_no_text_and_nothing_that_a_number_could_be_guessed_from(dag, run_dag, sandbox):

@@ -132,6 +132,15 @@ def test_a_lost_answer_leaves_one_message_that_nobody_knows_and_each_beat_says_u
     assert "did not learn" not in run_dag(dag).log
 
 
+def test_where_the_network_is_cut_the_message_goes_out(dag, run_dag, sandbox):
+    HeartbeatOperator(task_id="beat", to=TO, grace=GRACE)
+    run_dag(dag)
+    sandbox.add_fault("cut", times="always")
+    assert run_dag(dag).state == "failed"
+    sandbox.advance(GRACE + timedelta(minutes=1))
+    assert [message["state"] for message in sandbox.messages] == ["delivered"]
+
+
 def test_while_nothing_can_be_cancelled_there_are_two_messages_and_no_more(dag, run_dag, sandbox):
     HeartbeatOperator(task_id="beat", to=TO, grace=GRACE)
     run_dag(dag)

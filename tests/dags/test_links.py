@@ -8,6 +8,8 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_omnimessage.api.messages import sms
+from airflow_provider_omnimessage.deadman import DeadMansSwitch
+from airflow_provider_omnimessage.heartbeat import HeartbeatOperator
 from airflow_provider_omnimessage.operators.omnimessage import (
     CancelScheduledMessageOperator,
     ScheduleOmnimessageOperator,
@@ -50,6 +52,24 @@ def test_every_task_leads_to_its_message(run_dag, sandbox, dashboard):
     assert run.xcom("schedule", KEY) == f"{sandbox.inbox_url}#{ids[0]}"
     assert run.xcom("cancel", KEY) == f"{sandbox.inbox_url}#{ids[0]}"
     assert sorted(run.xcoms("mapped", KEY)) == sorted(f"{sandbox.inbox_url}#{one}" for one in ids[1:])
+
+
+def test_an_alert_and_a_heartbeat_lead_to_theirs(run_dag, sandbox, dashboard):
+    from airflow.providers.standard.operators.empty import EmptyOperator
+    from airflow.sdk import DAG
+
+    with DAG("links_of_alerts", schedule=None) as dag:
+        with DeadMansSwitch("by_nine", to=TO, text="Late", time_to_send=timedelta(hours=1)):
+            EmptyOperator(task_id="work")
+        HeartbeatOperator(task_id="beat", to=TO, grace=timedelta(hours=1))
+    run = run_dag(dag)
+    texts = {
+        message["body"]["messages"][0]["text"]: f"{sandbox.inbox_url}#{message['omnimessage_id']}"
+        for message in sandbox.messages
+    }
+    beat = next(address for text, address in texts.items() if "silent" in text)
+    assert run.xcom("by_nine.arm", KEY) == run.xcom("by_nine.disarm", KEY) == texts["Late"]
+    assert run.xcom("beat", KEY) == beat
 
 
 def test_without_a_dashboard_there_is_no_link(run_dag, sandbox):

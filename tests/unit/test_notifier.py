@@ -19,7 +19,7 @@ DAG = SimpleNamespace(dag_id="report")
 
 def of_a_task(state, **more):
     task = more.pop("task", SimpleNamespace())
-    ti = SimpleNamespace(task_id="load", state=state, try_number=2)
+    ti = SimpleNamespace(task_id="load", state=state, try_number=2, max_tries=more.pop("max_tries", None))
     return {"dag": DAG, "run_id": "run_1", "ti": ti, "task": task, **more}
 
 
@@ -36,6 +36,8 @@ def of_a_task(state, **more):
         (of_a_task("failed", exception="killed"), "report.load (run_1) failed: killed"),
         # Airflow gives no state where the task's process was killed
         (of_a_task(None), "report.load (run_1) failed"),
+        (of_a_task(None, max_tries=1), "report.load (run_1) failed"),
+        (of_a_task(None, max_tries=2), "report.load (run_1) failed and is tried again, after try 2"),
         (
             of_a_task("up_for_retry", exception=ValueError()),
             "report.load (run_1) failed and is tried again, after try 2: ValueError",
