@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference, SyncCallback, task
@@ -66,6 +70,60 @@ with (
 
     short()
 
+
+def dies(*, with_supervisor: bool = False) -> None:
+    """Be killed, as the machine kills what takes too much memory, or with the machine itself."""
+    if with_supervisor:
+        os.kill(os.getppid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _after(owner: Any, name: str) -> Callable[[], None]:
+    def patch() -> None:
+        whole = getattr(owner, name)
+
+        def dying(*args: Any, **kwargs: Any) -> None:
+            whole(*args, **kwargs)
+            dies()
+
+        setattr(owner, name, dying)
+
+    return patch
+
+
+def killed(context: Any) -> None:
+    """Let arming be killed at the point that the run is told: in its first try, or in each."""
+    from airflow_provider_omnimessage import posting
+    from airflow_provider_omnimessage._compat import TaskMemory
+    from airflow_provider_omnimessage.deadman import ArmDeadMansSwitchOperator
+    from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
+    point = context["dag_run"].conf["point"]
+    if point == "each try":
+        ArmDeadMansSwitchOperator._arm = lambda *_: dies()
+    elif context["ti"].try_number == 1:
+        {
+            "after the intent is stored": _after(TaskMemory, "keep"),
+            "after the answer": _after(OmnimessageHook, "post"),
+            "after the id is stored": _after(posting, "remember"),
+        }[point]()
+
+
+with (
+    DAG("arming_is_killed", schedule=None, max_active_runs=8),
+    DeadMansSwitch(
+        "by_nine", to="{{ dag_run.conf['to'] }}", text="Late: {{ run_id }}", time_to_send="2099-01-01T09:00Z"
+    ) as switch,
+):
+
+    @task
+    def guarded_work() -> None:
+        """Be done at once."""
+
+    guarded_work()
+switch.arm.retry_delay = timedelta(0)
+switch.arm._pre_execute_hook = killed
+
 with DAG("heartbeat", schedule=None, catchup=False, max_active_runs=1):
     HeartbeatOperator(task_id="beat", to="+37255556666", grace=timedelta(minutes=15))
 
@@ -124,3 +182,25 @@ with DAG("tells_success", schedule=None, on_success_callback=notifier("1107")):
         notifiers=[notifier("1111")],
     )
     succeeds() >> skips()
+
+with DAG("tells_death", schedule=None, on_failure_callback=notifier("1201")):
+
+    @task(on_failure_callback=notifier("1202"))
+    def dies_with_its_supervisor() -> None:
+        """Be heard of no more: the scheduler notices, and the DAG processor calls the callback."""
+        dies(with_supervisor=True)
+
+    @task(retries=1, retry_delay=timedelta(0), on_retry_callback=notifier("1203"))
+    def dies_once_with_its_supervisor(ti=None) -> None:
+        """Be heard of again after a while."""
+        if ti.try_number == 1:
+            dies(with_supervisor=True)
+
+    @task(on_failure_callback=notifier("1204"))
+    def dies_alone() -> None:
+        """Be seen to die by the supervisor."""
+        dies()
+
+    dies_with_its_supervisor()
+    dies_once_with_its_supervisor()
+    dies_alone()
