@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_provider_omnimessage.api.errors import InvalidInputError, LostAnswerError, RateLimitedError
+from airflow_provider_omnimessage.api.errors import InvalidInputError, LostAnswerError, RateLimitedError, RefusedError
 from airflow_provider_omnimessage.api.messages import rcs, sms, viber, whatsapp
 from airflow_provider_omnimessage.hooks import transport
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -219,6 +219,14 @@ class TestInTheTriggerer:
         with pytest.raises(InvalidInputError):
             self.awaited(to=["nobody", TO, "+37255555556"])
         assert sorted(message["to"] for message in sandbox.messages) == [TO, "+37255555556"]
+
+    def test_whom_messente_refuses_does_not_cost_the_others_theirs(self, sandbox, caplog, capsys):
+        with pytest.raises(RefusedError):
+            self.awaited(to=["+37255550005", TO])
+        said = caplog.text + capsys.readouterr().out
+        assert "+37255•••05 was not notified" in said
+        assert "+37255•••55 was notified" in said
+        assert [message["to"] for message in sandbox.messages] == [TO]
 
     def test_a_moment_is_kept_and_what_is_too_long_is_cut(self, sandbox):
         self.awaited(text="a" * 5000, time_to_send="2099-01-01T09:00")
