@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "airflow_provider_omnimessage"
 GAP = "…"
 RAISED = re.compile(r"(Error|Exception)$")
-NAMED = {"refuse", "_refused", "Problem", "Verdict", "_end", "_news"}
+NAMED = {"refuse", "_refused", "Problem", "Verdict", "_end", "_news", "cls"}
 LOGGED = {"warning", "error", "exception"}
 SHOWN = {"Cancelled"}
 """Enumerations whose values are words for people."""
@@ -66,7 +66,7 @@ def said(tree: ast.Module) -> Iterator[tuple[int, str]]:
             owner = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
             if RAISED.search(name) or name in NAMED or (name == "of" and RAISED.search(owner)):
                 # a field's name stands first, and is a value as any other
-                spoken = node.args[1:] if name in ("of", *NAMED) else node.args
+                spoken = node.args if name == "cls" or RAISED.search(name) else node.args[1:]
             elif (name in LOGGED and owner.endswith("log")) or name == "task_failures" or owner == "too_late":
                 spoken = node.args
             spoken += [keyword.value for keyword in node.keywords if keyword.arg in ("warning", "reason")]
