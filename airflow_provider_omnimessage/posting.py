@@ -22,7 +22,11 @@ class Place(Protocol):
     """Where one message is remembered: a :class:`~airflow_provider_omnimessage._compat.TaskMemory`, or a part of it."""
 
     def keep(self, value: dict[str, Any]) -> None:
-        """Keep a value, in place of the one before."""
+        """
+        Keep a value, in place of the one before.
+
+        :param value: what JSON can hold.
+        """
 
     def forget(self) -> None:
         """Forget it."""

@@ -23,6 +23,7 @@ SHOWN = {"Cancelled"}
 """Enumerations whose values are words for people."""
 NOT_FOR_USERS = {
     "unreachable: the second attempt returns or raises": "a line that cannot be reached",
+    "a moment without an offset": "caught where it is raised: the heartbeat's Variable holds something else",
 }
 EXAMPLES = {
     "+44 (0) 20 …",
