@@ -72,6 +72,7 @@ __all__ = [
     "default_deferrable",
     "first_started_at",
     "has_listeners",
+    "is_made_at_run_time",
     "push_xcom",
     "stored_xcom",
 ]
@@ -188,6 +189,16 @@ def has_listeners() -> bool:
     except ImportError:  # Airflow 3.1 and older
         from airflow.listeners.listener import get_listener_manager  # type: ignore[assignment]
     return bool(get_listener_manager().has_listeners)
+
+
+def is_made_at_run_time(operator: Any) -> bool:
+    """
+    Tell, while an operator is constructed, a mapped task that runs from a task in a DAG that is parsed.
+
+    :param operator: which, once its base class has been constructed.
+    """
+    # set by Airflow's metaclass in every version from 2.3: only a mapped task is constructed where it runs
+    return bool(getattr(operator, "_BaseOperator__from_mapped", False))
 
 
 async def connection_of(conn_id: str) -> Any:

@@ -19,7 +19,7 @@ from airflow_provider_omnimessage._compat import (
     first_started_at,
     has_listeners,
 )
-from airflow_provider_omnimessage.failures import task_failures
+from airflow_provider_omnimessage.failures import refusals, task_failures
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
 
@@ -79,11 +79,12 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _demand("wait_for", wait_for, wait_for in ("delivered", "seen"), "'delivered' or 'seen'")
-        _demand("require", require, require in ("all", "any"), "'all' or 'any'")
-        _demand("on_cancelled", on_cancelled, on_cancelled in ("fail", "skip"), "'fail' or 'skip'")
-        _demand("poke_interval", self.poke_interval, self.poke_interval > 0, "seconds, more than 0")
-        _demand_a_moment(time_to_send)
+        with refusals(self):
+            _demand("wait_for", wait_for, wait_for in ("delivered", "seen"), "'delivered' or 'seen'")
+            _demand("require", require, require in ("all", "any"), "'all' or 'any'")
+            _demand("on_cancelled", on_cancelled, on_cancelled in ("fail", "skip"), "'fail' or 'skip'")
+            _demand("poke_interval", self.poke_interval, self.poke_interval > 0, "seconds, more than 0")
+            _demand_a_moment(time_to_send)
         self.omnimessage_id = omnimessage_id
         self.wait_for = wait_for
         self.require = require
