@@ -11,7 +11,13 @@ import pytest
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_omnimessage.api.calls import delivery_report
-from airflow_provider_omnimessage.api.errors import AuthenticationError, LostAnswerError, NotSentError, RateLimitedError
+from airflow_provider_omnimessage.api.errors import (
+    AuthenticationError,
+    LostAnswerError,
+    NotSentError,
+    RateLimitedError,
+    UntrustedError,
+)
 from airflow_provider_omnimessage.api.messages import omnimessage, sms, viber
 from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -348,6 +354,11 @@ class TestTheTransport:
 
         with pytest.raises(NotSentError, match="nothing was sent"):
             self.make(delivery_report("m-1"), self.a_connection(sandbox, host=f"http://127.0.0.1:{free_port()}/v1"))
+
+    def test_a_certificate_that_nobody_vouches_for_is_sent_nothing(self, sandbox, untrusted_server):
+        with pytest.raises(UntrustedError, match=r"CERTIFICATE_VERIFY_FAILED.*REQUESTS_CA_BUNDLE"):
+            self.make(delivery_report("m-1"), self.a_connection(sandbox, host=untrusted_server.host))
+        assert untrusted_server.heard == []
 
     @pytest.mark.parametrize("fault", [{"fault": "cut", "times": 5}, {"fault": "slow", "seconds": 5}])
     def test_no_answer_is_a_lost_answer(self, sandbox, fault):

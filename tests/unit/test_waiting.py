@@ -21,6 +21,7 @@ from airflow_provider_omnimessage.api.errors import (
     RefusedError,
     ServerError,
     UnexpectedAnswerError,
+    UntrustedError,
 )
 from airflow_provider_omnimessage.api.waiting import FLOOR, Awaited, Ending, Verdict, Wait, next_look, spread_of
 
@@ -266,6 +267,7 @@ class TestAWait:
         [
             AuthenticationError("who are you", status_code=401),
             RefusedError("no", status_code=400),
+            UntrustedError("an unknown issuer"),
             UnexpectedAnswerError("elsewhere", status_code=307, maybe_processed=False),
         ],
     )
