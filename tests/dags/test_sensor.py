@@ -101,7 +101,7 @@ class TestEveryMode:
         ]
         assert float(report["price"]) > 0
 
-    @in_a_worker_and_in_the_triggerer
+    @in_every_mode
     def test_it_waits_until_it_is(self, dag, run_dag, sandbox, sent, later, mode):
         a_sensor(omnimessage_id=sent(seconds=0), **mode)
         later(4, seconds=10)
@@ -150,7 +150,7 @@ class TestEveryMode:
         assert "login and password" in run.log
         assert len(status_requests(sandbox)) == 1
 
-    @in_a_worker_and_in_the_triggerer
+    @in_every_mode
     @pytest.mark.parametrize(("soft_fail", "state"), [(False, "failed"), (True, "skipped")])
     def test_its_timeout_holds_and_says_how_far_it_came(self, dag, run_dag, sent, mode, soft_fail, state):
         a_sensor(omnimessage_id=sent(STUCK), timeout=0.5, soft_fail=soft_fail, retries=2, **mode)
@@ -165,6 +165,16 @@ class TestEveryMode:
         a_sensor(omnimessage_id=sent(STUCK), execution_timeout=timedelta(seconds=1), soft_fail=soft_fail, **mode)
         run = run_dag(dag)
         assert run.tasks == {"wait": state}
+
+    @pytest.mark.parametrize(("soft_fail", "state"), [(False, "failed"), (True, "skipped")])
+    def test_rescheduled_execution_timeout_is_for_each_look(self, dag, run_dag, sandbox, sent, soft_fail, state):
+        """Airflow leaves out the time between two of them, whatever the sensor."""
+        limit = timedelta(seconds=1)
+        a_sensor(omnimessage_id=sent(STUCK), execution_timeout=limit, soft_fail=soft_fail, **RESCHEDULE)
+        sandbox.add_fault("slow", call="status", seconds=20)
+        run = run_dag(dag)
+        assert run.tasks == {"wait": state}
+        assert len(status_requests(sandbox)) == 1
 
     @in_a_worker_and_in_the_triggerer
     def test_read_is_more_than_delivered(self, dag, run_dag, sent, mode):
