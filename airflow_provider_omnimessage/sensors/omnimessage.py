@@ -15,6 +15,7 @@ from airflow_provider_omnimessage._compat import (
     AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
+    TaskMemory,
     default_deferrable,
     first_started_at,
     has_listeners,
@@ -28,8 +29,13 @@ if TYPE_CHECKING:
 
 #: For a triggerer that is late or gone: Airflow itself ends the wait so long after the trigger should have.
 GRACE = timedelta(seconds=30)
-#: Seconds: a task that comes back sooner can meet a scheduler that has not noticed yet that it had gone.
+#: Seconds. Airflow's scheduler schedules before it reads what its executor has ended. A task that is due again by then
+#: is scheduled, or queued, when the end of its last process is read, and taken for one that was killed: it spends a
+#: retry. (A deferred task is told from that by its ``next_method``; a rescheduled one has none.) So it must not be due
+#: before its process has ended and a turn of the scheduler, which takes seconds where it is busy, has seen that.
 SHORTEST_RESCHEDULE = 10.0
+#: Under which a task in mode ``reschedule`` keeps in ``task_state_store`` how far its messages have come.
+KEY = "omnimessage_wait"
 
 
 class OmnimessageDeliverySensor(BaseSensorOperator):
@@ -107,6 +113,8 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
             self._wait = self._begin()
             if before is None:
                 self._say_what_is_awaited()
+            else:
+                self._recall(context)
             if self.deferrable:
                 return self._defer(context)
             try:
@@ -129,8 +137,9 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
             if last:
                 self._time_out(self._wait.timed_out(self._limit("timeout", self.timeout)), AirflowSensorTimeout)
             if not self._wait.in_doubt:
+                self._keep(context)
                 return False
-            # short, and here: rescheduled, the task would have forgotten what it found
+            # short, and here: to come back takes longer
             time.sleep(self._seconds_to_next_look())
 
     def execute_complete(self, context: Mapping[str, Any], event: dict[str, Any]) -> Any:
@@ -153,6 +162,20 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
         """Ask as rarely in the modes poke and reschedule as the trigger does."""
         seconds = self._seconds_to_next_look()
         return max(seconds, SHORTEST_RESCHEDULE) if self.reschedule else seconds
+
+    def _recall(self, context: Mapping[str, Any]) -> None:
+        if memory := TaskMemory.of(context, KEY):
+            try:
+                self._wait.recall(memory.recall())
+            except Exception:
+                self.log.warning("What the last look found could not be read; all is asked for anew", exc_info=True)
+
+    def _keep(self, context: Mapping[str, Any]) -> None:
+        if self.reschedule and (memory := TaskMemory.of(context, KEY)):
+            try:
+                memory.keep(self._wait.as_dict())
+            except Exception:
+                self.log.warning("What was found could not be stored; the next look asks for all of it", exc_info=True)
 
     def _begin(self) -> Wait:
         from airflow_provider_omnimessage.api.waiting import Wait
@@ -201,7 +224,7 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
         else:
             self.log.info("Waiting for %s until %s UTC at most", what, f"{self._deadline:%Y-%m-%d %H:%M:%S}")
 
-    def _look(self, now: datetime, *, last: bool = False) -> None:
+    def _look(self, now: datetime, *, last: bool = False, quiet: bool = False) -> None:
         from airflow_provider_omnimessage.api.calls import delivery_report
         from airflow_provider_omnimessage.api.errors import OmnimessageError
 
@@ -213,6 +236,8 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
                 news = self._wait.heard_error(message, error, _now())
             else:
                 news = self._wait.heard(message, report, _now())
+                if quiet and not message.ending:
+                    continue
             if news:
                 self.log.info(news)
 
@@ -224,7 +249,8 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
         # what the trigger would only find out later is found out here: a wrong connection, and a message that is
         # through already, which needs no trigger
         _ = self.hook.settings
-        self._look(_now())
+        # the trigger's log will say how far the others have come
+        self._look(_now(), quiet=True)
         verdict = self._wait.verdict
         if verdict:
             return self._end(context, verdict)
