@@ -53,7 +53,16 @@ else:
             AirflowTaskTimeout,
         )
 
+#: Seconds for which a task that leaves its worker, deferred or rescheduled, stays away from all workers at least.
+#:
+#: Airflow's scheduler learns from its executor that the task's process has ended, some time after the task has said
+#: where it goes. A task that is back by then, queued or running, is taken for one that was killed ("finished with state
+#: success, but the task instance's state attribute is running"), and spends a retry. So it must not be back before its
+#: process has ended and a turn of the scheduler, which takes seconds where that is busy, has seen it.
+SHORTEST_ABSENCE = 10.0
+
 __all__ = [
+    "SHORTEST_ABSENCE",
     "AirflowFailException",
     "AirflowSensorTimeout",
     "AirflowSkipException",

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow_provider_omnimessage._compat import (
+    SHORTEST_ABSENCE,
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
@@ -29,11 +30,6 @@ if TYPE_CHECKING:
 
 #: For a triggerer that is late or gone: Airflow itself ends the wait so long after the trigger should have.
 GRACE = timedelta(seconds=30)
-#: Seconds. Airflow's scheduler schedules before it reads what its executor has ended. A task that is due again by then
-#: is scheduled, or queued, when the end of its last process is read, and taken for one that was killed: it spends a
-#: retry. (A deferred task is told from that by its ``next_method``; a rescheduled one has none.) So it must not be due
-#: before its process has ended and a turn of the scheduler, which takes seconds where it is busy, has seen that.
-SHORTEST_RESCHEDULE = 10.0
 #: Under which a task in mode ``reschedule`` keeps in ``task_state_store`` how far its messages have come.
 KEY = "omnimessage_wait"
 
@@ -161,7 +157,7 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
     ) -> float:
         """Ask as rarely in the modes poke and reschedule as the trigger does."""
         seconds = self._seconds_to_next_look()
-        return max(seconds, SHORTEST_RESCHEDULE) if self.reschedule else seconds
+        return max(seconds, SHORTEST_ABSENCE) if self.reschedule else seconds
 
     def _recall(self, context: Mapping[str, Any]) -> None:
         if memory := TaskMemory.of(context, KEY):

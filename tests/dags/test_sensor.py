@@ -43,7 +43,7 @@ def dag(request):
 def _no_busy_scheduler(monkeypatch):
     """Here nothing but the task has to notice that it was rescheduled, and ``dag.test()`` need not sleep a second."""
     sleep = time.sleep
-    monkeypatch.setattr(sensors, "SHORTEST_RESCHEDULE", 0.1)
+    monkeypatch.setattr(sensors, "SHORTEST_ABSENCE", 0.1)
     monkeypatch.setattr(time, "sleep", lambda seconds: sleep(0.1 if seconds == 1 else seconds))
 
 
