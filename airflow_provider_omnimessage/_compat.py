@@ -84,6 +84,7 @@ __all__ = [
     "is_made_at_run_time",
     "push_xcom",
     "stored_xcom",
+    "triggerer_stats",
 ]
 
 
@@ -137,6 +138,15 @@ def airflow_stats() -> Any:
         from airflow.sdk.observability.stats import Stats
     except ImportError:  # Airflow 3.1 and older
         from airflow.stats import Stats
+    return Stats
+
+
+def triggerer_stats() -> Any:
+    """What :func:`airflow_stats` is to a task, to a trigger: a triggerer sets up core's metrics, and not the SDK's."""
+    try:
+        from airflow.observability.stats import Stats
+    except ImportError:  # Airflow 3.1 and older have one for both
+        return airflow_stats()
     return Stats
 
 

@@ -95,7 +95,7 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
     def _event(self, verdict: Verdict) -> TriggerEvent:
         # Airflow's dag.test() runs triggers without a triggerer, and cannot end a task from one
         if self.ends_task and verdict.ending is Ending.FULFILLED and self.trigger_id is not None:
-            metrics.count_reports(verdict.reports, getattr(self, "task_instance", None))
+            metrics.count_reports(verdict.reports, getattr(self, "task_instance", None), in_triggerer=True)
             xcom: Any = verdict.reports[0] if self.one else verdict.reports
             return TaskSuccessEvent(xcoms={"return_value": xcom})
         return TriggerEvent(verdict.as_dict())  # type: ignore[no-untyped-call]
