@@ -53,7 +53,16 @@ else:
             AirflowTaskTimeout,
         )
 
+#: Seconds for which a task that leaves its worker, deferred or rescheduled, stays away from all workers at least.
+#:
+#: Airflow's scheduler learns from its executor that the task's process has ended, some time after the task has said
+#: where it goes. A task that is back by then, queued or running, is taken for one that was killed ("finished with state
+#: success, but the task instance's state attribute is running"), and spends a retry. So it must not be back before its
+#: process has ended and a turn of the scheduler, which takes seconds where that is busy, has seen it.
+SHORTEST_ABSENCE = 10.0
+
 __all__ = [
+    "SHORTEST_ABSENCE",
     "AirflowFailException",
     "AirflowSensorTimeout",
     "AirflowSkipException",
@@ -72,8 +81,10 @@ __all__ = [
     "default_deferrable",
     "first_started_at",
     "has_listeners",
+    "is_made_at_run_time",
     "push_xcom",
     "stored_xcom",
+    "triggerer_stats",
 ]
 
 
@@ -127,6 +138,15 @@ def airflow_stats() -> Any:
         from airflow.sdk.observability.stats import Stats
     except ImportError:  # Airflow 3.1 and older
         from airflow.stats import Stats
+    return Stats
+
+
+def triggerer_stats() -> Any:
+    """What :func:`airflow_stats` is to a task, to a trigger: a triggerer sets up core's metrics, and not the SDK's."""
+    try:
+        from airflow.observability.stats import Stats
+    except ImportError:  # Airflow 3.1 and older have one for both
+        return airflow_stats()
     return Stats
 
 
@@ -188,6 +208,16 @@ def has_listeners() -> bool:
     except ImportError:  # Airflow 3.1 and older
         from airflow.listeners.listener import get_listener_manager  # type: ignore[assignment]
     return bool(get_listener_manager().has_listeners)
+
+
+def is_made_at_run_time(operator: Any) -> bool:
+    """
+    Tell, while an operator is constructed, a mapped task that runs from a task in a DAG that is parsed.
+
+    :param operator: which, once its base class has been constructed.
+    """
+    # set by Airflow's metaclass in every version from 2.3: only a mapped task is constructed where it runs
+    return bool(getattr(operator, "_BaseOperator__from_mapped", False))
 
 
 async def connection_of(conn_id: str) -> Any:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from airflow_provider_omnimessage._compat import AirflowFailException
+from airflow_provider_omnimessage._compat import AirflowFailException, is_made_at_run_time
 from airflow_provider_omnimessage.api.errors import OmnimessageError
 
 
@@ -31,3 +32,19 @@ def task_failures(doubt: str = "", *, again: bool = False) -> Iterator[None]:
         if error.may_pass:
             raise
         raise AirflowFailException(str(error)) from error
+
+
+@contextmanager
+def refusals(operator: Any) -> Iterator[None]:
+    """
+    Let what a constructor refuses be seen in time: while the DAG is parsed, as it is.
+
+    A mapped task is constructed where it runs, and what is refused there would take the task's retries.
+
+    :param operator: which is constructed.
+    """
+    if not is_made_at_run_time(operator):
+        yield
+        return
+    with task_failures():
+        yield

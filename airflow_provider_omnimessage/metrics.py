@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_omnimessage._compat import airflow_stats
+from airflow_provider_omnimessage._compat import airflow_stats, triggerer_stats
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.delivery import Outcome
@@ -15,18 +15,24 @@ PREFIX = "omnimessage"
 
 
 def count(
-    event: Literal["sent", "scheduled", "cancelled", "delivered", "failed", "retried"], tags: Mapping[str, str]
+    event: Literal["sent", "scheduled", "cancelled", "delivered", "failed", "retried"],
+    tags: Mapping[str, str],
+    *,
+    in_triggerer: bool = False,
 ) -> None:
     """
     Count one event as ``omnimessage.<event>``.
 
     :param event: what happened.
     :param tags: for the backends that know them.
+    :param in_triggerer: whether a trigger counts, and not a task.
     """
-    airflow_stats().incr(f"{PREFIX}.{event}", tags=dict(tags))
+    _stats(in_triggerer).incr(f"{PREFIX}.{event}", tags=dict(tags))
 
 
-def count_outcome(outcome: Outcome, seconds: float | None, tags: Mapping[str, str]) -> None:
+def count_outcome(
+    outcome: Outcome, seconds: float | None, tags: Mapping[str, str], *, in_triggerer: bool = False
+) -> None:
     """
     Count how a message ended: ``omnimessage.delivered`` (seen included) or ``omnimessage.failed``.
 
@@ -35,26 +41,33 @@ def count_outcome(outcome: Outcome, seconds: float | None, tags: Mapping[str, st
     :param outcome: what its delivery report adds up to; one that is not an end counts as nothing.
     :param seconds: from its time to send to its delivery, where that is known.
     :param tags: for the backends that know them.
+    :param in_triggerer: whether a trigger counts, and not a task.
     """
     from airflow_provider_omnimessage.api.delivery import Outcome
 
     if outcome is Outcome.FAILED:
-        count("failed", tags)
+        count("failed", tags, in_triggerer=in_triggerer)
     if outcome in (Outcome.DELIVERED, Outcome.SEEN):
-        count("delivered", tags)
+        count("delivered", tags, in_triggerer=in_triggerer)
         if seconds is not None:
-            airflow_stats().timing(f"{PREFIX}.delivery_duration", timedelta(seconds=seconds), tags=dict(tags))
+            duration = timedelta(seconds=seconds)
+            _stats(in_triggerer).timing(f"{PREFIX}.delivery_duration", duration, tags=dict(tags))
 
 
-def count_reports(reports: Iterable[Mapping[str, Any]], task_instance: Any) -> None:
+def count_reports(reports: Iterable[Mapping[str, Any]], task_instance: Any, *, in_triggerer: bool = False) -> None:
     """
     Count how awaited messages ended.
 
     :param reports: their summaries, as the sensor leaves them in its XCom.
     :param task_instance: whose DAG and task become the tags.
+    :param in_triggerer: whether a trigger counts, and not a task.
     """
     from airflow_provider_omnimessage.api.delivery import Outcome
 
     tags = {"dag_id": task_instance.dag_id, "task_id": task_instance.task_id} if task_instance else {}
     for report in reports:
-        count_outcome(Outcome(report["outcome"]), report["seconds_to_delivery"], tags)
+        count_outcome(Outcome(report["outcome"]), report["seconds_to_delivery"], tags, in_triggerer=in_triggerer)
+
+
+def _stats(in_triggerer: bool) -> Any:
+    return triggerer_stats() if in_triggerer else airflow_stats()

@@ -11,6 +11,7 @@ from airflow_provider_omnimessage.api.errors import (
     OmnimessageError,
     RateLimitedError,
     ServerError,
+    UntrustedError,
 )
 
 #: Seconds: the longest pause after the first failure. It doubles with each further one, up to LONGEST_PAUSE.
@@ -23,12 +24,12 @@ def may_repeat(call: Call[Any], error: BaseException | None) -> bool:
     Tell whether a call may be made again at once, with nobody asked.
 
     What was surely not processed always may be. What may have been processed may be only where it does no harm twice:
-    a GET or a DELETE, never a POST, for there is no idempotency key.
+    a GET or a DELETE, never a POST, for there is no idempotency key. A refused certificate is refused again.
 
     :param call: which call.
     :param error: what became of it.
     """
-    if isinstance(error, (NotSentError, RateLimitedError)):
+    if isinstance(error, (NotSentError, RateLimitedError)) and not isinstance(error, UntrustedError):
         return True
     return call.method in ("GET", "DELETE") and isinstance(error, (LostAnswerError, ServerError))
 

@@ -8,6 +8,7 @@ Every exception the package raises, as one tree.
     │   └── PastTimeToSendError    the moment has gone by
     ├── NoAnswerError              no answer that can be read came back
     │   ├── NotSentError           the request surely did not reach Messente
+    │   │   └── UntrustedError     whoever answers there has no certificate that is trusted
     │   └── LostAnswerError        it may have been processed: nobody can tell
     └── ApiError                   Messente answered, and not with success
         ├── AuthenticationError    401, 403
@@ -95,6 +96,26 @@ class NoAnswerError(OmnimessageError):
 
 class NotSentError(NoAnswerError):
     """The request surely did not reach Messente: no route, no name, connection refused, TLS refused."""
+
+
+class UntrustedError(NotSentError):
+    """The certificate of whoever answers there is refused, which no repeat changes."""
+
+    may_pass = False
+
+    @classmethod
+    def of(cls, call: str, base_url: str, reason: str) -> UntrustedError:
+        """
+        Make the error, with the way out.
+
+        :param call: the name of the call that was not made.
+        :param base_url: where it was to go.
+        :param reason: what is wrong with the certificate.
+        """
+        return cls(
+            f"{call}: the certificate of {base_url} is not trusted, nothing was sent: {reason}. Check the connection's "
+            "host; where the certificate is right, name the bundle that vouches for it in REQUESTS_CA_BUNDLE"
+        )
 
 
 class LostAnswerError(NoAnswerError):

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Literal
 
-from airflow_provider_omnimessage.api.delivery import DeliveryReport, Outcome, confirmed_outcome
+from airflow_provider_omnimessage.api.delivery import ChannelStatus, DeliveryReport, Outcome, confirmed_outcome
 from airflow_provider_omnimessage.api.errors import (
     AuthenticationError,
     NotFoundError,
@@ -120,6 +120,35 @@ class Awaited:
     doubted: bool = field(default=False, init=False)
     last_news: str = field(default="", init=False)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Write what is known of it as plain data, without the recipient."""
+        return {
+            "statuses": self.report and [asdict(status) for status in self.report.statuses],
+            "next_look": self.next_look and self.next_look.isoformat(),
+            "ending": self.ending and self.ending.value,
+            "reason": self.reason,
+            "last_news": self.last_news,
+        }
+
+    def recall(self, kept: Any) -> None:
+        """
+        Go on with what :meth:`as_dict` wrote; with nothing, where that cannot be read.
+
+        :param kept: plain data.
+        """
+        try:
+            statuses = kept["statuses"]
+            report = statuses and DeliveryReport(
+                self.omnimessage_id, "", tuple(ChannelStatus(**status) for status in statuses)
+            )
+            next_look = kept["next_look"] and datetime.fromisoformat(kept["next_look"])
+            ending = kept["ending"] and Ending(kept["ending"])
+            reason, last_news = str(kept["reason"]), str(kept["last_news"])
+        except (KeyError, TypeError, ValueError):
+            return
+        self.report, self.next_look, self.ending = report or None, next_look or self.next_look, ending or None
+        self.reason, self.last_news = reason, last_news
+
 
 class Wait:
     """
@@ -159,6 +188,20 @@ class Wait:
                 message.next_look = now
             else:
                 self._plan_next(message, now)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Write what a later process needs to go on where this one was; no recipient is part of it."""
+        return {message.omnimessage_id: message.as_dict() for message in self.messages}
+
+    def recall(self, kept: Any) -> None:
+        """
+        Go on where another process was.
+
+        :param kept: what :meth:`as_dict` wrote; what cannot be read of it is asked for anew.
+        """
+        if isinstance(kept, dict):
+            for message in self.messages:
+                message.recall(kept.get(message.omnimessage_id))
 
     def due(self, now: datetime, *, last: bool = False) -> list[Awaited]:
         """

@@ -14,7 +14,7 @@ from yarl import URL
 
 from airflow_provider_omnimessage import __version__
 from airflow_provider_omnimessage.api.calls import Answer, Call
-from airflow_provider_omnimessage.api.errors import LostAnswerError, NotSentError
+from airflow_provider_omnimessage.api.errors import LostAnswerError, NotSentError, UntrustedError
 from airflow_provider_omnimessage.hooks.settings import Settings
 
 T = TypeVar("T")
@@ -88,6 +88,9 @@ class AiohttpTransport:
             ) as response:
                 content = await response.read()
                 return Answer(response.status, response.headers, content, datetime.now(timezone.utc))
+        except aiohttp.ClientConnectorCertificateError as error:
+            reason = _words(error.certificate_error)
+            raise UntrustedError.of(call.name, self.settings.base_url, reason) from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NotSentError(
                 f"{call.name}: could not reach {self.settings.base_url}, nothing was sent: {_words(error)}"

@@ -69,6 +69,7 @@ def check_connection(hook: OmnimessageHook) -> tuple[bool, str]:
         InvalidInputError,
         NotSentError,
         OmnimessageError,
+        UntrustedError,
     )
 
     try:
@@ -81,6 +82,8 @@ def check_connection(hook: OmnimessageHook) -> tuple[bool, str]:
         hook.get_conn().make(calls.credentials_check())
     except AuthenticationError as error:
         return False, _refused(error, settings.base_url, settings.username)
+    except UntrustedError as error:
+        return False, f"Not trusted: {error}"
     except NotSentError as error:
         return (
             False,

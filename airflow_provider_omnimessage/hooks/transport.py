@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
+import io
 import json
 import random
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -14,12 +17,20 @@ import requests
 import tenacity
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from airflow_provider_omnimessage import __version__
 from airflow_provider_omnimessage.api import backoff
 from airflow_provider_omnimessage.api.calls import Answer, Call
-from airflow_provider_omnimessage.api.errors import LostAnswerError, NoAnswerError, NotSentError, OmnimessageError
+from airflow_provider_omnimessage.api.errors import (
+    LostAnswerError,
+    NoAnswerError,
+    NotSentError,
+    OmnimessageError,
+    UntrustedError,
+)
 from airflow_provider_omnimessage.hooks.settings import Settings
 
 T = TypeVar("T")
@@ -29,8 +40,7 @@ OnRepeat = Callable[[Call[Any], OmnimessageError, int, float], None]
 
 CONNECT_TIMEOUT = 10.0
 POOL_SIZE = 10
-CHUNK = 65536
-NOT_CONNECTED = (NewConnectionError, ConnectTimeoutError, ssl.SSLCertVerificationError)
+NOT_CONNECTED = (NewConnectionError, ConnectTimeoutError)
 
 
 class RequestsTransport:
@@ -49,7 +59,7 @@ class RequestsTransport:
         session.headers["User-Agent"] = f"airflow-provider-omnimessage/{__version__}"
         # A proxy is for what is far away; no proxy is to see a password that goes over http.
         session.trust_env = not settings.is_loopback
-        self._adapter = HTTPAdapter(pool_maxsize=POOL_SIZE, max_retries=0)
+        self._adapter = _Adapter(pool_maxsize=POOL_SIZE, max_retries=0)
         for scheme in ("https://", "http://"):
             session.mount(scheme, self._adapter)
         # What is the same for every call is made once; requests would work it out anew for each.
@@ -115,7 +125,6 @@ class RequestsTransport:
         body = None if call.body is None else _Body(json.dumps(call.body).encode())
         request = self._prepare(call, body)
         left = max(0.001, min(self._settings.timeout, until - time.monotonic()))
-        until = time.monotonic() + left
         self._asked = (call, body)
         try:
             # Not by way of Session.send, which keeps cookies and looks for redirects.
@@ -123,7 +132,7 @@ class RequestsTransport:
                 request, stream=True, timeout=(min(CONNECT_TIMEOUT, left), left), **self._environment
             )
             with response:
-                content = self._content(response, until)
+                content = self._content(response)
         except Exception as error:
             # Not only what requests calls its own: a broken Location or certificate bundle raises what it likes.
             self._asked = None
@@ -132,15 +141,9 @@ class RequestsTransport:
         self._asked = None
         return Answer(response.status_code, response.headers, content, datetime.now(timezone.utc))
 
-    def _content(self, response: requests.Response, until: float) -> bytes:
-        # The timeout of a socket is for each packet; an answer that drips would take for ever.
-        read = getattr(response.raw, "read1", response.raw.read)
-        parts = []
-        while part := read(CHUNK, decode_content=True):
-            parts.append(part)
-            if time.monotonic() > until:
-                raise requests.ReadTimeout(f"the answer was not complete after {self._settings.timeout:g} s")
-        return b"".join(parts)
+    def _content(self, response: requests.Response) -> bytes:
+        content: bytes = response.raw.read(decode_content=True)
+        return content
 
     def _prepare(self, call: Call[Any], body: _Body | None) -> requests.PreparedRequest:
         request = self._template.copy()
@@ -155,9 +158,93 @@ class RequestsTransport:
         causes = list(_causes(error))
         reason = f"{type(causes[-1]).__name__}: {causes[-1]}".rstrip(": ")
         connected = not any(isinstance(cause, NOT_CONNECTED) for cause in causes)
+        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+            return UntrustedError.of(call.name, self._settings.base_url, reason)
         if not (connected if body is None else body.begun):
             return NotSentError(f"{call.name}: could not reach {self._settings.base_url}, nothing was sent: {reason}")
         return LostAnswerError(f"{call.name}: no whole answer came back from {self._settings.base_url}: {reason}")
+
+
+class _WholeAnswer(http.client.HTTPResponse):
+    """
+    An answer that is there, headers and body, within the timeout.
+
+    The timeout of a socket is for each packet: an answer that drips would take for ever.
+    """
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        raw = self.fp.detach()
+        self.fp = io.BufferedReader(_UntilThen(sock, raw))
+
+
+class _UntilThen(io.RawIOBase):
+    """Reads a socket, all of it within the timeout that the socket has when the reading begins."""
+
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
+        self._sock = sock
+        self._raw = raw
+        self._timeout = sock.gettimeout()
+        self._until = time.monotonic() + (self._timeout or 0.0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._timeout is None:
+            return self._raw.readinto(buffer)
+        left = self._until - time.monotonic()
+        try:
+            if left <= 0:
+                raise TimeoutError
+            self._sock.settimeout(left)
+            return self._raw.readinto(buffer)
+        except TimeoutError:
+            raise TimeoutError(f"the answer was not complete after {self._timeout:g} s") from None
+        finally:
+            # what is sent over this connection next has a timeout of its own
+            self._sock.settimeout(self._timeout)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _HTTPConnection(HTTPConnection):
+    response_class = _WholeAnswer
+
+
+class _HTTPSConnection(HTTPSConnection):
+    response_class = _WholeAnswer
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
+_POOLS: dict[type, type] = {HTTPConnectionPool: _HTTPPool, HTTPSConnectionPool: _HTTPSPool}
+
+
+class _Adapter(HTTPAdapter):
+    """Asks for answers that come whole, through a proxy as well."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        _demand_whole_answers(self.poolmanager)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        _demand_whole_answers(manager)
+        return manager
+
+
+def _demand_whole_answers(manager: Any) -> None:
+    pools = manager.pool_classes_by_scheme
+    manager.pool_classes_by_scheme = {scheme: _POOLS.get(pool, pool) for scheme, pool in pools.items()}
 
 
 class _Body:

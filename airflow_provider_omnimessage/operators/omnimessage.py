@@ -13,7 +13,7 @@ from airflow_provider_omnimessage._compat import (
     TaskMemory,
     push_xcom,
 )
-from airflow_provider_omnimessage.failures import task_failures
+from airflow_provider_omnimessage.failures import refusals, task_failures
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook, refuse_past
 from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.rendering import PlainStrings
@@ -89,9 +89,11 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
         from airflow_provider_omnimessage.api.messages import draft_omnimessage
 
         super().__init__(**kwargs)
-        _demand_choice("delivery_guarantee", delivery_guarantee, ("at_most_once", "at_least_once"))
+        with refusals(self):
+            _demand_choice("delivery_guarantee", delivery_guarantee, ("at_most_once", "at_least_once"))
+            drafts = draft_omnimessage(to, messages, dlr_url=dlr_url, text_store=text_store, priority=priority)
         self.to = to
-        self.messages = draft_omnimessage(to, messages, dlr_url=dlr_url, text_store=text_store, priority=priority)
+        self.messages = drafts
         self.dlr_url = dlr_url
         self.text_store = text_store
         self.priority = priority
@@ -302,8 +304,9 @@ class ScheduleOmnimessageOperator(SendOmnimessageOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _demand_choice("on_past", on_past, ON_PAST)
-        _draft_time(time_to_send, timezone)
+        with refusals(self):
+            _demand_choice("on_past", on_past, ON_PAST)
+            _draft_time(time_to_send, timezone)
         self.time_to_send = time_to_send
         self.timezone = timezone
         self.on_past = on_past
@@ -356,7 +359,8 @@ class CancelScheduledMessageOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(trigger_rule=trigger_rule, **kwargs)
-        _demand_choice("if_already_sent", if_already_sent, IF_ALREADY_SENT)
+        with refusals(self):
+            _demand_choice("if_already_sent", if_already_sent, IF_ALREADY_SENT)
         self.omnimessage_id = omnimessage_id
         self.if_already_sent = if_already_sent
         self.omnimessage_conn_id = omnimessage_conn_id

@@ -9,17 +9,19 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow_provider_omnimessage._compat import (
+    SHORTEST_ABSENCE,
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
+    TaskMemory,
     default_deferrable,
     first_started_at,
     has_listeners,
 )
-from airflow_provider_omnimessage.failures import task_failures
+from airflow_provider_omnimessage.failures import refusals, task_failures
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
 
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 
 #: For a triggerer that is late or gone: Airflow itself ends the wait so long after the trigger should have.
 GRACE = timedelta(seconds=30)
-#: Seconds: a task that comes back sooner can meet a scheduler that has not noticed yet that it had gone.
-SHORTEST_RESCHEDULE = 10.0
+#: Under which a task in mode ``reschedule`` keeps in ``task_state_store`` how far its messages have come.
+KEY = "omnimessage_wait"
 
 
 class OmnimessageDeliverySensor(BaseSensorOperator):
@@ -79,11 +81,12 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _demand("wait_for", wait_for, wait_for in ("delivered", "seen"), "'delivered' or 'seen'")
-        _demand("require", require, require in ("all", "any"), "'all' or 'any'")
-        _demand("on_cancelled", on_cancelled, on_cancelled in ("fail", "skip"), "'fail' or 'skip'")
-        _demand("poke_interval", self.poke_interval, self.poke_interval > 0, "seconds, more than 0")
-        _demand_a_moment(time_to_send)
+        with refusals(self):
+            _demand("wait_for", wait_for, wait_for in ("delivered", "seen"), "'delivered' or 'seen'")
+            _demand("require", require, require in ("all", "any"), "'all' or 'any'")
+            _demand("on_cancelled", on_cancelled, on_cancelled in ("fail", "skip"), "'fail' or 'skip'")
+            _demand("poke_interval", self.poke_interval, self.poke_interval > 0, "seconds, more than 0")
+            _demand_a_moment(time_to_send)
         self.omnimessage_id = omnimessage_id
         self.wait_for = wait_for
         self.require = require
@@ -106,6 +109,8 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
             self._wait = self._begin()
             if before is None:
                 self._say_what_is_awaited()
+            else:
+                self._recall(context)
             if self.deferrable:
                 return self._defer(context)
             try:
@@ -128,8 +133,9 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
             if last:
                 self._time_out(self._wait.timed_out(self._limit("timeout", self.timeout)), AirflowSensorTimeout)
             if not self._wait.in_doubt:
+                self._keep(context)
                 return False
-            # short, and here: rescheduled, the task would have forgotten what it found
+            # short, and here: to come back takes longer
             time.sleep(self._seconds_to_next_look())
 
     def execute_complete(self, context: Mapping[str, Any], event: dict[str, Any]) -> Any:
@@ -151,7 +157,21 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
     ) -> float:
         """Ask as rarely in the modes poke and reschedule as the trigger does."""
         seconds = self._seconds_to_next_look()
-        return max(seconds, SHORTEST_RESCHEDULE) if self.reschedule else seconds
+        return max(seconds, SHORTEST_ABSENCE) if self.reschedule else seconds
+
+    def _recall(self, context: Mapping[str, Any]) -> None:
+        if memory := TaskMemory.of(context, KEY):
+            try:
+                self._wait.recall(memory.recall())
+            except Exception:
+                self.log.warning("What the last look found could not be read; all is asked for anew", exc_info=True)
+
+    def _keep(self, context: Mapping[str, Any]) -> None:
+        if self.reschedule and (memory := TaskMemory.of(context, KEY)):
+            try:
+                memory.keep(self._wait.as_dict())
+            except Exception:
+                self.log.warning("What was found could not be stored; the next look asks for all of it", exc_info=True)
 
     def _begin(self) -> Wait:
         from airflow_provider_omnimessage.api.waiting import Wait
@@ -200,7 +220,7 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
         else:
             self.log.info("Waiting for %s until %s UTC at most", what, f"{self._deadline:%Y-%m-%d %H:%M:%S}")
 
-    def _look(self, now: datetime, *, last: bool = False) -> None:
+    def _look(self, now: datetime, *, last: bool = False, quiet: bool = False) -> None:
         from airflow_provider_omnimessage.api.calls import delivery_report
         from airflow_provider_omnimessage.api.errors import OmnimessageError
 
@@ -212,6 +232,8 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
                 news = self._wait.heard_error(message, error, _now())
             else:
                 news = self._wait.heard(message, report, _now())
+                if quiet and not message.ending:
+                    continue
             if news:
                 self.log.info(news)
 
@@ -223,7 +245,8 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
         # what the trigger would only find out later is found out here: a wrong connection, and a message that is
         # through already, which needs no trigger
         _ = self.hook.settings
-        self._look(_now())
+        # the trigger's log will say how far the others have come
+        self._look(_now(), quiet=True)
         verdict = self._wait.verdict
         if verdict:
             return self._end(context, verdict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_omnimessage import metrics
+from airflow_provider_omnimessage._compat import SHORTEST_ABSENCE
 from airflow_provider_omnimessage.api.calls import delivery_report
 from airflow_provider_omnimessage.api.errors import AuthenticationError, OmnimessageError
 from airflow_provider_omnimessage.api.waiting import Awaited, Ending, Verdict, Wait
@@ -83,13 +85,17 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and fire once."""
+        begun = time.monotonic()
         # everything is let go of before the event is given away: nobody promises to come back after it
-        yield self._event(await self._verdict())
+        event = self._event(await self._verdict())
+        if self.trigger_id is not None and not isinstance(event, TaskSuccessEvent):
+            await asyncio.sleep(max(0.0, begun + SHORTEST_ABSENCE - time.monotonic()))
+        yield event
 
     def _event(self, verdict: Verdict) -> TriggerEvent:
         # Airflow's dag.test() runs triggers without a triggerer, and cannot end a task from one
         if self.ends_task and verdict.ending is Ending.FULFILLED and self.trigger_id is not None:
-            metrics.count_reports(verdict.reports, getattr(self, "task_instance", None))
+            metrics.count_reports(verdict.reports, getattr(self, "task_instance", None), in_triggerer=True)
             xcom: Any = verdict.reports[0] if self.one else verdict.reports
             return TaskSuccessEvent(xcoms={"return_value": xcom})
         return TriggerEvent(verdict.as_dict())  # type: ignore[no-untyped-call]

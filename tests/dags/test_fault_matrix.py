@@ -19,17 +19,19 @@ from airflow_provider_omnimessage.operators.omnimessage import (
     CancelScheduledMessageOperator,
     ScheduleOmnimessageOperator,
 )
+from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
 
 TO = "+37255555555"
 DOUBT = "Look for it in Messente's dashboard"
 
 #: For faults that nobody orders from the sandbox: what is wrong with the connection.
 CONNECTIONS: dict[str, Any] = {
-    "refused": lambda sandbox: {"host": f"http://127.0.0.1:{closed_port()}"},
-    "DNS failure": lambda sandbox: {"host": "https://api.invalid"},
-    "TLS failure": lambda sandbox: {"host": sandbox.url.replace("http:", "https:")},
-    "wrong password": lambda sandbox: {"password": "wrong"},
-    "slower than the timeout": lambda sandbox: {"extra": {"timeout": 0.3}},
+    "refused": lambda sandbox, server: {"host": f"http://127.0.0.1:{closed_port()}"},
+    "DNS failure": lambda sandbox, server: {"host": "https://api.invalid"},
+    "TLS failure": lambda sandbox, server: {"host": sandbox.url.replace("http:", "https:")},
+    "certificate refused": lambda sandbox, server: {"host": server.host},
+    "wrong password": lambda sandbox, server: {"password": "wrong"},
+    "slower than the timeout": lambda sandbox, server: {"extra": {"timeout": 0.3}},
 }
 
 #: For the others: what the sandbox is asked for. Each hits one request, unless it says otherwise.
@@ -37,6 +39,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "refused": {},
     "DNS failure": {},
     "TLS failure": {},
+    "certificate refused": {},
     "wrong password": {},
     "cut before processing": {"fault": "cut"},
     "cut after it": {"fault": "lost_answer"},
@@ -74,6 +77,7 @@ POST = [
     Row("refused", "", 0, 2, "failed", "nothing was sent", "What was surely not sent takes the task's retries"),
     Row("DNS failure", "", 0, 2, "failed", "nothing was sent", "What was surely not sent takes the task's retries"),
     Row("TLS failure", "", 0, 2, "failed", "nothing was sent", "No credentials before a trusted TLS connection"),
+    Row("certificate refused", "", 0, 1, "failed", "REQUESTS_CA_BUNDLE", "What no repeat changes burns no retries"),
     Row("wrong password", "P", 0, 1, "failed", "check the connection's login", "Refused credentials burn no retries"),
     Row("cut before processing", "P", 0, 1, "failed", DOUBT, "Never twice: nobody can tell it from the next row"),
     Row("cut after it", "P", 1, 1, "failed", DOUBT, "Never twice: a lost answer is never asked for again"),
@@ -104,6 +108,7 @@ DELETE = [
     Row("refused", "", "scheduled", 2, "failed", "nothing was sent", "The task says that nothing is cancelled"),
     Row("DNS failure", "", "scheduled", 2, "failed", "nothing was sent", "The task says that nothing is cancelled"),
     Row("TLS failure", "", "scheduled", 2, "failed", "SSLError", "No credentials before a trusted connection"),
+    Row("certificate refused", "", "scheduled", 1, "failed", "REQUESTS_CA_BUNDLE", "Burns no retries"),
     Row("wrong password", "D", "scheduled", 1, "failed", "check the connection's login", "Burns no retries"),
     Row("cut before processing", "DD", "cancelled", 1, "success", "the next is in", "To cancel twice does no harm"),
     Row("cut after it", "DDG", "cancelled", 1, "success", "is cancelled", "A 404 after a lost answer is looked up"),
@@ -127,6 +132,7 @@ GET = {
     "refused": ("", "nothing was sent"),
     "DNS failure": ("", "nothing was sent"),
     "TLS failure": ("", "SSLError"),
+    "certificate refused": ("", "REQUESTS_CA_BUNDLE"),
     "wrong password": ("G", "check the connection's login"),
     "cut before processing": ("GG", None),
     "cut after it": ("GG", None),
@@ -143,6 +149,52 @@ GET = {
     "redirect to another host": ("G", "not followed"),
 }
 
+TIMED_OUT = "Not delivered within the timeout of 0:00:00.5"
+
+#: The sensor, deferred: a fault hits its look on the worker, and the first one of its trigger.
+SENSOR = [
+    Row("refused", "", "", 1, "failed", f"{TIMED_OUT}.*nothing was sent", "Patience up to the timeout, and its reason"),
+    Row("DNS failure", "", "", 1, "failed", f"{TIMED_OUT}.*nothing was sent", "Patience up to the timeout"),
+    Row("TLS failure", "", "", 1, "failed", f"{TIMED_OUT}.*SSL", "No credentials before a trusted connection"),
+    Row("certificate refused", "", "", 1, "failed", "REQUESTS_CA_BUNDLE", "No time is spent on what will not pass"),
+    Row("wrong password", "G", "", 1, "failed", "check the connection's login", "Refused at once, for all"),
+    Row("cut before processing", "GGG", "", 1, "success", "delivered", "Bad weather fails no pipeline"),
+    Row("cut after it", "GGG", "", 1, "success", "delivered", "Bad weather fails no pipeline"),
+    Row("cut after it, each time", "G+", "", 1, "failed", f"{TIMED_OUT}.*no whole answer", "The timeout holds"),
+    Row("slower than the timeout", "GGG", "", 1, "success", "delivered", "Bad weather fails no pipeline"),
+    Row("429", "GGG", "", 1, "success", "delivered", "Bad weather fails no pipeline"),
+    Row("429, Retry-After 7", "GG", "", 1, "failed", f"{TIMED_OUT}.*to slow down", "Not before it was asked for"),
+    Row("429, Retry-After past the deadline", "GG", "", 1, "failed", f"{TIMED_OUT}.*to slow down", "The timeout holds"),
+    Row("500", "GGG", "", 1, "success", "delivered", "Bad weather fails no pipeline"),
+    Row("502 as HTML", "GGG", "", 1, "success", "delivered", "Bad weather fails no pipeline"),
+    Row("503", "GGG", "", 1, "success", "delivered", "Bad weather fails no pipeline"),
+    Row("200 with broken JSON", "GGG", "", 1, "success", "delivered", "Half an answer is none, and passes"),
+    Row("200 with a page", "GGG", "", 1, "success", "delivered", "A portal's page delivers nothing, and passes"),
+    Row("redirect to another host", "G", "", 1, "failed", "not followed", "No credentials across a redirect"),
+]
+
+#: The check of the credentials: how often it asks, and what it says.
+CHECK = {
+    "refused": ("", "No route: .*nothing was sent"),
+    "DNS failure": ("", "No route: .*nothing was sent"),
+    "TLS failure": ("", "SSLError"),
+    "certificate refused": ("", "Not trusted: .*REQUESTS_CA_BUNDLE"),
+    "wrong password": ("G", "Wrong password: "),
+    "cut before processing": ("G", "no whole answer came back"),
+    "cut after it": ("G", "no whole answer came back"),
+    "cut after it, each time": ("G", "no whole answer came back"),
+    "slower than the timeout": ("G", "no whole answer came back"),
+    "429": ("G", "asks to slow down"),
+    "429, Retry-After 7": ("G", "asks to slow down"),
+    "429, Retry-After past the deadline": ("G", "asks to slow down"),
+    "500": ("G", "server error"),
+    "502 as HTML": ("G", "server error"),
+    "503": ("G", "server error"),
+    "200 with broken JSON": ("G", "Not Messente: "),
+    "200 with a page": ("G", "Not Messente: "),
+    "redirect to another host": ("G", "not followed"),
+}
+
 
 def closed_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -156,16 +208,16 @@ def dag(request: pytest.FixtureRequest) -> Iterator[DAG]:
 
 
 @pytest.fixture
-def strike(sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def strike(sandbox: Any, untrusted_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Bring a fault about, for one kind of call."""
 
-    def bring(name: str, call: str) -> None:
+    def bring(name: str, call: str, times: int = 1) -> None:
         change = CONNECTIONS.get(name)
         if change is not None:
-            connection = {**sandbox.connection, **change(sandbox)}
+            connection = {**sandbox.connection, **change(sandbox, untrusted_server)}
             monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", json.dumps(connection))
         if FAULTS[name]:
-            sandbox.add_fault(**{"call": call, **FAULTS[name]})
+            sandbox.add_fault(**{"call": call, "times": times, **FAULTS[name]})
 
     return bring
 
@@ -181,7 +233,8 @@ def as_planned(pattern: str, seen: str) -> bool:
 
 def test_the_matrix_is_whole():
     assert {row.fault for row in POST} == FAULTS.keys() - {"cut after it, each time"}
-    assert {row.fault for row in DELETE} == GET.keys() == FAULTS.keys() - {"429, Retry-After a date"}
+    assert {row.fault for row in DELETE} == FAULTS.keys() - {"429, Retry-After a date"}
+    assert {row.fault for row in DELETE} == {row.fault for row in SENSOR} == GET.keys() == CHECK.keys()
 
 
 @pytest.mark.parametrize("row", POST, ids=lambda row: row.fault)
@@ -234,6 +287,39 @@ def test_delivery_report(sandbox, strike, pauses, fault):
                 hook.get_delivery_report(accepted.omnimessage_id)
     assert as_planned(f"P{requests}", asked(sandbox))
     assert sum(pauses) < 120, "no pause leads past the deadline"
+
+
+@pytest.mark.parametrize("row", SENSOR, ids=lambda row: row.fault)
+def test_sensor(dag, run_dag, sandbox, strike, row):
+    sandbox.freeze()
+    with OmnimessageHook() as hook:
+        accepted = hook.send(TO, [sms("S3CRET")])
+    sandbox.advance(60)
+    OmnimessageDeliverySensor(
+        task_id="wait",
+        omnimessage_id=accepted.omnimessage_id,
+        deferrable=True,
+        poke_interval=0.05,
+        timeout=0.5 if TIMED_OUT in row.said else 60,
+        retries=1,
+        retry_delay=timedelta(0),
+    )
+    strike(row.fault, "status", times=2)
+    run = run_dag(dag)
+    assert as_planned(f"P{row.requests}", asked(sandbox)), asked(sandbox)
+    assert (run.tries["wait"], run.tasks["wait"]) == (row.tries, row.state), row.invariant
+    assert re.search(row.said, run.log)
+    assert sandbox.password not in run.log
+
+
+@pytest.mark.parametrize("fault", CHECK)
+def test_credentials_check(sandbox, strike, pauses, fault):
+    requests, said = CHECK[fault]
+    strike(fault, "status")
+    works, words = OmnimessageHook().test_connection()
+    assert not works
+    assert re.search(said, words)
+    assert (asked(sandbox), pauses) == (requests, []), "whoever fills a form in waits for one answer"
 
 
 def test_each_repeat_is_one_line_with_call_attempt_reason_and_pause(sandbox, capfd):

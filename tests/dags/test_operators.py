@@ -16,6 +16,7 @@ from airflow_provider_omnimessage.operators.omnimessage import (
     ScheduleOmnimessageOperator,
     SendOmnimessageOperator,
 )
+from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
 
 TO = "+37255555555"
 SOON = timedelta(hours=1)
@@ -502,3 +503,28 @@ def test_a_run_longer_than_a_clock_change_still_sends_at_the_local_time(dag, run
         datetime(2099, 3, 29, 6, 0, tzinfo=timezone.utc),
     ]
     assert "2099-03-29 03:30 does not exist in Europe/Tallinn" in run.log
+
+
+@pytest.mark.parametrize(
+    ("operator", "settings", "mapped", "said"),
+    [
+        (SendOmnimessageOperator, {"messages": [sms("a")]}, {"to": ["not a number"]}, "to: "),
+        (SendOmnimessageOperator, {"to": TO}, {"messages": [[{"channel": "pigeon"}]]}, "messages[0].channel: "),
+        (
+            ScheduleOmnimessageOperator,
+            {"to": TO, "messages": [sms("a")]},
+            {"time_to_send": ["tomorrow-ish"]},
+            "time_to_send: ",
+        ),
+        (CancelScheduledMessageOperator, {"omnimessage_id": "a"}, {"if_already_sent": ["shrug"]}, "if_already_sent: "),
+        (OmnimessageDeliverySensor, {"omnimessage_id": "a"}, {"wait_for": ["applause"]}, "wait_for: "),
+    ],
+    ids=["to", "messages", "time_to_send", "if_already_sent", "wait_for"],
+)
+def test_bad_input_of_a_mapped_task_burns_no_retries(dag, run_dag, sandbox, operator, settings, mapped, said):
+    """A mapped task is constructed where it runs: what its constructor refuses is not news to a retry."""
+    operator.partial(task_id="mapped", retries=2, retry_delay=timedelta(0), **settings).expand(**mapped)
+    run = run_dag(dag)
+    assert (run.tasks, run.tries) == ({"mapped[0]": "failed"}, {"mapped[0]": 1})
+    assert said in run.log
+    assert sandbox.requests == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
@@ -40,8 +41,10 @@ def dag(request):
 
 @pytest.fixture(autouse=True)
 def _no_busy_scheduler(monkeypatch):
-    """Here nothing but the task has to notice that it was rescheduled."""
-    monkeypatch.setattr(sensors, "SHORTEST_RESCHEDULE", 0.1)
+    """Here nothing but the task has to notice that it was rescheduled, and ``dag.test()`` need not sleep a second."""
+    sleep = time.sleep
+    monkeypatch.setattr(sensors, "SHORTEST_ABSENCE", 0.1)
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(0.1 if seconds == 1 else seconds))
 
 
 def a_sensor(**settings):
@@ -150,7 +153,7 @@ class TestEveryMode:
         assert "login and password" in run.log
         assert len(status_requests(sandbox)) == 1
 
-    @in_a_worker_and_in_the_triggerer
+    @in_every_mode
     @pytest.mark.parametrize(("soft_fail", "state"), [(False, "failed"), (True, "skipped")])
     def test_its_timeout_holds_and_says_how_far_it_came(self, dag, run_dag, sent, mode, soft_fail, state):
         a_sensor(omnimessage_id=sent(STUCK), timeout=0.5, soft_fail=soft_fail, retries=2, **mode)
@@ -162,9 +165,19 @@ class TestEveryMode:
     @in_a_worker_and_in_the_triggerer
     @pytest.mark.parametrize(("soft_fail", "state"), [(False, "failed"), (True, "skipped")])
     def test_execution_timeout_holds(self, dag, run_dag, sent, mode, soft_fail, state):
-        a_sensor(omnimessage_id=sent(STUCK), execution_timeout=timedelta(seconds=1), soft_fail=soft_fail, **mode)
+        a_sensor(omnimessage_id=sent(STUCK), execution_timeout=timedelta(seconds=0.4), soft_fail=soft_fail, **mode)
         run = run_dag(dag)
         assert run.tasks == {"wait": state}
+
+    @pytest.mark.parametrize(("soft_fail", "state"), [(False, "failed"), (True, "skipped")])
+    def test_rescheduled_execution_timeout_is_for_each_look(self, dag, run_dag, sandbox, sent, soft_fail, state):
+        """Airflow leaves out the time between two of them, whatever the sensor."""
+        limit = timedelta(seconds=0.4)
+        a_sensor(omnimessage_id=sent(STUCK), execution_timeout=limit, soft_fail=soft_fail, **RESCHEDULE)
+        sandbox.add_fault("slow", call="status", seconds=20)
+        run = run_dag(dag)
+        assert run.tasks == {"wait": state}
+        assert len(status_requests(sandbox)) == 1
 
     @in_a_worker_and_in_the_triggerer
     def test_read_is_more_than_delivered(self, dag, run_dag, sent, mode):
@@ -218,6 +231,39 @@ class TestWhenItAsks:
         sent_at = datetime.fromisoformat(sandbox.messages[0]["sent_at"])
         seconds = run_dag(dag).xcom("wait")["seconds_to_delivery"]
         assert seconds == pytest.approx((sent_at - when).total_seconds() + 2, abs=1)
+
+    @in_every_mode
+    def test_the_log_tells_what_has_changed_and_not_each_look(self, dag, run_dag, sandbox, sent, later, mode):
+        id_ = sent(seconds=0)
+        a_sensor(omnimessage_id=id_, **mode)
+        later(2, seconds=0.6)
+        later(4, seconds=10)
+        log = run_dag(dag).log
+        assert len(status_requests(sandbox)) > 4
+        told = re.findall(rf"{id_}: (viber: [\w ]+?|delivered) *[(\[]", log)
+        assert told == ["viber: in progress", "viber: ACK", "delivered"], log
+        assert log.count(f"Waiting for {id_}") == 1
+
+    @in_every_mode
+    def test_what_has_come_is_not_asked_for_again(self, dag, run_dag, sandbox, sent, mode):
+        come, stuck = sent(), sent(STUCK)
+        a_sensor(omnimessage_id=[come, stuck], timeout=0.7, **mode)
+        run = run_dag(dag)
+        assert run.tasks == {"wait": "failed"}
+        asked = [come in request["path"] for request in status_requests(sandbox)]
+        assert asked.count(False) >= 2
+        # the trigger begins with what the worker has seen, and keeps none of it in its row
+        assert asked.count(True) == (2 if mode is DEFERRED else 1)
+
+    def test_a_store_that_fails_costs_looks_and_no_task(self, dag, run_dag, sandbox, sent, later, monkeypatch):
+        def fails(self, *_):
+            raise RuntimeError("no store today")
+
+        monkeypatch.setattr(sensors.TaskMemory, "keep", fails)
+        monkeypatch.setattr(sensors.TaskMemory, "recall", fails)
+        a_sensor(omnimessage_id=sent(seconds=0), **RESCHEDULE)
+        later(2, seconds=10)
+        assert run_dag(dag).tasks == {"wait": "success"}
 
 
 class TestFromTaskToTask:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -25,6 +26,7 @@ from airflow_provider_omnimessage.api.errors import (
     RefusedError,
     ServerError,
     UnexpectedAnswerError,
+    UntrustedError,
 )
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -39,6 +41,7 @@ NOW = datetime(2026, 11, 23, 9, 0, tzinfo=timezone.utc)
     ("error", "post", "others"),
     [
         (NotSentError(""), True, True),
+        (UntrustedError(""), False, False),
         (RateLimitedError("", status_code=429), True, True),
         (LostAnswerError(""), False, True),
         (ServerError("", status_code=503), False, True),
@@ -116,7 +119,16 @@ class TestDeadline:
         assert len(pauses) >= 2
         assert sum(pauses) < 20
 
-    def test_an_answer_that_drips_is_a_lost_one(self, monkeypatch, sandbox):
+    @pytest.mark.parametrize(
+        ("begun", "pause", "times"),
+        [
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", 0.05, 1),
+            (b"HTTP/1.1 200 OK\r\nX-Endless: ", 0.05, 1),
+            (b"HTTP/1.1 200 OK\r\n\r\n", 0.0, 1000),
+        ],
+        ids=["body", "headers", "endless"],
+    )
+    def test_an_answer_that_drips_is_a_lost_one(self, monkeypatch, sandbox, begun, pause, times):
         """The timeout of a socket alone would wait for as long as each byte comes in time."""
         with socket.create_server(("127.0.0.1", 0)) as server:
             gone = threading.Event()
@@ -125,9 +137,10 @@ class TestDeadline:
                 connection, _ = server.accept()
                 with connection:
                     connection.recv(65536)
-                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-                    while not gone.wait(0.05):
-                        connection.sendall(b" ")
+                    connection.sendall(begun)
+                    with contextlib.suppress(OSError):
+                        while not gone.wait(pause):
+                            connection.sendall(b" " * times)
 
             thread = threading.Thread(target=drip, daemon=True)
             thread.start()

@@ -31,8 +31,10 @@ EXAMPLES = {
     "connection 'omnimessage_default', extra.timezone: …",
     "Not delivered: …",
     "AIRFLOW_CONN_…",
+    "Executor … reported that the task instance … finished with state success, but the task instance's state attribute "
+    "is running",
 }
-"""What the page quotes that nothing says in these words."""
+"""What the page quotes that nothing here says in these words."""
 
 
 def shapes(node: ast.AST, constants: dict[str, str]) -> list[str]:

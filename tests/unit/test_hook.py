@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import socket
-import ssl
 import threading
 from datetime import datetime, timedelta, timezone
 
@@ -24,6 +23,7 @@ from airflow_provider_omnimessage.api.errors import (
     RefusedError,
     ServerError,
     UnexpectedAnswerError,
+    UntrustedError,
 )
 from airflow_provider_omnimessage.api.messages import rcs, sms, viber
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -243,10 +243,17 @@ class TestWhatGoesWrong:
                 connect(host=host).send(TO, [sms("a")])
             assert b"POST" not in listener.heard
 
-    def test_a_certificate_that_nobody_vouches_for_is_sent_nothing(self, connect, tmp_path):
-        with tls_server(tmp_path) as (host, heard), pytest.raises(NotSentError, match="CERTIFICATE_VERIFY_FAILED"):
-            connect(host=host).send(TO, [sms("a")])
-        assert heard == []
+    def test_a_certificate_that_nobody_vouches_for_is_sent_nothing_and_asked_once(self, connect, untrusted_server):
+        calls = (
+            lambda hook: hook.send(TO, [sms("a")]),
+            lambda hook: hook.cancel("m-1"),
+            lambda hook: hook.get_delivery_report("m-1"),
+        )
+        for times, call in enumerate(calls, start=1):
+            with pytest.raises(UntrustedError, match=r"CERTIFICATE_VERIFY_FAILED.*REQUESTS_CA_BUNDLE"):
+                call(connect(host=untrusted_server.host))
+            assert untrusted_server.connections == times
+        assert untrusted_server.heard == []
 
     def test_a_redirect_takes_no_credentials_along(self, connect):
         with Listener() as thief, Listener() as listener:
@@ -336,56 +343,3 @@ def test_the_accepted_moment_is_what_the_sandbox_waits_for(hook, sandbox):
     hook.send(TO, [sms("a")], time_to_send=moment)
     waits_until = datetime.fromisoformat(sandbox.messages[0]["time_to_send"])
     assert timedelta(0) <= waits_until - moment < timedelta(seconds=1)
-
-
-class tls_server:
-    """A TLS server with a certificate of its own making."""
-
-    def __init__(self, folder) -> None:
-        self.folder = folder
-        self.heard: list[bytes] = []
-
-    def __enter__(self):
-        from cryptography import x509
-        from cryptography.hazmat.primitives import hashes, serialization
-        from cryptography.hazmat.primitives.asymmetric import ec
-        from cryptography.x509.oid import NameOID
-
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-        now = datetime.now(timezone.utc)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(1)
-            .not_valid_before(now)
-            .not_valid_after(now + timedelta(days=1))
-            .sign(key, hashes.SHA256())
-        )
-        pem = self.folder / "server.pem"
-        pem.write_bytes(
-            certificate.public_bytes(serialization.Encoding.PEM)
-            + key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(pem)
-        self.socket = socket.create_server(("127.0.0.1", 0))
-
-        def serve() -> None:
-            while self.socket.fileno() >= 0:
-                try:
-                    raw, _ = self.socket.accept()
-                    with context.wrap_socket(raw, server_side=True) as connection:
-                        self.heard.append(connection.recv(65536))
-                except OSError:
-                    continue
-
-        threading.Thread(target=serve, daemon=True).start()
-        return f"https://127.0.0.1:{self.socket.getsockname()[1]}", self.heard
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()

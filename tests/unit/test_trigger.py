@@ -9,13 +9,22 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
+from blockbuster import blockbuster_ctx
 
 from airflow_provider_omnimessage.api.calls import delivery_report
-from airflow_provider_omnimessage.api.errors import AuthenticationError, LostAnswerError, NotSentError, RateLimitedError
+from airflow_provider_omnimessage.api.errors import (
+    AuthenticationError,
+    LostAnswerError,
+    NotSentError,
+    RateLimitedError,
+    UntrustedError,
+)
 from airflow_provider_omnimessage.api.messages import omnimessage, sms, viber
+from airflow_provider_omnimessage.api.waiting import next_look, spread_of
 from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.hooks.settings import Settings
+from airflow_provider_omnimessage.triggers import omnimessage as triggers
 from airflow_provider_omnimessage.triggers import polling
 from airflow_provider_omnimessage.triggers.omnimessage import OmnimessageDeliveryTrigger
 from airflow_provider_omnimessage.triggers.polling import IN_FLIGHT, Poller
@@ -143,7 +152,9 @@ class TestTheTrigger:
         assert isinstance(asyncio.run(event(ends_task=True)).xcoms["return_value"], list)
         assert type(asyncio.run(event())) is TriggerEvent
 
-    def test_a_failure_never_does(self, send, sandbox):
+    def test_a_failure_never_does(self, send, sandbox, monkeypatch):
+        monkeypatch.setattr(triggers, "SHORTEST_ABSENCE", 0.0)
+
         async def event():
             trigger = again(a_trigger(send("+37255550001"), ends_task=True))
             trigger.trigger_id = 7
@@ -151,6 +162,22 @@ class TestTheTrigger:
             return await anext(trigger.run())
 
         assert type(asyncio.run(event())) is TriggerEvent
+
+    def test_what_goes_back_to_a_worker_gives_the_scheduler_time_to_see_the_task_gone(self, send, sandbox):
+        """A task that is back before the scheduler has noticed its going is taken for one that was killed."""
+        id_ = send("+37255550001")
+        sandbox.advance(10)
+
+        async def event():
+            trigger = again(a_trigger(id_, ends_task=True))
+            trigger.trigger_id = 7
+            firing = asyncio.ensure_future(anext(trigger.run()))
+            while polling._pollers.get(asyncio.get_running_loop()) or not status_requests(sandbox):
+                await asyncio.sleep(0.01)
+            return await asyncio.wait_for(firing, 0.3)
+
+        with pytest.raises(asyncio.TimeoutError):
+            asyncio.run(event())
 
     def test_the_log_tells_each_change_once(self, send, sandbox, capsys):
         id_ = send()
@@ -210,24 +237,58 @@ class TestThePollerOfAll:
 
         asyncio.run(cancel())
 
-    def test_no_more_than_the_bound_are_in_flight(self, send, sandbox, monkeypatch):
-        now_, most, make = 0, 0, AiohttpTransport.make
+    def test_a_thousand_waits_that_begin_at_once_and_again_after_a_restart_ask_no_more_than_they_would(
+        self, send, sandbox
+    ):
+        """Their looks are spread over ``poke_interval``, and a restart asks for none of them a second time."""
+        ids = [f"m-{number}" for number in range(1000)]
+        hour_ago = (now() - timedelta(hours=1)).isoformat()
+        settings = {"since": hour_ago, "time_to_send": hour_ago, "poke_interval": 600, "seconds": 3600}
+        sandbox.add_fault("server_error", call="status", times="always")
+
+        async def wait_for(requests):
+            waiting = [asyncio.create_task(fire(a_trigger(id_, **settings))) for id_ in ids]
+            while len(status_requests(sandbox)) < requests:
+                assert not any(task.done() for task in waiting)
+                await asyncio.sleep(0.05)
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+        begun = now()
+        asyncio.run(wait_for(2))
+        asyncio.run(wait_for(4))
+        asked = [request["path"] for request in status_requests(sandbox)]
+        assert len(asked) == len(set(asked)), "nobody is asked for twice within one gap"
+        until = 3600.0 + (now() - begun).total_seconds() + 1
+        allowed = sum(next_look(3600.0, 600.0, spread_of(id_)) <= until for id_ in ids)
+        assert len(asked) <= allowed, "what was due in that time, and no herd"
+
+    def test_a_thousand_waits_that_are_due_at_once_are_asked_for_a_few_at_a_time(self, delivered, sandbox, monkeypatch):
+        in_flight, most, make = 0, 0, AiohttpTransport.make
 
         async def counting(self, call):
-            nonlocal now_, most
-            now_ += 1
-            most = max(most, now_)
+            nonlocal in_flight, most
+            in_flight += 1
+            most = max(most, in_flight)
             try:
                 return await make(self, call)
             finally:
-                now_ -= 1
+                in_flight -= 1
 
         monkeypatch.setattr(AiohttpTransport, "make", counting)
-        id_ = send()
-        sandbox.advance(10)
-        payloads = fired(*(a_trigger(id_) for _ in range(200)))
+        payloads = fired(*(a_trigger(delivered, seconds=-1) for _ in range(1000)))
         assert {payload["ending"] for payload in payloads} == {"fulfilled"}
+        assert len(status_requests(sandbox)) == 1000
         assert 1 < most <= IN_FLIGHT
+
+    def test_nothing_blocks_the_loop(self, send, sandbox):
+        """Blockbuster raises where something that blocks is called on the loop: a file, a socket, a sleep, a lock."""
+        ids = [send() for _ in range(100)]
+        sandbox.advance(10)
+        with blockbuster_ctx():
+            payloads = fired(*(a_trigger(id_) for id_ in ids))
+        assert {payload["ending"] for payload in payloads} == {"fulfilled"}
 
     def test_a_429_is_one_pause_for_all(self, send, sandbox):
         ids = [send() for _ in range(40)]
@@ -348,6 +409,11 @@ class TestTheTransport:
 
         with pytest.raises(NotSentError, match="nothing was sent"):
             self.make(delivery_report("m-1"), self.a_connection(sandbox, host=f"http://127.0.0.1:{free_port()}/v1"))
+
+    def test_a_certificate_that_nobody_vouches_for_is_sent_nothing(self, sandbox, untrusted_server):
+        with pytest.raises(UntrustedError, match=r"CERTIFICATE_VERIFY_FAILED.*REQUESTS_CA_BUNDLE"):
+            self.make(delivery_report("m-1"), self.a_connection(sandbox, host=untrusted_server.host))
+        assert untrusted_server.heard == []
 
     @pytest.mark.parametrize("fault", [{"fault": "cut", "times": 5}, {"fault": "slow", "seconds": 5}])
     def test_no_answer_is_a_lost_answer(self, sandbox, fault):

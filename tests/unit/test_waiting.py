@@ -21,6 +21,7 @@ from airflow_provider_omnimessage.api.errors import (
     RefusedError,
     ServerError,
     UnexpectedAnswerError,
+    UntrustedError,
 )
 from airflow_provider_omnimessage.api.waiting import FLOOR, Awaited, Ending, Verdict, Wait, next_look, spread_of
 
@@ -266,6 +267,7 @@ class TestAWait:
         [
             AuthenticationError("who are you", status_code=401),
             RefusedError("no", status_code=400),
+            UntrustedError("an unknown issuer"),
             UnexpectedAnswerError("elsewhere", status_code=307, maybe_processed=False),
         ],
     )
@@ -370,3 +372,41 @@ class TestBackoff:
         silent = RateLimitedError("", status_code=429)
         assert [backoff.pause(silent, attempt, 1.0) for attempt in (1, 2, 3, 99)] == [1, 2, 4, backoff.LONGEST_PAUSE]
         assert backoff.pause(silent, 3, 0.0) == 0
+
+
+class TestGoingOnInAnotherProcess:
+    def test_it_knows_what_has_ended_what_was_told_and_when_to_look(self):
+        first = a_wait("m-1", "m-2")
+        first.heard(first.messages[0], a_report("DELIVRD"), at(10))
+        first.heard(first.messages[1], a_report("ACCEPTD"), at(10))
+        second = a_wait("m-1", "m-2")
+        second.recall(json.loads(json.dumps(first.as_dict())))
+        assert [message.ending for message in second.messages] == [Ending.FULFILLED, None]
+        assert second.next_look == first.next_look
+        assert second.heard(second.messages[1], a_report("ACCEPTD"), at(20)) is None, "told before"
+        second.heard(second.messages[1], a_report("DELIVRD"), at(30))
+        first.heard(first.messages[1], a_report("DELIVRD"), at(30))
+        assert second.verdict == first.verdict
+
+    def test_what_is_kept_names_no_recipient(self):
+        wait = a_wait()
+        wait.heard(wait.messages[0], a_report("UNDELIV"), at(10))
+        assert "37255" not in json.dumps(wait.as_dict())
+
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.text() | st.integers(),
+            lambda inner: (
+                st.lists(inner)
+                | st.dictionaries(
+                    st.sampled_from(["m-1", "statuses", "next_look", "ending", "reason", "last_news"]), inner
+                )
+            ),
+        )
+    )
+    def test_what_cannot_be_read_is_asked_for_anew(self, kept):
+        wait = a_wait()
+        wait.recall(kept)
+        wait.recall({"m-1": kept})
+        wait.heard(wait.messages[0], a_report("DELIVRD"), at(10))
+        assert wait.verdict is not None

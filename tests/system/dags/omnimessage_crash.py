@@ -16,7 +16,9 @@ from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.operators.omnimessage import (
     CancelScheduledMessageOperator,
     ScheduleOmnimessageOperator,
+    SendOmnimessageOperator,
 )
+from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
 
 
 class Dying(ScheduleOmnimessageOperator):
@@ -155,3 +157,12 @@ with DAG(
         time.sleep(3)
 
     schedule >> work() >> CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=schedule.output)
+
+    send = SendOmnimessageOperator(task_id="send", to="+37255555555", messages=[sms("{{ run_id }} is S3CRET, too")])
+    OmnimessageDeliverySensor(
+        task_id="wait",
+        omnimessage_id=send.output,
+        deferrable=True,
+        poke_interval=2,
+        timeout=timedelta(minutes=5),
+    )

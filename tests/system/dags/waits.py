@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 
 from airflow.sdk import DAG, task
 
 from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
 
+MANY = int(os.environ.get("OMNIMESSAGE_WAITS", "12"))
 MODES = {
     "poke": {"deferrable": False, "mode": "poke"},
     "reschedule": {"deferrable": False, "mode": "reschedule"},
@@ -27,13 +29,25 @@ with DAG("every_mode", schedule=None, catchup=False, params={"ids": {}, "timeout
             **settings,
         )
 
-with DAG("many_waits", schedule=None, catchup=False, params={"ids": []}, max_active_tasks=1000):
+with DAG(
+    "many_waits",
+    schedule=None,
+    catchup=False,
+    params={"ids": [], "conn_id": "omnimessage_default", "time_to_send": None},
+    max_active_tasks=1000,
+):
 
     @task
     def ids(params: dict) -> list[str]:
         """Hand the ids over, one for each wait."""
         return params["ids"]
 
-    OmnimessageDeliverySensor.partial(task_id="wait", deferrable=True, poke_interval=5, timeout=3600).expand(
-        omnimessage_id=ids()
-    )
+    OmnimessageDeliverySensor.partial(
+        task_id="wait",
+        deferrable=True,
+        poke_interval=5 if MANY > 50 else 2,
+        timeout=3600,
+        retries=2,
+        omnimessage_conn_id="{{ params.conn_id }}",
+        time_to_send="{{ params.time_to_send }}",
+    ).expand(omnimessage_id=ids())
