@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 # Messente answers this, or 401, to an address that the account does not let in.
 _FORBIDDEN = 403
 
+#: The cure for a certificate that is not trusted, here and in the terminal.
+TRUST = "Where a firewall of yours signs certificates, name its authority in REQUESTS_CA_BUNDLE"
+
 
 def connection_form_widgets() -> dict[str, Any]:
     """
@@ -62,6 +65,8 @@ def check_connection(hook: OmnimessageHook) -> tuple[bool, str]:
     :param hook: on the connection that is tested.
     :return: whether it works, and what it reached, or what is wrong and the way out.
     """
+    from requests.exceptions import SSLError
+
     from airflow_provider_omnimessage.api import calls
     from airflow_provider_omnimessage.api.errors import (
         ApiError,
@@ -82,6 +87,8 @@ def check_connection(hook: OmnimessageHook) -> tuple[bool, str]:
     except AuthenticationError as error:
         return False, _refused(error, settings.base_url, settings.username)
     except NotSentError as error:
+        if isinstance(error.__cause__, SSLError):
+            return False, f"Not trusted: {error}. {TRUST}"
         return (
             False,
             f"No route: {error}. Check the base URL, DNS, firewall and proxy of the machine that runs this test",

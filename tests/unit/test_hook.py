@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import socket
-import ssl
 import threading
 from datetime import datetime, timedelta, timezone
 
 import pytest
 import requests
+from tls import tls_server
 
 from airflow_provider_omnimessage.api.errors import (
     AuthenticationError,
@@ -313,6 +313,14 @@ class TestTestConnection:
         assert said.startswith("No route: ")
         assert "could not reach https://api.invalid/v1" in said
 
+    def test_a_certificate_that_nobody_vouches_for_is_told_as_such(self, connect, tmp_path):
+        with tls_server(tmp_path) as (host, heard):
+            works, said = connect(host=host).test_connection()
+        assert not works
+        assert said.startswith("Not trusted: ")
+        assert "REQUESTS_CA_BUNDLE" in said
+        assert heard == []
+
     @pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
     def test_a_server_that_is_not_messente_is_told(self, connect, status):
         body = b"<html>Hello</html>"
@@ -336,56 +344,3 @@ def test_the_accepted_moment_is_what_the_sandbox_waits_for(hook, sandbox):
     hook.send(TO, [sms("a")], time_to_send=moment)
     waits_until = datetime.fromisoformat(sandbox.messages[0]["time_to_send"])
     assert timedelta(0) <= waits_until - moment < timedelta(seconds=1)
-
-
-class tls_server:
-    """A TLS server with a certificate of its own making."""
-
-    def __init__(self, folder) -> None:
-        self.folder = folder
-        self.heard: list[bytes] = []
-
-    def __enter__(self):
-        from cryptography import x509
-        from cryptography.hazmat.primitives import hashes, serialization
-        from cryptography.hazmat.primitives.asymmetric import ec
-        from cryptography.x509.oid import NameOID
-
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-        now = datetime.now(timezone.utc)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(1)
-            .not_valid_before(now)
-            .not_valid_after(now + timedelta(days=1))
-            .sign(key, hashes.SHA256())
-        )
-        pem = self.folder / "server.pem"
-        pem.write_bytes(
-            certificate.public_bytes(serialization.Encoding.PEM)
-            + key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(pem)
-        self.socket = socket.create_server(("127.0.0.1", 0))
-
-        def serve() -> None:
-            while self.socket.fileno() >= 0:
-                try:
-                    raw, _ = self.socket.accept()
-                    with context.wrap_socket(raw, server_side=True) as connection:
-                        self.heard.append(connection.recv(65536))
-                except OSError:
-                    continue
-
-        threading.Thread(target=serve, daemon=True).start()
-        return f"https://127.0.0.1:{self.socket.getsockname()[1]}", self.heard
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
