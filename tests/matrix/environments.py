@@ -138,6 +138,15 @@ class Environment:
             path.read_text() for path in sorted(folder.rglob("*.log*")) if f"task_id={task_id}" in path.parts
         )
 
+    def times_on_a_worker(self, dag_id: str, task_id: str) -> int:
+        """
+        Count how often workers took a task up.
+
+        :param dag_id: its DAG.
+        :param task_id: which.
+        """
+        return self.log(dag_id, task_id).count(self.version.first_words)
+
 
 def build_wheel(folder: Path) -> Path:
     """

@@ -45,6 +45,11 @@ class Version:
         return ("scheduler", "triggerer") if self.is_2 else ("api-server", "scheduler", "dag-processor", "triggerer")
 
     @property
+    def first_words(self) -> str:
+        """What a log says each time that a worker takes the task up."""
+        return "Pre task execution logs" if self.is_2 else "DAG bundles loaded"
+
+    @property
     def messages(self) -> dict[str, list[str]]:
         """What became of every message."""
         return {**MESSAGES, **(OF_A_DEADLINE if self.deadlines else {})}

@@ -154,8 +154,6 @@ def describe(dag: Any, run: Any) -> dict[str, Any]:
         "tasks": {name(one): str(getattr(one.state, "value", one.state)) for one in instances},
         "returned": {name(one): xcom(one, "return_value") for one in instances},
         "links": {name(one): link(dag, one) for one in instances},
-        # a worker that takes a deferred task up again removes it
-        "ended_in_triggerer": [name(one) for one in instances if one.next_method],
     }
 
 
