@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -78,12 +78,14 @@ __all__ = [
     "Variable",
     "airflow_stats",
     "connection_of",
+    "core_timetable",
     "default_deferrable",
     "first_started_at",
     "has_listeners",
     "is_made_at_run_time",
     "push_xcom",
     "stored_xcom",
+    "task_states",
     "triggerer_stats",
 ]
 
@@ -196,9 +198,56 @@ def first_started_at(context: Mapping[str, Any]) -> datetime | None:
     """
     task_instance = context["ti"]
     ask = getattr(task_instance, "get_first_reschedule_date", None)
-    # Airflow 2 keeps the start date of a task that it reschedules
-    found: datetime | None = ask(context) if ask else task_instance.start_date
+    found: datetime | None
+    if ask is not None:
+        found = ask(context)
+    else:
+        # Airflow 2 has it for its own sensors only, and renews the start date of a task that it reschedules
+        from airflow.sensors.base import _orig_start_date  # type: ignore[import-not-found]
+
+        found = _orig_start_date(
+            dag_id=task_instance.dag_id,
+            task_id=task_instance.task_id,
+            run_id=task_instance.run_id,
+            map_index=task_instance.map_index,
+            try_number=task_instance.max_tries - task_instance.task.retries + 1,
+        )
     return found
+
+
+def task_states(task_instance: Any, task_ids: Sequence[str], map_index: int | None) -> dict[str, Any]:
+    """
+    Ask how tasks of the same run stand.
+
+    :param task_instance: one that runs.
+    :param task_ids: which tasks.
+    :param map_index: of these, only the instances with this index; ``None``: all.
+    :return: the states, by task id, and with the index behind it where an instance is one of many.
+    """
+    ask = getattr(task_instance, "get_task_states", None)
+    if ask is not None:
+        run_id = task_instance.run_id
+        found = ask(dag_id=task_instance.dag_id, task_ids=list(task_ids), run_ids=[run_id], map_index=map_index)
+        return dict(found.get(run_id, {}))
+    # Airflow 2: the worker reads the database
+    return {
+        one.task_id if one.map_index < 0 else f"{one.task_id}_{one.map_index}": one.state
+        for one in task_instance.get_dagrun().get_task_instances()
+        if one.task_id in task_ids and map_index in (None, one.map_index)
+    }
+
+
+def core_timetable(dag: Any) -> Any:
+    """
+    Give a DAG's timetable as one that can tell when runs are due.
+
+    :param dag: as a task's context has it.
+    """
+    try:
+        from airflow.serialization.encoders import coerce_to_core_timetable
+    except ImportError:  # Airflow 3.1 and older, where there is one kind of timetable
+        return dag.timetable
+    return coerce_to_core_timetable(dag.timetable)
 
 
 def has_listeners() -> bool:

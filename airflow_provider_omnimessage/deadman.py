@@ -14,7 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow_provider_omnimessage._compat import AirflowFailException, BaseOperator, TaskGroup
+from airflow_provider_omnimessage._compat import (
+    AirflowFailException,
+    BaseOperator,
+    TaskGroup,
+    core_timetable,
+    task_states,
+)
 from airflow_provider_omnimessage.alerts import KnownAlerts, alert_messages, recipients
 from airflow_provider_omnimessage.failures import task_failures
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -575,12 +581,11 @@ def silent_because(context: Mapping[str, Any], deadline: datetime, now: datetime
 def _following_run(context: Mapping[str, Any]) -> datetime | None:
     """Ask the DAG's timetable when the run after this one is due."""
     try:
-        from airflow.serialization.encoders import coerce_to_core_timetable
         from airflow.timetables.base import DataInterval, TimeRestriction
 
         dag_run = context["dag_run"]
         start = dag_run.data_interval_start or dag_run.run_after
-        following = coerce_to_core_timetable(context["dag"].timetable).next_dagrun_info(
+        following = core_timetable(context["dag"]).next_dagrun_info(
             last_automated_data_interval=DataInterval(start, dag_run.data_interval_end or start),
             restriction=TimeRestriction(earliest=None, latest=None, catchup=True),
         )
@@ -594,10 +599,9 @@ def _states(context: Mapping[str, Any], task_ids: Sequence[str]) -> dict[str, An
     """Ask Airflow how the given tasks of this run have ended, those of its own map index where it is mapped."""
     ti = context["ti"]
     own_index = ti.map_index if ti.map_index is not None and ti.map_index >= 0 else None
-    found = ti.get_task_states(dag_id=ti.dag_id, task_ids=list(task_ids), run_ids=[ti.run_id], map_index=own_index)
     return {
         task: str(getattr(state, "value", state)) if state is not None else "not done"
-        for task, state in dict(found.get(ti.run_id, {})).items()
+        for task, state in task_states(ti, task_ids, own_index).items()
     }
 
 

@@ -35,6 +35,7 @@ class AirflowHome:
     :param dags: where its DAGs are.
     :param connections: Airflow connections, by id, as JSON.
     :param extra: more environment variables.
+    :param python: the interpreter that has this Airflow.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class AirflowHome:
         dags: Path,
         connections: Mapping[str, str],
         extra: Mapping[str, str] | None = None,
+        python: str = sys.executable,
     ) -> None:
         self.folder = folder
+        self.python = python
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.environment = {
@@ -89,8 +92,9 @@ class AirflowHome:
         :raises RuntimeError: with what it printed, where it failed.
         """
         done = subprocess.run(
-            [sys.executable, "-m", "airflow", *command],
+            [self.python, "-m", "airflow", *command],
             env=self.environment,
+            cwd=self.folder,  # not the checkout: what is installed counts
             capture_output=True,
             text=True,
             check=False,
@@ -177,8 +181,9 @@ class RunningAirflow:
         for component in components:
             with open(logs / f"{component}.log", "ab") as log:
                 self._processes[component] = subprocess.Popen(
-                    [sys.executable, "-m", "airflow", component],
+                    [self.home.python, "-m", "airflow", component],
                     env=self.home.environment,
+                    cwd=self.home.folder,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,

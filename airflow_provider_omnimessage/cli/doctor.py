@@ -26,6 +26,10 @@ _PATIENCE = 10.0
 # The Date header has whole seconds, and the answer takes a moment; what is late by more is late.
 _TOLERATED_SKEW = 5.0
 
+# OpenSSL's X509_V_ERR_...: CERT_NOT_YET_VALID and CERT_HAS_EXPIRED; HOSTNAME_MISMATCH and IP_ADDRESS_MISMATCH
+_NOT_VALID_NOW = (9, 10)
+_NOT_FOR_THIS_NAME = (62, 64)
+
 
 class Finding(NamedTuple):
     """
@@ -74,7 +78,7 @@ def examine(hook: TerminalHook) -> list[Finding]:
             findings.append(check(target))
             if findings[-1].result == "wrong":
                 return _skip_the_rest(findings)
-    findings += _answer_and_clock(settings)
+    findings += _answer_and_clock(settings, proxy)
     if any(finding.check == "answer" and finding.result == "wrong" for finding in findings):
         return _skip_the_rest(findings)
     with hook:
@@ -140,29 +144,40 @@ def _tls(target: SplitResult) -> Finding:
             certificate = secured.getpeercert() or {}
             return Finding("TLS", "ok", f"{secured.version()}, certificate valid until {certificate.get('notAfter')}")
     except ssl.SSLCertVerificationError as error:
-        return Finding(
-            "TLS",
-            "wrong",
-            f"the certificate is not trusted ({error.verify_message}); where a firewall of yours signs certificates, "
-            "name its authority in REQUESTS_CA_BUNDLE",
-        )
+        return Finding("TLS", "wrong", _distrust(error))
     except ssl.SSLError as error:
         return Finding("TLS", "wrong", f"{name} does not speak TLS there ({error.reason}); check the base URL's port")
     except OSError as error:
         return Finding("TLS", "wrong", f"no way to {name} port {_port(target)} ({error}); ask for it in the firewall")
 
 
+def _distrust(error: ssl.SSLCertVerificationError) -> str:
+    if error.verify_code in _NOT_FOR_THIS_NAME:
+        return f"{error.verify_message}; check the connection's base URL"
+    if error.verify_code in _NOT_VALID_NOW:
+        now = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
+        return f"{error.verify_message}, says this machine's clock; check whether it is {now}"
+    return (
+        f"the certificate is not trusted ({error.verify_message}). Where a firewall of yours signs certificates, name "
+        "its authority in REQUESTS_CA_BUNDLE"
+    )
+
+
 def _trust() -> ssl.SSLContext:
     """Trust whom the provider's calls trust."""
-    import certifi
-
-    authorities = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or certifi.where()
+    authorities = _authorities()
     if os.path.isdir(authorities):
         return ssl.create_default_context(capath=authorities)
     return ssl.create_default_context(cafile=authorities)
 
 
-def _answer_and_clock(settings: Settings) -> list[Finding]:
+def _authorities() -> str:
+    import certifi
+
+    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or certifi.where()
+
+
+def _answer_and_clock(settings: Settings, proxy: str | None) -> list[Finding]:
     import requests
 
     with requests.Session() as session:
@@ -170,12 +185,15 @@ def _answer_and_clock(settings: Settings) -> list[Finding]:
         # no credentials: this asks only whether somebody is there, and what time it is
         session.auth = _no_credentials
         try:
-            response = session.get(settings.base_url, timeout=_PATIENCE, allow_redirects=False)
+            response = session.get(settings.base_url, timeout=_PATIENCE, allow_redirects=False, verify=_authorities())
         except requests.RequestException as error:
-            reason = (
-                f"{settings.base_url} does not answer ({type(error).__name__}); check the base URL and the firewall"
+            kind = type(error).__name__
+            through_proxy = (
+                f"nothing comes through the proxy {proxy} ({kind}); check HTTPS_PROXY, or leave the proxy out with "
+                f"NO_PROXY={urlsplit(settings.base_url).hostname}"
             )
-            return [Finding("answer", "wrong", reason)]
+            direct = f"{settings.base_url} does not answer ({kind}); check the base URL and the firewall"
+            return [Finding("answer", "wrong", through_proxy if proxy else direct)]
     now = datetime.now(timezone.utc)
     took = response.elapsed.total_seconds()
     answer = Finding("answer", "ok", f"HTTP {response.status_code} after {took * 1000:.0f} ms")

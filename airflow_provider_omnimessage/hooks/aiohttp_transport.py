@@ -51,8 +51,10 @@ class AiohttpTransport:
         """
         tls: ssl.SSLContext | bool = True
         proxy = None
+        if settings.base_url.startswith("https:"):
+            tls = await asyncio.to_thread(_tls)
         if not settings.is_loopback:
-            tls, proxy = await asyncio.to_thread(lambda: (_tls(), _proxy(settings.base_url)))
+            proxy = await asyncio.to_thread(_proxy, settings.base_url)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections, ssl=tls),
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -18,14 +18,14 @@ def connection_form_widgets() -> dict[str, Any]:
     """
     Make WTForms fields of what the provider's metadata says; Airflow 3.2 and newer read the metadata themselves.
 
-    :raises ImportError: where there is no WTForms, as on Airflow 3.0 and 3.1 without the FAB provider. Airflow expects
-        that, and draws its plain form.
+    :raises ImportError: where there is no WTForms, which Airflow 3.0 and 3.1 bring with the FAB provider only. Airflow
+        expects that, and draws its plain form.
     """
     from wtforms import BooleanField, IntegerField, StringField
     from wtforms.validators import Optional, any_of
 
     widgets: dict[str, Any] = {}
-    text_widget = _text_widget()
+    text_widgets = _text_widgets()
     for name, about in CONN_FIELDS.items():
         schema = about["schema"]
         validators = [Optional(), *([any_of(schema["enum"])] if "enum" in schema else [])]
@@ -33,17 +33,19 @@ def connection_form_widgets() -> dict[str, Any]:
         kind = {"number": IntegerField, "integer": IntegerField, "boolean": BooleanField}.get(
             schema["type"][0], StringField
         )
-        look = {} if kind is BooleanField else {"widget": text_widget}
+        look = {} if kind is BooleanField else text_widgets
         widgets[name] = kind(
             about["label"], validators=validators, description=f"{about['description']}{about_choices}", **look
         )
     return widgets
 
 
-def _text_widget() -> Any:
-    from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
-
-    return BS3TextFieldWidget()
+def _text_widgets() -> dict[str, Any]:
+    try:
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+    except ImportError:  # Airflow 3.0 and 3.1 without FAB: their form draws fields in its own way
+        return {}
+    return {"widget": BS3TextFieldWidget()}
 
 
 def ui_field_behaviour() -> dict[str, Any]:

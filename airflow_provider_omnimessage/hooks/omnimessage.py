@@ -213,11 +213,15 @@ class OmnimessageHook(BaseHook):
 
         :raises InvalidInputError: as :attr:`settings` does.
         """
+        from asgiref.sync import sync_to_async
+
         from airflow_provider_omnimessage._compat import connection_of
         from airflow_provider_omnimessage.hooks.settings import Settings
 
         if "settings" not in self.__dict__:
-            self.__dict__["settings"] = Settings.read(await connection_of(self.omnimessage_conn_id))
+            connection = await connection_of(self.omnimessage_conn_id)
+            # reading the extra masks it in the logs, for which Airflow may wait for its supervisor: not on this loop
+            self.__dict__["settings"] = await sync_to_async(Settings.read)(connection)
         return self.settings
 
     async def post_all(self, omnimessages: Sequence[dict[str, Any]]) -> list[Accepted | BaseException]:

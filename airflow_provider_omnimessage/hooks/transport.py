@@ -57,8 +57,6 @@ class RequestsTransport:
         session.auth = _BasicAuth(settings)
         session.headers["Accept"] = "application/json"
         session.headers["User-Agent"] = f"airflow-provider-omnimessage/{__version__}"
-        # A proxy is for what is far away; no proxy is to see a password that goes over http.
-        session.trust_env = not settings.is_loopback
         self._adapter = _Adapter(pool_maxsize=POOL_SIZE, max_retries=0)
         for scheme in ("https://", "http://"):
             session.mount(scheme, self._adapter)
@@ -66,6 +64,9 @@ class RequestsTransport:
         self._template = session.prepare_request(requests.Request("GET", settings.base_url))
         self._base_url = (self._template.url or "").rstrip("/")
         environment = session.merge_environment_settings(settings.base_url, {}, False, None, None)
+        if settings.is_loopback:
+            # A proxy is for what is far away; no proxy is to see a password that goes over http.
+            environment["proxies"] = {}
         self._environment: dict[str, Any] = {key: value for key, value in environment.items() if key != "stream"}
 
     def make(self, call: Call[T], on_repeat: OnRepeat | None = None) -> T:

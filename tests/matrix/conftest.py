@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from airflow_provider_omnimessage.sandbox import Sandbox
 
 from .environments import HERE, Environment, build_wheel, make_venv
-from .expectations import VERSIONS, Version
+from .expectations import RUNS, VERSIONS, WAITING, Version
+
+#: Versions at a time: while one waits, the other works.
+AT_A_TIME = 2
+
+
+@dataclass(frozen=True)
+class Seen:
+    """
+    What was seen of one version.
+
+    :param environment: where it ran.
+    :param waited: the waits that were seen to be waiting, and in which state.
+    :param messages: what was at Messente when its DAGs had run.
+    :param report: what the environment told of itself.
+    """
+
+    environment: Environment
+    waited: dict[tuple[str, str], str]
+    messages: list[dict[str, Any]]
+    report: dict[str, Any]
 
 
 @pytest.fixture(scope="session")
@@ -20,22 +44,64 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_wheel(tmp_path_factory.mktemp("dist"))
 
 
-@pytest.fixture(scope="session", params=VERSIONS, ids=lambda version: version.line)
-def environment(
+@pytest.fixture(scope="session")
+def seen_of(
     request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Environment]:
-    """Make each version's environment in turn."""
-    version: Version = request.param
-    python = make_venv(version, wheel)
-    with Sandbox() as sandbox:
-        environment = Environment(version, tmp_path_factory.mktemp("airflow"), python, sandbox)
-        environment.must("-m", "airflow", "db", "migrate")
-        yield environment
+) -> Iterator[Callable[[Version], Seen]]:
+    """Run every version that a test asks for, some at a time."""
+    wanted = [version for version in VERSIONS if any(_asks_for(item, version) for item in request.session.items)]
+    with ExitStack() as open_till_the_end, ThreadPoolExecutor(AT_A_TIME) as threads:
+        running: dict[Version, Future[Seen]] = {}
+        for version in wanted:
+            sandbox = open_till_the_end.enter_context(Sandbox())
+            folder = tmp_path_factory.mktemp(f"airflow-{version.line}-")
+            running[version] = threads.submit(_see, version, folder, wheel, sandbox)
+        yield lambda version: running[version].result()
+
+
+def _asks_for(item: Any, version: Version) -> bool:
+    call = getattr(item, "callspec", None)
+    return call is not None and call.params.get("seen") == version
+
+
+def _see(version: Version, folder: Path, wheel: Path, sandbox: Sandbox) -> Seen:
+    environment = Environment(version, folder, make_venv(version, wheel), sandbox)
+    environment.must("-m", "airflow", "db", "migrate")
+    waited: dict[tuple[str, str], str] = {}
+    sandbox.add_fault("server_error", call="status", times="always")
+
+    def let_reports_tell_once_all_wait() -> None:
+        now = environment.states(WAITING)
+        waited.update({task: state for task, state in now.items() if state == WAITING[task]})
+        if waited == WAITING:
+            sandbox.clear_faults()
+
+    # what callbacks send, they send after the runs have ended
+    expected = sum(map(len, version.messages.values()))
+    environment.live(
+        lambda: len(sandbox.messages) >= expected and environment.runs_have_ended(RUNS),
+        let_reports_tell_once_all_wait,
+    )
+    messages = sandbox.messages
+    sandbox.clear_faults()
+    written = folder / "report.json"
+    environment.must(HERE / "inside.py", HERE / "dags", written)
+    return Seen(environment, waited, messages, json.loads(written.read_text()))
+
+
+@pytest.fixture(scope="session", params=VERSIONS, ids=lambda version: version.line)
+def seen(request: pytest.FixtureRequest, seen_of: Callable[[Version], Seen]) -> Seen:
+    """Look at each version in turn."""
+    return seen_of(request.param)
 
 
 @pytest.fixture(scope="session")
-def report(environment: Environment) -> dict:
-    """Run all DAGs of the matrix in the environment, and give what was seen."""
-    written = environment.folder / "report.json"
-    environment.must(HERE / "inside.py", HERE / "dags", written)
-    return json.loads(written.read_text())
+def environment(seen: Seen) -> Environment:
+    """Give the environment of the version that is looked at."""
+    return seen.environment
+
+
+@pytest.fixture(scope="session")
+def report(seen: Seen) -> dict[str, Any]:
+    """Give what the environment told of itself."""
+    return seen.report

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime, timezone
 from pathlib import Path
+
+from _airflow import AirflowHome, RunningAirflow
 
 from airflow_provider_omnimessage.sandbox import Sandbox
 
@@ -15,12 +22,14 @@ from .expectations import Version
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
+#: Seconds for all DAGs of one version, which take a tenth of it on an idle machine.
+LIMIT = 300
 UV = Path(sys.executable).parent / "uv"
 
 
 class Environment:
     """
-    One version's environment, in which commands run against a sandbox of its own.
+    One version's environment: commands and a whole Airflow run in it, against a sandbox of its own.
 
     :param version: which.
     :param folder: its ``AIRFLOW_HOME``.
@@ -33,18 +42,17 @@ class Environment:
         self.folder = folder
         self.python = python
         self.sandbox = sandbox
-        extra = {"dashboard_url": f"{sandbox.inbox_url}#{{omnimessage_id}}"}
-        self.variables = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTHON"))},
-            "AIRFLOW_HOME": str(folder),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__DAGS_FOLDER": str(HERE / "dags"),
-            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-            "AIRFLOW_CONN_OMNIMESSAGE_DEFAULT": json.dumps({**sandbox.connection, "extra": extra}),
-            "NO_PROXY": "127.0.0.1,localhost",
-            "PYTHONWARNINGS": "ignore",
-        }
+        dashboard = {"dashboard_url": f"{sandbox.inbox_url}#{{omnimessage_id}}"}
+        self.home = AirflowHome(
+            folder,
+            dags=HERE / "dags",
+            connections={"omnimessage_default": json.dumps({**sandbox.connection, "extra": dashboard})},
+            extra={"AIRFLOW__CORE__TEST_CONNECTION": "Enabled", "PYTHONWARNINGS": "ignore", **version.settings(folder)},
+            python=str(python),
+        )
+        self.variables = self.home.environment
+        for name in {name for name in self.variables if name.startswith("PYTHON")} - {"PYTHONWARNINGS"}:
+            del self.variables[name]
 
     def run(self, *words: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """
@@ -73,6 +81,71 @@ class Environment:
         done = self.run(*words)
         assert done.returncode == 0, f"{words}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         return done.stdout
+
+    def live(self, is_over: Callable[[], bool], meanwhile: Callable[[], None]) -> None:
+        """
+        Run the whole of Airflow, which runs every DAG of the matrix, until everything that is expected has happened.
+
+        :param is_over: tells; where it does not within :data:`LIMIT`, the tests show what has not happened.
+        :param meanwhile: is called again and again.
+        """
+        processes = RunningAirflow(self.home)
+        try:
+            processes.start(self.version.components)
+            deadline = time.monotonic() + LIMIT
+            while not is_over() and time.monotonic() < deadline:
+                processes.check()
+                meanwhile()
+                time.sleep(0.5)
+        finally:
+            processes.stop()
+
+    def runs_have_ended(self, dag_ids: Iterable[str]) -> bool:
+        """
+        Tell whether every DAG has run, and has no run to come.
+
+        :param dag_ids: which.
+        """
+        now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+        with contextlib.closing(sqlite3.connect(self.folder / "airflow.db", timeout=60)) as database:
+            states = database.execute("SELECT dag_id, state FROM dag_run").fetchall()
+            to_come = database.execute(
+                "SELECT count(*) FROM dag WHERE next_dagrun_create_after <= ?", (now,)
+            ).fetchone()[0]
+        ended = {state in ("success", "failed") for _, state in states} == {True}
+        return ended and not to_come and {dag_id for dag_id, _ in states} == set(dag_ids)
+
+    def states(self, tasks: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """
+        Tell how tasks are now, as far as they are known.
+
+        :param tasks: each with its DAG.
+        """
+        with contextlib.closing(sqlite3.connect(self.folder / "airflow.db", timeout=60)) as database:
+            rows = database.execute("SELECT dag_id, task_id, state FROM task_instance").fetchall()
+        found = {(dag_id, task_id): state for dag_id, task_id, state in rows}
+        return {task: found[task] for task in tasks if task in found}
+
+    def log(self, dag_id: str, task_id: str) -> str:
+        """
+        Read the logs of a task, of all its tries and runs.
+
+        :param dag_id: its DAG.
+        :param task_id: which.
+        """
+        folder = self.folder / "logs" / f"dag_id={dag_id}"
+        return "".join(
+            path.read_text() for path in sorted(folder.rglob("*.log*")) if f"task_id={task_id}" in path.parts
+        )
+
+    def times_on_a_worker(self, dag_id: str, task_id: str) -> int:
+        """
+        Count how often workers took a task up.
+
+        :param dag_id: its DAG.
+        :param task_id: which.
+        """
+        return self.log(dag_id, task_id).count(self.version.first_words)
 
 
 def build_wheel(folder: Path) -> Path:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -12,17 +15,37 @@ warnings.simplefilter("ignore")
 
 CONN_TYPE = "omnimessage"
 LINK = "Message"
+PROVIDER = "airflow-provider-omnimessage"
+LISTED = ("hooks", "links", "notifications", "triggers", "widgets", "behaviours")
+BY_HAND = "matrix_by_hand"
+
+# wide enough for the commands' tables
+os.environ["COLUMNS"] = "500"
 
 
 def main(dags: str, report: str) -> None:
     """
-    Run every DAG of a folder, ask the provider's manager what it knows, and write it down.
+    Tell how the runs of a folder's DAGs have ended, ask Airflow what it knows of the provider, and write it down.
 
     :param dags: the folder.
     :param report: the JSON file to write.
     """
-    runs = run_all(dags)
-    Path(report).write_text(json.dumps({"versions": versions(), "runs": runs, "form": form(), "test": test()}))
+    bag = dag_bag(dags)
+    if bag.import_errors:
+        raise SystemExit(str(bag.import_errors))
+    told = {
+        "versions": versions(),
+        "runs": {dag_id: [describe(dag, run) for run in runs_of(dag_id)] for dag_id, dag in sorted(bag.dags.items())},
+        "by_hand": describe(bag.dags[BY_HAND], bag.dags[BY_HAND].test()),
+        "form": form(),
+        "test": test(),
+        "metadata": problems_of_the_metadata(),
+        "listed": {
+            kind: listed(kind) for kind in ("hooks", "links", "notifications", "triggers", "widgets", "behaviours")
+        },
+        "described": command("providers", "get", PROVIDER, "--full", "--output", "json"),
+    }
+    Path(report).write_text(json.dumps(told))
 
 
 def versions() -> dict[str, str]:
@@ -38,16 +61,54 @@ def versions() -> dict[str, str]:
     }
 
 
-def run_all(dags: str) -> dict[str, Any]:
-    """
-    Run DAGs with ``dag.test()``.
+def problems_of_the_metadata() -> list[str]:
+    """Hold the provider's metadata against the schema that this Airflow ships."""
+    import airflow
+    from jsonschema import Draft7Validator
 
-    :param dags: their folder.
+    from airflow_provider_omnimessage.provider_info import get_provider_info
+
+    schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
+    return [error.message for error in Draft7Validator(schema).iter_errors(get_provider_info())]
+
+
+def listed(kind: str) -> list[str]:
     """
-    bag = dag_bag(dags)
-    if bag.import_errors:
-        raise SystemExit(str(bag.import_errors))
-    return {dag_id: describe(dag, dag.test()) for dag_id, dag in sorted(bag.dags.items())}
+    Give the lines about the provider of ``airflow providers KIND``.
+
+    :param kind: as ``hooks``.
+    """
+    lines = command("providers", kind, "--output", "plain").splitlines()
+    return [line for line in lines if "omnimessage" in line]
+
+
+def command(*words: str) -> str:
+    """
+    Run a command of Airflow's without the seconds that a process of its own takes to start.
+
+    :param words: what stands behind ``airflow``.
+    """
+    from airflow.cli.cli_parser import get_parser
+
+    options = get_parser().parse_args(words)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        options.func(options)
+    return printed.getvalue()
+
+
+def runs_of(dag_id: str) -> list[Any]:
+    """
+    Find the runs of a DAG, the oldest first.
+
+    :param dag_id: which.
+    """
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        runs = session.query(DagRun).filter_by(dag_id=dag_id).order_by(DagRun.id).all()
+        session.expunge_all()
+    return runs
 
 
 def dag_bag(dags: str) -> Any:
@@ -85,7 +146,7 @@ def describe(dag: Any, run: Any) -> dict[str, Any]:
     Tell how a run ended, as Airflow's database has it.
 
     :param dag: what was run.
-    :param run: what ``dag.test()`` returned.
+    :param run: one of its runs.
     """
     instances = sorted(run.get_task_instances(), key=lambda one: (one.task_id, one.map_index))
     return {
@@ -202,8 +263,6 @@ def pressed(connection: Any) -> tuple[bool, str]:
 
     :param connection: not stored.
     """
-    import os
-
     os.environ["AIRFLOW_CONN_TESTED"] = connection.get_uri()
     try:
         return connection.test_connection()

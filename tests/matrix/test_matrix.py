@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from .expectations import FORM_FIELDS, LINKED, MESSAGES, RUNS
+from .expectations import FORM_FIELDS, LINKED, RUNS, SAID, WAITING
 
 UNKNOWN = "6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6"
 
@@ -18,35 +18,55 @@ def test_what_runs_is_this_airflow_and_the_wheel(environment, report):
 
 @pytest.mark.parametrize("dag_id", RUNS)
 def test_a_dag_ends_as_expected(report, dag_id):
-    run = report["runs"][dag_id]
-    assert (run["state"], run["tasks"]) == RUNS[dag_id]
+    runs = report["runs"][dag_id]
+    assert runs
+    for run in runs:
+        assert (run["state"], run["tasks"]) == RUNS[dag_id]
 
 
-def test_every_dag_is_expected(report):
-    assert set(report["runs"]) == set(RUNS)
+def test_dag_test_runs_it_too(report):
+    run = report["by_hand"]
+    assert (run["state"], run["tasks"]) == ("success", {"send": "success", "wait": "success"})
+    assert run["returned"]["wait"]["outcome"] == "delivered"
 
 
-@pytest.mark.parametrize("dag_id", MESSAGES)
-def test_its_messages_are_at_messente(environment, report, dag_id):
-    returned = report["runs"][dag_id]["returned"]
-    ids = [value for _, value in sorted(returned.items()) if isinstance(value, str)]
-    messages = [environment.sandbox.message(omnimessage_id) for omnimessage_id in ids]
-    states = ["sent" if message["sent_at"] else message["state"] for message in messages]
-    assert states == MESSAGES[dag_id]
+def test_what_became_of_every_message(seen):
+    states: dict[str, list[str]] = {}
+    for message in sorted(seen.messages, key=lambda message: message["accepted_at"]):
+        state = "sent" if message["sent_at"] else message["state"]
+        states.setdefault(message["to"][-4:], []).append(state)
+    assert states == seen.environment.version.messages
 
 
-def test_nothing_else_was_sent(environment, report):
-    assert len([one for one in environment.sandbox.requests if one["call"] == "send"]) == sum(
-        map(len, MESSAGES.values())
-    )
+@pytest.mark.parametrize("task_id", ["poke", "reschedule", "deferred", "deferred_with_callback"])
+def test_a_wait_returns_the_report_in_every_mode(report, task_id):
+    (run,) = report["runs"]["matrix_waits"]
+    told = run["returned"][task_id]
+    assert (told["omnimessage_id"], told["outcome"]) == (run["returned"]["send"], "delivered")
+
+
+def test_every_wait_had_to_wait(seen):
+    assert seen.waited == WAITING
+
+
+def test_a_success_ends_in_the_triggerer_where_no_worker_is_needed(environment, report):
+    assert report["runs"]["matrix_waits"][0]["tasks"]["deferred"] == "success"
+    assert environment.times_on_a_worker("matrix_waits", "deferred") == 1
+    assert environment.times_on_a_worker("matrix_waits", "deferred_with_callback") > 1
+
+
+@pytest.mark.parametrize(("dag_id", "task_id"), SAID)
+def test_a_failure_says_why(environment, dag_id, task_id):
+    assert SAID[dag_id, task_id] in environment.log(dag_id, task_id)
 
 
 @pytest.mark.parametrize("dag_id", LINKED)
 def test_its_tasks_lead_to_their_message(environment, report, dag_id):
-    run = report["runs"][dag_id]
+    (run,) = report["runs"][dag_id]
     for task_id in LINKED[dag_id]:
         returned = run["returned"][task_id]
-        omnimessage_id = returned if isinstance(returned, str) else returned[0]
+        returned = returned[0] if isinstance(returned, list) else returned
+        omnimessage_id = returned["omnimessage_id"] if isinstance(returned, dict) else returned
         assert run["links"][task_id] == f"{environment.sandbox.inbox_url}#{omnimessage_id}"
 
 
@@ -65,12 +85,36 @@ def test_the_forms_test_greets_and_explains(environment, report):
     assert said.startswith("Wrong password: ")
 
 
-def test_airflow_lists_the_provider_with_all_it_has(environment, report):
-    known = environment.must("-m", "airflow", "providers", "get", "airflow-provider-omnimessage", "-o", "json")
-    assert "airflow-provider-omnimessage" in known
-    assert "airflow_provider_omnimessage.links.OmnimessageLink" in environment.must(
-        "-m", "airflow", "providers", "links"
-    )
+def test_the_metadata_is_what_this_airflow_asks_for(report):
+    assert report["metadata"] == []
+
+
+def test_airflow_describes_the_provider(report):
+    (described,) = json.loads(report["described"])
+    assert described["package-name"] == "airflow-provider-omnimessage"
+    assert {entry["connection-type"] for entry in described["connection-types"]} == {"omnimessage"}
+    assert described["extra-links"] == ["airflow_provider_omnimessage.links.OmnimessageLink"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("hooks", "airflow_provider_omnimessage.hooks.omnimessage.OmnimessageHook"),
+        ("links", "airflow_provider_omnimessage.links.OmnimessageLink"),
+        ("notifications", "airflow_provider_omnimessage.notifications.omnimessage.OmnimessageNotifier"),
+        ("triggers", "airflow_provider_omnimessage.triggers.omnimessage"),
+    ],
+)
+def test_airflow_lists_what_the_provider_has(report, kind, name):
+    assert [line for line in report["listed"][kind] if name in line]
+
+
+def test_airflow_lists_the_fields_of_the_form(environment, report):
+    fields = FORM_FIELDS if environment.version.form_fields else []
+    assert sorted(line.split()[0] for line in report["listed"]["widgets"]) == [
+        f"extra__omnimessage__{field}" for field in fields
+    ]
+    assert bool(report["listed"]["behaviours"]) == environment.version.form_fields
 
 
 def test_the_command_line_works(environment, report):

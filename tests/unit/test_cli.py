@@ -10,6 +10,8 @@ import sys
 from datetime import datetime, timedelta, timezone
 
 import pytest
+import yaml
+from tls import tls_server
 
 from airflow_provider_omnimessage.__main__ import main
 from airflow_provider_omnimessage.api.messages import sms, viber
@@ -17,6 +19,12 @@ from airflow_provider_omnimessage.cli import doctor, messages
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
 TO = "+37255555555"
+
+_BODY = json.dumps({"errors": [{"title": "Not found", "detail": "", "code": "101", "source": None}]})
+NOT_FOUND = (
+    "HTTP/1.1 404 Not Found\r\nDate: Mon, 01 Jan 2024 12:00:00 GMT\r\nConnection: close\r\n"
+    f"Content-Type: application/json\r\nContent-Length: {len(_BODY)}\r\n\r\n{_BODY}"
+).encode()
 
 
 class Ended:
@@ -176,12 +184,18 @@ class TestCancelAndStatus:
             ("delivered", "sms", "DELIVRD"),
         ]
 
-    @pytest.mark.parametrize("output", ["table", "plain", "yaml", "json"])
-    def test_every_output_of_airflows_own_commands_is_there(self, run, scheduled, output):
+    @pytest.mark.parametrize("output", ["table", "plain"])
+    def test_people_see_a_table_without_none(self, run, scheduled, output):
         ended = run("status", scheduled, "--output", output)
         assert ended.code == 0
         assert scheduled in ended.output
         assert "None" not in ended.output
+        assert ("|" in ended.output) == (output == "table")
+
+    def test_programs_read_the_same_from_json_and_yaml(self, run, scheduled):
+        (row,) = run("status", scheduled, "--output", "json").rows
+        assert (row["omnimessage_id"], row["channel"], row["status"]) == (scheduled, "sms", None)
+        assert yaml.safe_load(run("status", scheduled, "--output", "yaml").output) == [row]
 
     def test_an_unknown_message_is_told(self, run):
         ended = run("status", "6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6")
@@ -225,6 +239,20 @@ class TestWatch:
             reports = messages.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
         assert reports[sent].outcome == "delivered"
         assert capsys.readouterr().err.count("looking again") == 2
+
+    def test_the_command_says_by_its_exit_code_that_time_is_up(self, run, scheduled):
+        ended = run("watch", scheduled, "--timeout", "0", "-o", "json")
+        assert (ended.code, ended.rows[0]["outcome"]) == (7, "in_progress")
+        assert f"{scheduled}  in_progress" in ended.told
+
+    @pytest.mark.parametrize(
+        ("fault", "code"), [("unauthorized", 3), ("rate_limited", 5), ("server_error", 5), ("lost_answer", 5)]
+    )
+    def test_a_question_without_an_answer_may_be_asked_again(self, run, sandbox, scheduled, fault, code):
+        sandbox.add_fault(fault, call="status", times="always")
+        ended = run("status", scheduled)
+        assert (ended.code, ended.output) == (code, "")
+        assert ended.told
 
     def test_the_command_prints_where_it_ended(self, run, scheduled):
         assert run("cancel", scheduled).code == 0
@@ -285,6 +313,55 @@ class TestDoctor:
         finding = doctor.clock(date, datetime(2026, 11, 23, 12, tzinfo=timezone.utc))
         assert finding.result == result
         assert said in finding.detail
+
+    def test_a_certificate_is_trusted_as_the_calls_trust_it(self, run, sandbox, monkeypatch, tmp_path):
+        server = tls_server(tmp_path, answer=NOT_FOUND)
+        with server as (host, heard):
+            monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", json.dumps({**sandbox.connection, "host": host}))
+            before = run("doctor", "-o", "json")
+            assert heard == []
+            monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.certificate))
+            after = run("doctor", "-o", "json")
+        (wrong,) = [row for row in before.rows if row["result"] == "wrong"]
+        assert (before.code, wrong["check"]) == (1, "TLS")
+        assert "name its authority in REQUESTS_CA_BUNDLE" in wrong["detail"]
+        results = {row["check"]: row for row in after.rows}
+        assert results["TLS"]["result"] == "ok"
+        assert re.match(r"TLSv1\.\d, certificate valid until ", results["TLS"]["detail"])
+        assert results["credentials"]["result"] == "ok"
+        # the same server says that it is noon
+        assert (after.code, results["clock"]["result"]) == (1, "wrong")
+        assert "let NTP set it" in results["clock"]["detail"]
+
+    @pytest.mark.parametrize(
+        ("certificate", "cure"),
+        [({"address": "127.0.0.2"}, "check the connection's base URL"), ({"days": 5}, "says this machine's clock")],
+    )
+    def test_a_certificate_for_another_or_of_another_time_is_told_apart(
+        self, run, sandbox, monkeypatch, tmp_path, certificate, cure
+    ):
+        server = tls_server(tmp_path, **certificate)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.certificate))
+        with server as (host, _):
+            monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", json.dumps({**sandbox.connection, "host": host}))
+            ended = run("doctor", "-o", "json")
+        (wrong,) = [row for row in ended.rows if row["result"] == "wrong"]
+        assert wrong["check"] == "TLS"
+        assert cure in wrong["detail"]
+
+    def test_a_proxy_that_is_gone_is_named_without_its_password(self, run, sandbox, monkeypatch):
+        monkeypatch.setenv("HTTPS_PROXY", "http://someone:secret@127.0.0.1:1")
+        connection = {**sandbox.connection, "host": "https://api.messente.com"}
+        monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", json.dumps(connection))
+        ended = run("doctor", "-o", "json")
+        rows = {row["check"]: row for row in ended.rows}
+        assert ended.code == 1
+        assert rows["DNS"] == {"check": "DNS", "result": "skipped", "detail": "the proxy 127.0.0.1 sees to it"}
+        assert rows["TLS"]["result"] == "skipped"
+        assert rows["answer"]["result"] == "wrong"
+        assert "check HTTPS_PROXY, or leave the proxy out with NO_PROXY=api.messente.com" in rows["answer"]["detail"]
+        assert rows["credentials"]["result"] == "skipped"
+        assert "secret" not in ended.output + ended.told
 
     def test_the_credentials_are_not_shown_to_whom_only_the_time_is_asked_of(self, run, sandbox):
         run("doctor")

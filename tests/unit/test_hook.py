@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 import requests
+from tls import tls_server
 
 from airflow_provider_omnimessage.api.errors import (
     AuthenticationError,
@@ -319,6 +320,14 @@ class TestTestConnection:
         assert not works
         assert said.startswith("No route: ")
         assert "could not reach https://api.invalid/v1" in said
+
+    def test_a_certificate_that_nobody_vouches_for_is_told_as_such(self, connect, tmp_path):
+        with tls_server(tmp_path) as (host, heard):
+            works, said = connect(host=host).test_connection()
+        assert not works
+        assert said.startswith("Not trusted: ")
+        assert "REQUESTS_CA_BUNDLE" in said
+        assert heard == []
 
     @pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
     def test_a_server_that_is_not_messente_is_told(self, connect, status):
