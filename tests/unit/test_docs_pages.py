@@ -93,6 +93,15 @@ def test_every_page_can_be_reached_from_the_front_page():
     assert pages - listed == set()
 
 
+@pytest.mark.parametrize("page", [*sorted((DOCS / "howto").glob("*.md")), DOCS / "waiting.md"], ids=name_of)
+def test_a_how_to_page_begins_with_code_that_is_included_and_not_copied(page):
+    begin = re.match(r"# .+\n\n```\{literalinclude\} (\S+)\n", page.read_text())
+    assert begin
+    included = (page.parent / begin[1]).resolve()
+    assert included.is_file()
+    assert included.is_relative_to(ROOT / "example_dags")
+
+
 def public_modules() -> dict[str, ast.Module]:
     modules = {}
     for path in sorted(PACKAGE.rglob("*.py")):
