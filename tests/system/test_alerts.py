@@ -104,8 +104,11 @@ class Guarded:
         eventually(lambda: Path(f"{self._told_by}.begun").exists(), "the work begins")
         return self
 
-    def ends(self, how: str) -> None:
+    def is_told(self, how: str) -> None:
         self._told_by.write_text(how)
+
+    def ends(self, how: str) -> None:
+        self.is_told(how)
         self.comes_to("success" if how == "done" else "failed")
 
     def comes_to(self, state: str) -> None:
@@ -188,16 +191,18 @@ def test_a_run_that_is_repaired_before_its_alert_goes_out_is_not_told(guarded, s
     runs = [guarded() for _ in ways]
     for run in runs:
         run.has_begun()
+        run.is_told("failed")
     for run in runs:
-        run.ends("failed")
+        run.comes_to("failed")
         assert run.states == ["scheduled"]
     for run, way in zip(runs, ways, strict=True):
         run.is_cleared(**way)
     for run in runs:
         run.has_begun()
         assert run.states.count("scheduled") == 1
+        run.is_told("done")
     for run in runs:
-        run.ends("done")
+        run.comes_to("success")
         assert set(run.states) == {"cancelled"}
     sandbox.advance(timedelta(hours=2))
     assert {state for run in runs for state in run.states} == {"cancelled"}
@@ -343,11 +348,11 @@ def test_a_missed_deadline_waits_for_the_scheduler_and_an_async_callback_for_the
 
 
 def test_with_all_of_airflow_killed_the_alert_and_the_heartbeat_go_out(guarded, airflow, processes, sandbox):
+    other, run = guarded(), guarded()
     airflow.run("heartbeat")
     airflow.run("heartbeat")
-    other = guarded().has_begun()
-    other.ends("done")
-    run = guarded().has_begun()
+    other.has_begun().ends("done")
+    run.has_begun()
     assert (run.states, other.states) == (["scheduled"], ["cancelled"])
     processes.kill()
     sandbox.advance(timedelta(minutes=30))
