@@ -114,11 +114,11 @@ class ArmDeadMansSwitchOperator(_Alert):
     def execute(self, context: Mapping[str, Any]) -> list[str]:
         """Schedule what is missing, and return the ids of this run's alerts."""
         known = KnownAlerts(context)
-        if self.guarded and set(_states(context, self.guarded).values()) == {"skipped"}:
-            self.log.info("The whole group is skipped, and what is skipped is not late: no alert is scheduled")
-            return known.ids()
         ti = context["ti"]
         try:
+            if self.guarded and set(_states(context, self.guarded).values()) == {"skipped"}:
+                self.log.info("The whole group is skipped, and what is skipped is not late: no alert is scheduled")
+                return known.ids()
             if not self.required and ti.try_number > max(1, ti.max_tries):
                 raise _Ended("all tries but this last one were ended from outside, so this one leaves it at that")
             if self._unrendered is not None:

@@ -87,9 +87,7 @@ KILLS = [
     ((OmnimessageHook, "post"), True, 2),
     ((posting, "remember"), False, 2),
     ((posting, "remember"), True, 1),
-    ((KnownAlerts, "schedule"), True, 1),
     ((ArmDeadMansSwitchOperator, "_cancel_others"), True, 1),
-    ((ArmDeadMansSwitchOperator, "_tell_doubts"), True, 1),
 ]
 
 
