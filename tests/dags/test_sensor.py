@@ -162,6 +162,14 @@ class TestEveryMode:
         if not soft_fail:
             assert re.search(r"Not delivered within the timeout of 0:00:00.5\d*: [0-9a-f-]+: viber: ACCEPTD", run.log)
 
+    @in_every_mode
+    def test_also_a_look_that_outlasts_it_says_how_far_it_came(self, dag, run_dag, sandbox, sent, mode):
+        a_sensor(omnimessage_id=sent(STUCK), timeout=0.3, **mode)
+        sandbox.add_fault("slow", call="status", seconds=0.5, processed=True)
+        run = run_dag(dag)
+        assert run.tasks == {"wait": "failed"}
+        assert re.search(r"Not delivered within the timeout of 0:00:00.3\d*: [0-9a-f-]+: viber: ACCEPTD", run.log)
+
     @in_a_worker_and_in_the_triggerer
     @pytest.mark.parametrize(("soft_fail", "state"), [(False, "failed"), (True, "skipped")])
     def test_execution_timeout_holds(self, dag, run_dag, sent, mode, soft_fail, state):
