@@ -17,17 +17,21 @@ PREFIX = "omnimessage"
 def count(
     event: Literal["sent", "scheduled", "cancelled", "delivered", "failed", "retried"],
     tags: Mapping[str, str],
+    times: int = 1,
     *,
     in_triggerer: bool = False,
 ) -> None:
     """
-    Count one event as ``omnimessage.<event>``.
+    Count an event as ``omnimessage.<event>``.
 
     :param event: what happened.
     :param tags: for the backends that know them.
+    :param times: how often; 0 counts nothing.
     :param in_triggerer: whether a trigger counts, and not a task.
     """
-    _stats(in_triggerer).incr(f"{PREFIX}.{event}", tags=dict(tags))
+    if times:
+        more = {"count": times} if times > 1 else {}
+        _stats(in_triggerer).incr(f"{PREFIX}.{event}", **more, tags=dict(tags))
 
 
 def count_outcome(

@@ -484,3 +484,12 @@ def _demand_choice(field: str, value: object, accepted: Sequence[str], *, render
         return
     shown = repr(value) if isinstance(value, str) and len(value) <= 20 else describe(value)
     raise InvalidInputError.of(field, f"{shown} is not accepted; give one of {', '.join(accepted)}")
+
+
+def __getattr__(name: str) -> Any:
+    # its module stands on this one, and is read only where somebody asks for it
+    if name == "ScheduleBulkOmnimessageOperator":
+        from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
+
+        return ScheduleBulkOmnimessageOperator
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
