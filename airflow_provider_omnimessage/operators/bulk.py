@@ -78,8 +78,8 @@ class ScheduleBulkOmnimessageOperator(BaseOperator):
     :param text_store: how Messente keeps the text; default: the connection's, else the account's. (templated)
     :param priority: ``"low"``, ``"regular"`` or ``"high"``; default: the connection's, else regular. (templated)
     :param delivery_guarantee: what becomes of a batch that may have been accepted, where nobody can tell:
-        ``"at_most_once"`` (default) sends the others and then fails without a retry; ``"at_least_once"`` lets the task's
-        retries post that batch again.
+        ``"at_most_once"`` (default) sends the others and then fails without a retry; ``"at_least_once"`` lets the
+        task's retries post that batch again.
     :param durable: whether the task remembers what it has sent, batch by batch. A retry then goes on with what was not
         sent; a clear after a failure also posts again what was refused or is in doubt; a clear after a success cancels
         what still waits and begins anew. It takes Airflow 3.3 (``task_state_store``).
@@ -127,6 +127,7 @@ class ScheduleBulkOmnimessageOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         from airflow_provider_omnimessage.api.bulk import MOST_IN_A_CALL, demand_limit
+        from airflow_provider_omnimessage.recipients import held
 
         super().__init__(**kwargs)
         _demand_choice("delivery_guarantee", delivery_guarantee, ("at_most_once", "at_least_once"))
@@ -138,9 +139,9 @@ class ScheduleBulkOmnimessageOperator(BaseOperator):
         if time_to_send is not None:
             _draft_time(time_to_send, timezone)
         _demand_results_path(results_path)
-        self.omnimessages = omnimessages
-        self.recipients = recipients
         self.messages = _draft(omnimessages, recipients, messages)
+        self.omnimessages = held(omnimessages)
+        self.recipients = held(recipients)
         self.time_to_send = time_to_send
         self.timezone = timezone
         self.on_past = on_past
@@ -206,13 +207,14 @@ class ScheduleBulkOmnimessageOperator(BaseOperator):
         checked = self._check(context, spool, memory, kept)
         if not spool.rows:
             raise AirflowSkipException("There are no rows: nobody to send to")
-        halted = checked.halted if kept else None
-        if checked.halted and not kept:
+        if checked.halted and (kept is None or isinstance(checked.halted, _ChangedRecipients)):
+            if memory and kept:
+                self._report_what_is_known(context, memory, kept, results)
             raise checked.halted
         if memory and plan and step is Again.REPLACE:
             self._replace(context, memory, plan)
         plan = checked.plan(spool.rows, max_tries)
-        if memory:
+        if memory and not checked.halted:
             memory.keep_plan(plan)
         sending = Sending(
             self.hook,
@@ -227,7 +229,7 @@ class ScheduleBulkOmnimessageOperator(BaseOperator):
             progress=Progress(spool.rows, "rows", self.log, memory.show if memory else None),
             log=self.log,
         )
-        sending.stop = halted
+        sending.stop = checked.halted
         try:
             sending.run(spool, plan.batch_size)
         except BaseException as error:
@@ -350,9 +352,7 @@ class ScheduleBulkOmnimessageOperator(BaseOperator):
         for number in numbers:
             memory.forget_batch(number)
 
-    def _judge(
-        self, context: Mapping[str, Any], sending: Sending, results: Results, memory: BulkMemory | None
-    ) -> None:
+    def _judge(self, context: Mapping[str, Any], sending: Sending, results: Results, memory: BulkMemory | None) -> None:
         """End the task as what became of its messages says; what does not succeed has told it before."""
         from airflow_provider_omnimessage.api.bulk import too_many_failed
         from airflow_provider_omnimessage.results import in_words
@@ -376,8 +376,8 @@ class ScheduleBulkOmnimessageOperator(BaseOperator):
             error = AirflowFailException(f"{told}: the times of some have gone by since an earlier try")
         elif too_many_failed(counts["refused"], counts["refused"] + counts["accepted"], self.max_failed):
             error = AirflowFailException(
-                f"{told}, which is more than max_failed={self.max_failed!r} puts up with. What was accepted is sent all "
-                "the same; clear this task to post again only what was refused"
+                f"{told}, which is more than max_failed={self.max_failed!r} puts up with. What was accepted stays "
+                "accepted; clear this task to post again only what was refused"
             )
         if error is not None:
             self._report(context, results)
@@ -411,12 +411,25 @@ class ScheduleBulkOmnimessageOperator(BaseOperator):
         except Exception:
             self.log.exception("The XCom could not be pushed")
 
+    def _report_what_is_known(
+        self, context: Mapping[str, Any], memory: BulkMemory, kept: Plan, results: Results
+    ) -> None:
+        """Leave what an earlier try has sent, where the rows of this one are others."""
+        from airflow_provider_omnimessage.results import RowResult
+
+        for number in range(1, kept.batches + 1):
+            batch = memory.batch(number)
+            for position, id_ in enumerate(batch.ids if batch else ()):
+                row = (number - 1) * kept.batch_size + position + 1
+                results.add(RowResult(row, "accepted" if id_ else "not_sent", id_))
+        self._report(context, results)
+
     def _end(self, memory: BulkMemory, plan: Plan) -> None:
         try:
             memory.keep_plan(plan)
         except Exception:
             # All is sent. To fail now would only tell the contrary.
-            self.log.exception("That it has succeeded could not be stored: a clear will go on instead of beginning anew")
+            self.log.exception("That it has succeeded could not be stored: a clear will not begin anew")
 
 
 class _Checked:
@@ -541,9 +554,8 @@ def _draft(omnimessages: Any, recipients: Any, messages: Any) -> Any:
     from airflow_provider_omnimessage.recipients import demand_source
 
     if (omnimessages is None) == (recipients is None):
-        raise InvalidInputError.of(
-            "omnimessages", f"is {'missing' if omnimessages is None else 'given'}, and so is recipients; give one of them"
-        )
+        found = "missing" if omnimessages is None else "given"
+        raise InvalidInputError.of("omnimessages", f"is {found}, and so is recipients; give one of them")
     if (messages is None) != (recipients is None):
         given = "goes with recipients only: omnimessages have their own" if recipients is None else "is missing"
         raise InvalidInputError.of("messages", given)
