@@ -10,6 +10,7 @@ from airflow_provider_omnimessage._compat import airflow_stats, triggerer_stats
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.delivery import Outcome
+    from airflow_provider_omnimessage.api.waiting import Verdict
 
 PREFIX = "omnimessage"
 
@@ -56,6 +57,23 @@ def count_outcome(
         if seconds is not None:
             duration = timedelta(seconds=seconds)
             _stats(in_triggerer).timing(f"{PREFIX}.delivery_duration", duration, tags=dict(tags))
+
+
+def count_verdict(verdict: Verdict, task_instance: Any, *, in_triggerer: bool = False) -> None:
+    """
+    Count how awaited messages ended; those of a bulk send by their numbers, without a duration for each.
+
+    :param verdict: of the wait.
+    :param task_instance: whose DAG and task become the tags.
+    :param in_triggerer: whether a trigger counts, and not a task.
+    """
+    counted = verdict.counted
+    if counted is None:
+        count_reports(verdict.reports, task_instance, in_triggerer=in_triggerer)
+        return
+    tags = {"dag_id": task_instance.dag_id, "task_id": task_instance.task_id} if task_instance else {}
+    count("delivered", tags, counted["delivered"] + counted["seen"], in_triggerer=in_triggerer)
+    count("failed", tags, counted["failed"], in_triggerer=in_triggerer)
 
 
 def count_reports(reports: Iterable[Mapping[str, Any]], task_instance: Any, *, in_triggerer: bool = False) -> None:

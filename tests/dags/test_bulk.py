@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from airflow.sdk import DAG, ObjectStoragePath, task
 
 from airflow_provider_omnimessage import bulk_send
+from airflow_provider_omnimessage.api.delivery import DeliveryReport
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import omnimessage, sms, viber
 from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
 from airflow_provider_omnimessage.operators.omnimessage import CancelScheduledMessageOperator
+from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
+from airflow_provider_omnimessage.triggers.omnimessage import OmnimessageDeliveryTrigger
 
 NEW_YEAR = "2099-01-01T09:00Z"
 
@@ -592,6 +595,104 @@ class TestCancelling:
         assert run.tasks == {"send": "success", "cancel": "success"}
         assert run.tries["cancel"] == 2
         assert run.xcom("cancel")["cancelled"] == 30
+
+
+DEFERRED = {"deferrable": True}
+POKE = {"deferrable": False, "mode": "poke"}
+
+
+def waiting(send, **settings):
+    settings = {"poke_interval": 0.05, "timeout": 60, "omnimessage_id": send.output, **settings}
+    return OmnimessageDeliverySensor(task_id="wait", **settings)
+
+
+@pytest.fixture
+def delivered(sandbox, monkeypatch):
+    """Let everything be delivered as soon as a report is asked for."""
+    ask = DeliveryReport.read
+
+    def read(body):
+        sandbox.advance(10)
+        return ask(body)
+
+    monkeypatch.setattr(DeliveryReport, "read", read)
+
+
+class TestWaiting:
+    @pytest.mark.parametrize("mode", [POKE, DEFERRED], ids=["poke", "deferred"])
+    def test_the_whole_result_is_waited_for_and_counted(self, dag, run_dag, sandbox, delivered, mode):
+        rows = people(100)
+        rows[7]["to"] = "+37255550001"
+        rows[8]["to"] = "+37255550005"
+        waiting(sending(recipients=rows, max_failed=1), require=0.95, **mode)
+        run = run_dag(dag)
+        assert run.tasks == {"send": "success", "wait": "success"}
+        told = run.xcom("wait")
+        assert told["messages"] == 99
+        assert told["delivered"] >= 95
+        assert sum(told[name] for name in ("delivered", "seen", "failed", "cancelled", "unknown", "in_progress")) == 99
+        assert sandbox.messages[0]["omnimessage_id"] not in run.log, "no line per message"
+
+    @pytest.mark.parametrize("mode", [POKE, DEFERRED], ids=["poke", "deferred"])
+    def test_too_many_that_are_not_delivered_fail_it_with_their_reasons(
+        self, dag, run_dag, sandbox, delivered, mode, tmp_path
+    ):
+        rows = people(60)
+        for row in rows[:6]:
+            row["to"] = f"{row['to'][:-4]}0001"
+        path = str(tmp_path / "a.jsonl") if mode is DEFERRED else None
+        waiting(sending(recipients=rows, results_path=path), require=0.95, retries=2, **mode)
+        run = run_dag(dag)
+        assert run.tasks == {"send": "success", "wait": "failed"}
+        assert run.tries["wait"] == 1
+        told = run.xcom("wait")
+        assert told["failed"] >= 4
+        assert told["undelivered"][0]["reason"] == "failed (sms: UNDELIV (Delivery failure))"
+        assert "of 60 were not, and require=0.95: " in run.log
+
+    def test_its_time_being_over_leaves_the_numbers(self, dag, run_dag, sandbox):
+        sandbox.freeze()
+        waiting(sending(recipients=people(200)), timeout=2, **DEFERRED)
+        run = run_dag(dag)
+        assert run.tasks == {"send": "success", "wait": "failed"}
+        assert run.xcom("wait")["in_progress"] == 200
+        assert len(run.xcom("wait")["undelivered"]) == 100
+        assert "; and 180 more" in run.log
+
+    def test_nobody_asks_before_the_time(self, dag, run_dag, sandbox):
+        waiting(sending(recipients=people(50), time_to_send=NEW_YEAR), timeout=1, **DEFERRED)
+        run = run_dag(dag)
+        assert run.tasks["wait"] == "failed"
+        assert [request for request in sandbox.requests if request["call"] == "status"] == []
+
+    def test_a_file_keeps_the_row_of_the_trigger_small(self, sandbox, tmp_path):
+        from airflow_provider_omnimessage.results import File, RowResult, Table
+
+        rows = {}
+        for results in (Table(), File(str(tmp_path / "a.jsonl"))):
+            for row in range(10_000):
+                results.add(
+                    RowResult(row, "accepted", f"01234567-0123-0123-0123-{row:012}", "2099-01-01T09:00:00+00:00")
+                )
+            told = results.close()
+            sensor = OmnimessageDeliverySensor(task_id=f"wait_{len(rows)}", omnimessage_id=told)
+            sensor._since = datetime.now(timezone.utc)
+            sensor._wait = sensor._begin()
+            bulk = sensor._bulk()
+            trigger = OmnimessageDeliveryTrigger(
+                messages=[],
+                omnimessage_conn_id="x",
+                since=sensor._since.isoformat(),
+                deadline=sensor._since.isoformat(),
+                bulk=json.loads(json.dumps(bulk)),
+            )
+            _, kwargs = trigger.serialize()
+            rows[type(results)] = len(json.dumps(kwargs))
+            awaited = trigger._planned().messages
+            assert [each.omnimessage_id for each in awaited] == [each.omnimessage_id for each in sensor._wait.messages]
+            assert {each.time_to_send for each in awaited} == {datetime(2099, 1, 1, 9, tzinfo=timezone.utc)}
+        assert rows[File] < 1000
+        assert rows[Table] < 400_000
 
 
 @pytest.mark.parametrize("on_invalid", ["fail", "drop"])

@@ -200,7 +200,7 @@ class TestTheTrigger:
         _, kwargs = a_trigger("m-1").serialize()
         assert set(kwargs) == {
             "messages", "omnimessage_conn_id", "since", "deadline", "poke_interval",
-            "wait_for", "require", "limit", "ends_task", "one",
+            "wait_for", "require", "limit", "ends_task", "one", "bulk",
         }  # fmt: skip
         assert sandbox.password not in json.dumps(kwargs)
 
