@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage._compat import TaskMemory
@@ -281,28 +282,30 @@ class Sending:
         for index, line in enumerate(lines):
             if line.problem:
                 posting.results[index] = RowResult(line.row, "invalid", error=line.problem)
-        again = set(before.to_post(self._max_tries, at_least_once=self._at_least_once)) if before else set()
-        refused = before.refused() if before else {}
-        unknown = set(before.unknown) if before else set()
+        if before is None:
+            for position, index in enumerate(sendable):
+                self._judge_moment(posting, position, index)
+            return posting
+        again = set(before.to_post(self._max_tries, at_least_once=self._at_least_once))
+        refused, unknown = before.refused(), set(before.unknown)
         for position, index in enumerate(sendable):
-            line = lines[index]
-            known = before.ids[position] if before else None
-            if before and known:
+            line, known = lines[index], before.ids[position]
+            if known:
                 moment = None if self._is_past(line, datetime.fromisoformat(before.at)) else line.moment or None
                 posting.results[index] = RowResult(line.row, "accepted", known, moment)
-            elif before and position not in again and position in unknown:
+            elif position not in again and position in unknown:
                 posting.results[index] = RowResult(line.row, "unknown", error=before.doubt)
             elif position not in again and position in refused:
                 posting.results[index] = RowResult(line.row, "refused", error=refused[position])
             else:
-                self._judge_moment(posting, position, line)
-        if before and unknown - again and unknown:
+                self._judge_moment(posting, position, index)
+        if unknown - again:
             self.doubts.append(f"{posting.rows}: {before.doubt}")
         return posting
 
-    def _judge_moment(self, posting: _Posting, position: int, line: Line) -> None:
-        index = posting.sendable[position]
-        if self._is_past(line, self._now):
+    def _judge_moment(self, posting: _Posting, position: int, index: int) -> None:
+        line = posting.lines[index]
+        if line.moment and self._is_past(line, self._now):
             if self._on_past != "send_now":
                 state: Any = "skipped" if self._on_past == "skip" else "invalid"
                 reason = f"time_to_send: {line.moment} has gone by"
@@ -315,7 +318,7 @@ class Sending:
 
     @staticmethod
     def _is_past(line: Line, at: datetime) -> bool:
-        return bool(line.moment) and datetime.fromisoformat(line.moment) <= at
+        return bool(line.moment) and _moment(line.moment) <= at
 
     def _begin(self, posting: _Posting, pool: ThreadPoolExecutor) -> None:
         if self.stop is not None:
@@ -471,6 +474,11 @@ class Sending:
             self._results.add(result)
         self._done += len(posting.lines)
         self._progress.at(self._done)
+
+
+@lru_cache(maxsize=1024)
+def _moment(written: str) -> datetime:
+    return datetime.fromisoformat(written)
 
 
 def _without(errors: Mapping[str, list[int]], positions: set[int]) -> dict[str, list[int]]:

@@ -135,6 +135,8 @@ class Spool:
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=KEPT_IN_MEMORY)  # noqa: SIM115 - closed in __exit__
+        # most have the same moment as the one before
+        self._last: tuple[datetime | None, bytes] = (None, b"")
         self.rows = 0
 
     def __enter__(self) -> Spool:
@@ -153,8 +155,9 @@ class Spool:
         :param body: what is posted, without its time.
         """
         self.rows += 1
-        when = moment.isoformat(timespec="seconds").encode() if moment else b""
-        self._file.write(b"%s\t%s\n" % (when, json.dumps(body).encode()))
+        if moment is not self._last[0]:
+            self._last = (moment, moment.isoformat(timespec="seconds").encode() if moment else b"")
+        self._file.write(b"%s\t%s\n" % (self._last[1], json.dumps(body).encode()))
 
     def leave_out(self, problem: str) -> None:
         """

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from airflow_provider_omnimessage.api.delivery import DeliveryReport
@@ -85,8 +85,7 @@ class Call(Generic[T]):
         return self.read(answer)
 
 
-@dataclass(frozen=True)
-class Accepted:
+class Accepted(NamedTuple):
     """
     Messente's answer to a message that it has accepted, to send now or at its time.
 
@@ -267,8 +266,8 @@ def _read_accepted(answer: Answer) -> Accepted:
 def _message_ids(body: Mapping[str, Any]) -> dict[str, str]:
     return {
         entry["channel"]: str(entry.get("message_id"))
-        for entry in _dicts(body.get("messages"))
-        if isinstance(entry.get("channel"), str)
+        for entry in _as_entries(body.get("messages"))
+        if isinstance(entry, dict) and isinstance(entry.get("channel"), str)
     }
 
 
@@ -326,6 +325,10 @@ def _json(answer: Answer) -> Any:
         return json.loads(answer.body)
     except (ValueError, RecursionError):
         return None
+
+
+def _as_entries(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _dicts(value: object) -> list[dict[str, Any]]:
