@@ -15,6 +15,7 @@ from airflow_provider_omnimessage.failures import task_failures
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.operators.omnimessage import ON_PAST, _demand_choice, _draft_time, _tags
+from airflow_provider_omnimessage.rendering import PlainStrings
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -39,7 +40,7 @@ NO_MEMORY = (
 MOST_PARALLEL = 10
 
 
-class ScheduleBulkOmnimessageOperator(BaseOperator):
+class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
     """
     Send or schedule thousands of messages in one task: ``POST /omnimessages``, up to 1,000 in a call.
 
@@ -156,14 +157,6 @@ class ScheduleBulkOmnimessageOperator(BaseOperator):
         self.delivery_guarantee = delivery_guarantee
         self.durable = durable
         self.omnimessage_conn_id = omnimessage_conn_id
-
-    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
-        """Render templates only: a DAG with native objects would make a number of a plain ``"+37255555555"``."""
-        from airflow_provider_omnimessage.api.fields import is_deferred
-
-        if isinstance(content, str) and not is_deferred(content):
-            return content
-        return super().render_template(content, *args, **kwargs)
 
     @cached_property
     def hook(self) -> OmnimessageHook:
