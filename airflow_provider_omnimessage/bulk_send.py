@@ -106,7 +106,7 @@ class Progress:
     :param of: how many there are.
     :param what: what they are called.
     :param log: where it is said.
-    :param show: told the same as data; what it raises is logged, and no reason to stop.
+    :param show: told the same as data; what it raises is logged, and no reason to stop. ``None``: nobody.
     :param clock: seconds.
     """
 
@@ -367,7 +367,7 @@ class Sending:
                 return
             if not waiting:  # interrupted before it was posted
                 for posting in self._window:
-                    self._not_sent(posting, self.stop or RuntimeError("interrupted"))
+                    self._not_sent(posting, self.stop or InterruptedError())
                 continue
             wait(waiting, return_when=FIRST_COMPLETED)
 

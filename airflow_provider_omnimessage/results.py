@@ -50,7 +50,11 @@ class Results(Protocol):
     counts: Counter[str]
 
     def add(self, result: RowResult) -> None:
-        """Take the next one."""
+        """
+        Take the next one.
+
+        :param result: of the row after the one before.
+        """
 
     def close(self) -> dict[str, Any]:
         """Give the XCom; a file is complete when this returns."""

@@ -56,15 +56,16 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
 
     :param omnimessages: any mix of omnimessages, ``{"to", "messages"}`` each, and ``time_to_send``, ``timezone``,
         ``dlr_url``, ``text_store``, ``priority`` where they differ. A list, the output of a task, a function that
-        gives them, or the path of a file of JSON Lines. (templated)
+        gives them, or the path of a file of JSON Lines. ``None``: there are ``recipients``. (templated)
     :param recipients: who gets the same messages: ``{"to"}`` each, ``time_to_send`` and ``timezone`` where they differ,
         and any fields of their own. As ``omnimessages``, and a CSV file with a column ``to``, too. A function is
-        called with what its parameters name of the context. (templated)
+        called with what its parameters name of the context. ``None``: there are ``omnimessages``. (templated)
     :param messages: what each recipient gets, as :class:`ScheduleOmnimessageOperator` takes it. ``$name`` or
         ``${name}`` in any of its texts is replaced by that field of the recipient, and ``$$`` by a dollar sign.
-        (templated)
+        ``None``: each of the ``omnimessages`` has its own. (templated)
     :param time_to_send: for rows that have none; ``None`` (default): now. (templated)
-    :param timezone: IANA name for times without an offset, for rows that name none. (templated)
+    :param timezone: IANA name for times without an offset, for rows that name none; default: the connection's, else
+        UTC. (templated)
     :param on_past: what to do with a row whose moment has gone by: ``"fail"`` (default) makes it a problem of that row,
         ``"skip"`` leaves it out, ``"send_now"`` sends it now. (templated)
     :param on_invalid: what to do where rows cannot be sent: ``"fail"`` (default) sends nothing, ``"drop"`` leaves

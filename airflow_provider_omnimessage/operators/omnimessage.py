@@ -516,4 +516,4 @@ def __getattr__(name: str) -> Any:
         from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
 
         return ScheduleBulkOmnimessageOperator
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise AttributeError(name)

@@ -48,7 +48,7 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
     :param one: whether the XCom is then the only message's summary, and not a list of summaries.
     :param bulk: in the place of ``messages``, those of a bulk send, which are counted and not reported one by one:
         ``{"results"}``, the file that holds them; or ``{"ids", "moments"}``, with spaces between them, and one moment
-        for all or one for each (``-``: sent before).
+        for all or one for each (``-``: sent before). ``None``: there are ``messages``.
     """
 
     def __init__(

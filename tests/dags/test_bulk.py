@@ -158,7 +158,7 @@ class TestTheInput:
         from airflow_provider_omnimessage.operators import omnimessage as module
 
         assert module.ScheduleBulkOmnimessageOperator is ScheduleBulkOmnimessageOperator
-        with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        with pytest.raises(AttributeError, match="Nothing"):
             _ = module.Nothing
 
 
