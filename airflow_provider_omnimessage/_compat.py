@@ -83,6 +83,7 @@ __all__ = [
     "first_started_at",
     "has_listeners",
     "is_made_at_run_time",
+    "object_storage_path",
     "push_xcom",
     "stored_xcom",
     "task_states",
@@ -179,6 +180,19 @@ def stored_xcom(ti_key: Any, key: str) -> Any:
     except ImportError:  # Airflow 2
         from airflow.models.xcom import XCom as Stored  # type: ignore[no-redef]
     return Stored.get_value(ti_key=ti_key, key=key)
+
+
+def object_storage_path(path: Any) -> Any:
+    """
+    Make an ``ObjectStoragePath`` of what may be one already.
+
+    :param path: a path or URL, with its connection's id before an ``@`` where it needs one: ``s3://aws@bucket/key``.
+    """
+    try:
+        from airflow.sdk import ObjectStoragePath
+    except ImportError:  # Airflow 2
+        from airflow.io.path import ObjectStoragePath  # type: ignore[import-not-found, no-redef]
+    return path if isinstance(path, ObjectStoragePath) else ObjectStoragePath(path)
 
 
 def default_deferrable() -> bool:

@@ -57,7 +57,8 @@ def _first_id(value: Any) -> str:
     from airflow_provider_omnimessage.api.errors import InvalidInputError
 
     if isinstance(value, dict):
-        return _first_id(value.get("omnimessage_id"))
+        # what a bulk send left holds all of its ids, or names the first and the file that holds them
+        return _first_id(value.get("omnimessage_id")) or _first_id(value.get("first_omnimessage_id"))
     if isinstance(value, (list, tuple)):
         return next(filter(None, map(_first_id, value)), "")
     try:

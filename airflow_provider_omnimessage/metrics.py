@@ -10,6 +10,7 @@ from airflow_provider_omnimessage._compat import airflow_stats, triggerer_stats
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.delivery import Outcome
+    from airflow_provider_omnimessage.api.waiting import Verdict
 
 PREFIX = "omnimessage"
 
@@ -17,17 +18,21 @@ PREFIX = "omnimessage"
 def count(
     event: Literal["sent", "scheduled", "cancelled", "delivered", "failed", "retried"],
     tags: Mapping[str, str],
+    times: int = 1,
     *,
     in_triggerer: bool = False,
 ) -> None:
     """
-    Count one event as ``omnimessage.<event>``.
+    Count an event as ``omnimessage.<event>``.
 
     :param event: what happened.
     :param tags: for the backends that know them.
+    :param times: how often; 0 counts nothing.
     :param in_triggerer: whether a trigger counts, and not a task.
     """
-    _stats(in_triggerer).incr(f"{PREFIX}.{event}", tags=dict(tags))
+    if times:
+        more = {"count": times} if times > 1 else {}
+        _stats(in_triggerer).incr(f"{PREFIX}.{event}", **more, tags=dict(tags))
 
 
 def count_outcome(
@@ -52,6 +57,23 @@ def count_outcome(
         if seconds is not None:
             duration = timedelta(seconds=seconds)
             _stats(in_triggerer).timing(f"{PREFIX}.delivery_duration", duration, tags=dict(tags))
+
+
+def count_verdict(verdict: Verdict, task_instance: Any, *, in_triggerer: bool = False) -> None:
+    """
+    Count how awaited messages ended; those of a bulk send by their numbers, without a duration for each.
+
+    :param verdict: of the wait.
+    :param task_instance: whose DAG and task become the tags.
+    :param in_triggerer: whether a trigger counts, and not a task.
+    """
+    counted = verdict.counted
+    if counted is None:
+        count_reports(verdict.reports, task_instance, in_triggerer=in_triggerer)
+        return
+    tags = {"dag_id": task_instance.dag_id, "task_id": task_instance.task_id} if task_instance else {}
+    count("delivered", tags, counted["delivered"] + counted["seen"], in_triggerer=in_triggerer)
+    count("failed", tags, counted["failed"], in_triggerer=in_triggerer)
 
 
 def count_reports(reports: Iterable[Mapping[str, Any]], task_instance: Any, *, in_triggerer: bool = False) -> None:

@@ -87,7 +87,10 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "operators": [
-            {"integration-name": INTEGRATION, "python-modules": [f"{PACKAGE}.operators.omnimessage"]},
+            {
+                "integration-name": INTEGRATION,
+                "python-modules": [f"{PACKAGE}.operators.omnimessage", f"{PACKAGE}.operators.bulk"],
+            },
             {"integration-name": INTEGRATION, "python-modules": [f"{PACKAGE}.deadman", f"{PACKAGE}.heartbeat"]},
         ],
         "sensors": [

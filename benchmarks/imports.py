@@ -20,7 +20,8 @@ from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNo
 from airflow_provider_omnimessage.api.messages import omnimessage, rcs, sms, viber, whatsapp
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.operators.omnimessage import (
-    CancelScheduledMessageOperator, ScheduleOmnimessageOperator, SendOmnimessageOperator)
+    CancelScheduledMessageOperator, ScheduleBulkOmnimessageOperator, ScheduleOmnimessageOperator,
+    SendOmnimessageOperator)
 from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
 """
 PEERS = {

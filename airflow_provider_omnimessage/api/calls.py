@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import Any, Generic, TypeVar
+from functools import cached_property
+from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from airflow_provider_omnimessage.api.delivery import DeliveryReport
@@ -58,14 +59,19 @@ class Call(Generic[T]):
     :param method: the HTTP method.
     :param path: below the base URL.
     :param read: makes the result of a successful answer.
-    :param body: what is sent as JSON, if anything.
+    :param body: what is sent as JSON, if anything: plain data, or JSON already.
     """
 
     name: str
     method: str
     path: str
     read: Callable[[Answer], T]
-    body: Mapping[str, Any] | None = None
+    body: Mapping[str, Any] | bytes | None = None
+
+    @cached_property
+    def content(self) -> bytes | None:
+        """What is sent, as it goes over the wire."""
+        return json.dumps(self.body).encode() if isinstance(self.body, Mapping) else self.body
 
     def result(self, answer: Answer) -> T:
         """
@@ -79,8 +85,7 @@ class Call(Generic[T]):
         return self.read(answer)
 
 
-@dataclass(frozen=True)
-class Accepted:
+class Accepted(NamedTuple):
     """
     Messente's answer to a message that it has accepted, to send now or at its time.
 
@@ -94,6 +99,19 @@ class Accepted:
     message_ids: dict[str, str]
 
 
+@dataclass(frozen=True)
+class NotAccepted:
+    """
+    Messente's answer to one of many messages that it has not accepted.
+
+    :param reason: in its words.
+    :param maybe_processed: whether it may have been accepted all the same: the answer names neither an id nor an error.
+    """
+
+    reason: str
+    maybe_processed: bool = False
+
+
 def send(omnimessage: Mapping[str, Any]) -> Call[Accepted]:
     """
     ``POST /omnimessage``: send or schedule one message.
@@ -101,6 +119,21 @@ def send(omnimessage: Mapping[str, Any]) -> Call[Accepted]:
     :param omnimessage: as :func:`~airflow_provider_omnimessage.api.messages.omnimessage` builds it.
     """
     return Call("send", "POST", "/omnimessage", _read_accepted, body=omnimessage)
+
+
+def send_bulk(omnimessages: Sequence[Mapping[str, Any] | bytes]) -> Call[list[Accepted | NotAccepted]]:
+    """
+    ``POST /omnimessages``: send or schedule many messages, each of which is accepted or refused for itself.
+
+    Its result has an entry for each message, in their order.
+
+    :param omnimessages: at least one and at most 1,000, as
+        :func:`~airflow_provider_omnimessage.api.messages.omnimessage` builds them, or their JSON.
+    """
+    written = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in omnimessages]
+    count = len(written)
+    body = b'{"messages": [%s]}' % b", ".join(written)
+    return Call("bulk send", "POST", "/omnimessages", lambda answer: _read_bulk(answer, count), body=body)
 
 
 def cancel(omnimessage_id: str) -> Call[None]:
@@ -227,12 +260,39 @@ def _read_accepted(answer: Answer) -> Accepted:
         raise UnexpectedAnswerError(
             "Messente accepted the message, but its answer names no omnimessage_id", status_code=answer.status
         )
-    message_ids = {
+    return Accepted(omnimessage_id, str(body.get("to", "")), _message_ids(body))
+
+
+def _message_ids(body: Mapping[str, Any]) -> dict[str, str]:
+    return {
         entry["channel"]: str(entry.get("message_id"))
-        for entry in _dicts(body.get("messages"))
-        if isinstance(entry.get("channel"), str)
+        for entry in _as_entries(body.get("messages"))
+        if isinstance(entry, dict) and isinstance(entry.get("channel"), str)
     }
-    return Accepted(omnimessage_id, str(body.get("to", "")), message_ids)
+
+
+def _read_bulk(answer: Answer, count: int) -> list[Accepted | NotAccepted]:
+    entries = _json_object(answer, "bulk send").get("messages")
+    # a row more or less, and nobody knows which answer belongs to which message
+    if not isinstance(entries, list) or len(entries) != count:
+        found = f"{len(entries):,} entries" if isinstance(entries, list) else "no entries"
+        raise UnexpectedAnswerError(
+            f"Messente answered {count:,} messages with {found}, so nobody can tell which were accepted",
+            status_code=answer.status,
+        )
+    return [_read_entry(entry) for entry in entries]
+
+
+def _read_entry(entry: object) -> Accepted | NotAccepted:
+    if not isinstance(entry, dict):
+        return NotAccepted("Messente's answer for it cannot be read", maybe_processed=True)
+    omnimessage_id = entry.get("omnimessage_id")
+    if isinstance(omnimessage_id, str) and omnimessage_id:
+        return Accepted(omnimessage_id, str(entry.get("to", "")), _message_ids(entry))
+    errors = _dicts(entry.get("errors"))
+    if not errors:
+        return NotAccepted("Messente's answer for it names neither an id nor an error", maybe_processed=True)
+    return NotAccepted("; ".join(filter(None, map(_words, errors))) or "no reason given")
 
 
 def _read_cancelled(answer: Answer) -> None:
@@ -265,6 +325,10 @@ def _json(answer: Answer) -> Any:
         return json.loads(answer.body)
     except (ValueError, RecursionError):
         return None
+
+
+def _as_entries(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _dicts(value: object) -> list[dict[str, Any]]:

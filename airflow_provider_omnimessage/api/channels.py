@@ -20,7 +20,7 @@ def check_message(value: Any, field: str, problems: Problems) -> Any:
     :param problems: takes what is wrong with it.
     """
     value = fields.as_plain(value)
-    if not isinstance(value, Mapping):
+    if not fields.is_mapping(value):
         problems.refuse(
             field,
             f"{fields.describe(value)} is not a message; build one with sms(), viber(), whatsapp() or rcs()",
@@ -49,7 +49,7 @@ def check_messages(value: Any, field: str, problems: Problems) -> Any:
     if isinstance(checked, list):
         seen: set[str] = set()
         for index, message in enumerate(checked):
-            channel = message.get("channel") if isinstance(message, Mapping) else None
+            channel = message.get("channel") if fields.is_mapping(message) else None
             if isinstance(channel, str) and channel in seen:
                 problems.refuse(f"{field}[{index}].channel", f"{channel} is there twice; give one message per channel")
             elif isinstance(channel, str) and not fields.is_deferred(channel):

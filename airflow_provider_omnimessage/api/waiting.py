@@ -7,8 +7,10 @@ Nothing here asks, sleeps or knows the time: whoever waits, a task or a trigger,
 from __future__ import annotations
 
 import hashlib
+import heapq
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -27,6 +29,10 @@ from airflow_provider_omnimessage.api.errors import (
 FLOOR = 5.0
 #: The gap between two looks, as a share of the message's age.
 GROWTH = 0.5
+#: Of many messages, so many are told in a reason.
+TOLD = 20
+#: Of a bulk send, so many that were not delivered are listed.
+LISTED = 100
 #: Seconds of a message's age in which a 404 means that Messente's report is not there yet.
 NOT_FOUND_PATIENCE = 60.0
 
@@ -81,16 +87,19 @@ class Verdict:
 
     :param ending: how it ended.
     :param reason: why, for a person on call.
-    :param reports: a summary per message, in the order in which they were given.
+    :param reports: a summary per message, in the order in which they were given; none where they were only counted.
+    :param counted: of a bulk send, how its messages have ended, and the first that were not delivered.
     """
 
     ending: Ending
     reason: str
     reports: list[dict[str, Any]]
+    counted: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Write it as plain data."""
-        return {"ending": self.ending.value, "reason": self.reason, "reports": self.reports}
+        counted = {"counted": self.counted} if self.counted is not None else {}
+        return {"ending": self.ending.value, "reason": self.reason, "reports": self.reports, **counted}
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> Verdict:
@@ -99,10 +108,10 @@ class Verdict:
 
         :param data: plain data.
         """
-        return cls(Ending(data["ending"]), data["reason"], data["reports"])
+        return cls(Ending(data["ending"]), data["reason"], data["reports"], data.get("counted"))
 
 
-@dataclass
+@dataclass(slots=True)
 class Awaited:
     """
     One message that is waited for.
@@ -158,7 +167,8 @@ class Wait:
     :param since: when the waiting began: the age of a message without ``time_to_send`` counts from there.
     :param poke_interval: seconds, more than 0: the longest gap between two looks at one message.
     :param wait_for: ``delivered`` or ``seen``.
-    :param require: ``all`` of the messages, or ``any``.
+    :param require: ``all`` of the messages, ``any``, or a share of them, more than 0 and at most 1.
+    :param only_count: whether the verdict counts the messages, and does not report each.
     """
 
     def __init__(
@@ -168,9 +178,15 @@ class Wait:
         since: datetime,
         poke_interval: float,
         wait_for: Literal["delivered", "seen"] = "delivered",
-        require: Literal["all", "any"] = "all",
+        require: Literal["all", "any"] | float = "all",
+        only_count: bool = False,
     ) -> None:
         self.messages = messages
+        self.endings: Counter[Ending] = Counter()
+        self._only_count = only_count
+        # of thousands of messages, few are due at a time: they are not all asked whether they are
+        self._agenda: list[tuple[datetime, int, Awaited]] = []
+        self._entries = 0
         self._since = since
         self._poke_interval = poke_interval
         self._wait_for = wait_for
@@ -185,7 +201,7 @@ class Wait:
         """
         for message in self.messages:
             if look_first and self._sent_at(message) <= now:
-                message.next_look = now
+                self._plan(message, now)
             else:
                 self._plan_next(message, now)
 
@@ -202,6 +218,9 @@ class Wait:
         if isinstance(kept, dict):
             for message in self.messages:
                 message.recall(kept.get(message.omnimessage_id))
+                if message.ending is None and message.next_look:
+                    self._plan(message, message.next_look)
+            self.endings = Counter(message.ending for message in self.messages if message.ending)
 
     def due(self, now: datetime, *, last: bool = False) -> list[Awaited]:
         """
@@ -210,14 +229,23 @@ class Wait:
         :param now: the current moment.
         :param last: whether this is the last chance: then all of them, but none before its time.
         """
-        return [
-            message for message in self._open if (self._sent_at(message) if last else message.next_look or now) <= now
-        ]
+        if last:
+            return [message for message in self._open if self._sent_at(message) <= now]
+        entries = []
+        while self._agenda and self._agenda[0][0] <= now:
+            entry = heapq.heappop(self._agenda)
+            if _is_current(entry):
+                entries.append(entry)
+        for entry in entries:  # until it is heard of, it stays due
+            heapq.heappush(self._agenda, entry)
+        return [message for _, _, message in entries]
 
     @property
     def next_look(self) -> datetime | None:
         """When the next message is due; ``None`` when all of them have ended."""
-        return min((message.next_look for message in self._open if message.next_look), default=None)
+        while self._agenda and not _is_current(self._agenda[0]):
+            heapq.heappop(self._agenda)
+        return self._agenda[0][0] if self._agenda else None
 
     @property
     def first_time_to_send(self) -> datetime | None:
@@ -244,16 +272,16 @@ class Wait:
         message.doubted = False
         self._plan_next(message, now)
         if outcome is Outcome.SEEN or (outcome is Outcome.DELIVERED and self._wait_for == "delivered"):
-            _end(message, Ending.FULFILLED, f"{outcome} ({report})")
+            self._end(message, Ending.FULFILLED, f"{outcome} ({report})")
         elif outcome is Outcome.FAILED:
-            _end(message, Ending.FAILED, f"failed ({report})")
+            self._end(message, Ending.FAILED, f"failed ({report})")
         elif outcome is Outcome.CANCELLED:
-            _end(message, Ending.CANCELLED, f"cancelled before it was sent ({report})")
+            self._end(message, Ending.CANCELLED, f"cancelled before it was sent ({report})")
         elif outcome is Outcome.DELIVERED and not report.may_be_seen:
-            _end(message, Ending.FAILED, f"delivered on a channel that cannot tell whether it was read ({report})")
+            self._end(message, Ending.FAILED, f"delivered on a channel that cannot tell whether it was read ({report})")
         elif report.outcome is Outcome.FAILED:
             message.doubted = True
-            message.next_look = now + timedelta(seconds=min(FLOOR, self._poke_interval))
+            self._plan(message, now + timedelta(seconds=min(FLOOR, self._poke_interval)))
             return _news(message, f"{report}: nothing has delivered it; looking once more, a fallback may be coming")
         return _news(message, message.reason or str(report))
 
@@ -275,13 +303,13 @@ class Wait:
         self._plan_next(message, now)
         if isinstance(error, RateLimitedError):
             asked_for = now + timedelta(seconds=error.retry_after or 0.0)
-            message.next_look = now if stays_due else max(message.next_look or now, asked_for)
+            self._plan(message, now if stays_due else max(message.next_look or now, asked_for))
         if _is_transient(error) or (isinstance(error, NotFoundError) and self._age(message, now) < NOT_FOUND_PATIENCE):
             return _news(message, f"no report yet, asking again: {error}")
         if isinstance(error, NotFoundError):
-            _end(message, Ending.REFUSED, f"unknown to Messente, or another account's ({error})")
+            self._end(message, Ending.REFUSED, f"unknown to Messente, or another account's ({error})")
         else:
-            _end(message, Ending.REFUSED, str(error))
+            self._end(message, Ending.REFUSED, str(error))
         return _news(message, message.reason)
 
     def refused(self, error: AuthenticationError) -> None:
@@ -291,20 +319,32 @@ class Wait:
         :param error: what a call raised, for these messages or for others.
         """
         for message in self._open:
-            _end(message, Ending.REFUSED, str(error))
+            self._end(message, Ending.REFUSED, str(error))
 
     @property
     def verdict(self) -> Verdict | None:
         """The end of the wait, once there is one."""
+        if not self.is_over:
+            return None
         fulfilled = [message for message in self.messages if message.ending is Ending.FULFILLED]
-        unfulfilled = [message for message in self.messages if message.ending not in (None, Ending.FULFILLED)]
+        if len(fulfilled) >= self._needed:
+            return self._verdict(Ending.FULFILLED, fulfilled)
+        lost = [message for message in self.messages if message.ending not in (None, Ending.FULFILLED)]
+        return self._verdict(_gravest(lost), lost)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is a verdict, without making it."""
+        fulfilled = self.endings[Ending.FULFILLED]
+        unfulfilled = sum(self.endings.values()) - fulfilled
+        return fulfilled >= self._needed or unfulfilled > len(self.messages) - self._needed
+
+    @property
+    def _needed(self) -> int:
         if self._require == "any":
-            if fulfilled:
-                return self._verdict(Ending.FULFILLED, fulfilled)
-            return None if self._open else self._verdict(_gravest(unfulfilled), unfulfilled)
-        if unfulfilled:
-            return self._verdict(_gravest(unfulfilled), unfulfilled)
-        return None if self._open else self._verdict(Ending.FULFILLED, fulfilled)
+            return 1
+        share = 1.0 if self._require == "all" else float(self._require)
+        return max(1, math.ceil(share * len(self.messages) - 1e-9))
 
     def timed_out(self, limit: str) -> Verdict:
         """
@@ -312,12 +352,10 @@ class Wait:
 
         :param limit: which limit was reached, in words.
         """
-        states = "; ".join(
-            f"{message.omnimessage_id}: "
-            + (str(message.report) if message.report else message.last_news or _not_asked(message))
-            for message in self._open
-        )
-        return Verdict(Ending.TIMED_OUT, f"Not {self._wait_for} within {limit}: {states}", self._summaries())
+        still_open = self._open
+        states = _told(f"{message.omnimessage_id}: {_state(message)}" for message in still_open[: TOLD + 1])
+        reason = f"Not {self._wait_for} within {limit}: {states}{_untold(len(still_open))}"
+        return Verdict(Ending.TIMED_OUT, reason, self._summaries(), self._counted())
 
     @property
     def _open(self) -> list[Awaited]:
@@ -332,17 +370,49 @@ class Wait:
     def _plan_next(self, message: Awaited, now: datetime) -> None:
         # a moment is kept in whole microseconds: without this, a look could find itself to be the next one
         age = next_look(self._age(message, now) + 0.001, self._poke_interval, spread_of(message.omnimessage_id))
-        message.next_look = self._sent_at(message) + timedelta(seconds=age)
+        self._plan(message, self._sent_at(message) + timedelta(seconds=age))
+
+    def _plan(self, message: Awaited, moment: datetime) -> None:
+        message.next_look = moment
+        self._entries += 1
+        heapq.heappush(self._agenda, (moment, self._entries, message))
+
+    def _end(self, message: Awaited, ending: Ending, reason: str) -> None:
+        message.ending, message.reason = ending, reason
+        self.endings[ending] += 1
 
     def _verdict(self, ending: Ending, messages: Sequence[Awaited]) -> Verdict:
-        reasons = {message.omnimessage_id: message.reason for message in messages}
-        if len(set(reasons.values())) == 1 and ending is Ending.REFUSED:
-            reason = next(iter(reasons.values()))
+        if ending is Ending.REFUSED and len({message.reason for message in messages}) == 1:
+            reason = messages[0].reason
         else:
-            reason = "; ".join(f"{omnimessage_id} {reason}" for omnimessage_id, reason in reasons.items())
-        return Verdict(ending, reason, self._summaries())
+            reason = _told(f"{message.omnimessage_id} {message.reason}" for message in messages[: TOLD + 1])
+            reason += _untold(len(messages))
+        if len(messages) > 1 and ending is not Ending.FULFILLED and not isinstance(self._require, str):
+            reason = f"{len(messages):,} of {len(self.messages):,} were not, and require={self._require}: {reason}"
+        return Verdict(ending, reason, self._summaries(), self._counted())
+
+    def _counted(self) -> dict[str, Any] | None:
+        if not self._only_count:
+            return None
+        outcomes: Counter[str] = Counter()
+        listed: list[dict[str, str]] = []
+        for message in sorted(self.messages, key=lambda each: each.ending is None):
+            if message.ending is Ending.FULFILLED and message.report:
+                outcomes[message.report.outcome.value] += 1
+                continue
+            outcomes[_COUNTED_AS.get(message.ending, "in_progress")] += 1
+            if len(listed) < LISTED:
+                listed.append({"omnimessage_id": message.omnimessage_id, "reason": message.reason or _state(message)})
+        names = ("delivered", "seen", "failed", "cancelled", "unknown", "in_progress")
+        return {
+            "messages": len(self.messages),
+            **{name: outcomes[name] for name in names},
+            "undelivered": listed,
+        }
 
     def _summaries(self) -> list[dict[str, Any]]:
+        if self._only_count:
+            return []
         return [
             {
                 **(message.report or DeliveryReport("", "", ())).summary(message.time_to_send),
@@ -357,8 +427,28 @@ def _not_asked(message: Awaited) -> str:
     return f"not asked for, as nobody asks before {before}"
 
 
-def _end(message: Awaited, ending: Ending, reason: str) -> None:
-    message.ending, message.reason = ending, reason
+_COUNTED_AS: dict[Ending | None, str] = {
+    Ending.FAILED: "failed",
+    Ending.CANCELLED: "cancelled",
+    Ending.REFUSED: "unknown",
+}
+
+
+def _is_current(entry: tuple[datetime, int, Awaited]) -> bool:
+    moment, _, message = entry
+    return message.ending is None and message.next_look is moment
+
+
+def _state(message: Awaited) -> str:
+    return str(message.report) if message.report else message.last_news or _not_asked(message)
+
+
+def _told(reasons: Iterator[str]) -> str:
+    return "; ".join(list(reasons)[:TOLD])
+
+
+def _untold(count: int) -> str:
+    return f"; and {count - TOLD:,} more" if count > TOLD else ""
 
 
 def _news(message: Awaited, news: str) -> str | None:

@@ -83,8 +83,8 @@ class AiohttpTransport:
             async with self._session.request(
                 call.method,
                 url,
-                headers=self._headers,
-                json=call.body,
+                headers=self._headers if call.body is None else {**self._headers, "Content-Type": "application/json"},
+                data=call.content,
                 allow_redirects=False,
                 proxy=self._proxy,
             ) as response:

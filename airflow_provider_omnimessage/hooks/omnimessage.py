@@ -11,7 +11,7 @@ from airflow_provider_omnimessage._compat import BaseHook
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_provider_omnimessage.api.calls import Accepted, Call
+    from airflow_provider_omnimessage.api.calls import Accepted, Call, NotAccepted
     from airflow_provider_omnimessage.api.delivery import Cancellation, DeliveryReport
     from airflow_provider_omnimessage.api.errors import OmnimessageError
     from airflow_provider_omnimessage.api.timing import TimeToSend
@@ -242,6 +242,26 @@ class OmnimessageHook(BaseHook):
             return list(await asyncio.gather(*posting, return_exceptions=True))
         finally:
             await transport.close()
+
+    def post_bulk(self, omnimessages: Sequence[dict[str, Any] | bytes]) -> list[Accepted | NotAccepted]:
+        """
+        Post up to 1,000 of what :meth:`compose` built in one call: ``POST /omnimessages``.
+
+        Each is accepted or refused for itself; the answer has an entry for each, in their order.
+
+        :param omnimessages: the whole bodies, or their JSON.
+        :raises InvalidInputError: for none, or more than 1,000.
+        :raises OmnimessageError: as :meth:`send` does, for all of them.
+        """
+        from airflow_provider_omnimessage.api import calls
+        from airflow_provider_omnimessage.api.bulk import MOST_IN_A_CALL
+        from airflow_provider_omnimessage.api.errors import InvalidInputError
+
+        if not 1 <= len(omnimessages) <= MOST_IN_A_CALL:
+            raise InvalidInputError.of(
+                "omnimessages", f"{len(omnimessages):,} of them are not accepted; give 1 to {MOST_IN_A_CALL:,}"
+            )
+        return self._make(calls.send_bulk(omnimessages))
 
     def cancel(self, omnimessage_id: str) -> None:
         """

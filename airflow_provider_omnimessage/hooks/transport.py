@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import http.client
 import io
-import json
 import random
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
@@ -52,7 +52,8 @@ class RequestsTransport:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._asked: tuple[Call[Any], _Body | None] | None = None
+        # by thread: a bulk send has several calls under way
+        self._asked: dict[int, tuple[Call[Any], _Body | None]] = {}
         self._session = session = requests.Session()
         session.auth = _BasicAuth(settings)
         session.headers["Accept"] = "application/json"
@@ -112,21 +113,18 @@ class RequestsTransport:
     @property
     def unanswered(self) -> Call[Any] | None:
         """The call that may be at Messente at this moment, and has no answer yet; ``None`` where there is none."""
-        asked = self._asked
-        if asked is None:
-            return None
-        call, body = asked
-        return call if body is None or body.begun else None
+        asked = list(self._asked.values())
+        return next((call for call, body in asked if body is None or body.begun), None)
 
     def close(self) -> None:
         """Close the connections of the pool."""
         self._session.close()
 
     def _ask(self, call: Call[Any], until: float) -> Answer:
-        body = None if call.body is None else _Body(json.dumps(call.body).encode())
+        body = None if call.content is None else _Body(call.content)
         request = self._prepare(call, body)
         left = max(0.001, min(self._settings.timeout, until - time.monotonic()))
-        self._asked = (call, body)
+        self._asked[threading.get_ident()] = (call, body)
         try:
             # Not by way of Session.send, which keeps cookies and looks for redirects.
             response = self._adapter.send(
@@ -136,10 +134,10 @@ class RequestsTransport:
                 content = self._content(response)
         except Exception as error:
             # Not only what requests calls its own: a broken Location or certificate bundle raises what it likes.
-            self._asked = None
+            self._asked.pop(threading.get_ident(), None)
             raise self._no_answer(call, body, error) from error
         # Not in a finally: what is interrupted here, by a timeout of Airflow's or a kill, stays unanswered.
-        self._asked = None
+        self._asked.pop(threading.get_ident(), None)
         return Answer(response.status_code, response.headers, content, datetime.now(timezone.utc))
 
     def _content(self, response: requests.Response) -> bytes:

@@ -333,10 +333,13 @@ class CancelScheduledMessageOperator(BaseOperator):
     Cancel scheduled messages while they are still waiting: ``DELETE /omnimessage/{omnimessage_id}``.
 
     The return value, and so the XCom, is the list of ids that are cancelled now. A message that was cancelled before is
-    one of them, so a task that is run again succeeds again.
+    one of them, so a task that is run again succeeds again. Of what a bulk send returned it is numbers: ``cancelled``,
+    ``sent_already``, ``unknown_to_messente``, ``failed``, and ``first_not_cancelled``, up to 100 ids; ten are cancelled
+    at a time.
 
     :param omnimessage_id: one id or many: ``schedule.output``, that of a mapped task, or ids from anywhere. Where an id
-        is ``None``, its scheduling was skipped, and so is its cancelling. (templated)
+        is ``None``, its scheduling was skipped, and so is its cancelling. The output of a bulk send is taken as it is.
+        (templated)
     :param if_already_sent: what to do when a message cannot be cancelled any more, because it has been sent or is
         unknown: ``"fail"`` without a retry (default), ``"skip"`` the task, or ``"ignore"``. All others are cancelled
         first. (templated)
@@ -370,11 +373,14 @@ class CancelScheduledMessageOperator(BaseOperator):
         """The hook on this task's connection."""
         return OmnimessageHook(self.omnimessage_conn_id)
 
-    def execute(self, context: Mapping[str, Any]) -> list[str]:
-        """Cancel, and return the ids that are cancelled now."""
+    def execute(self, context: Mapping[str, Any]) -> list[str] | dict[str, Any]:
+        """Cancel, and return the ids that are cancelled now; of a bulk send's result, numbers."""
         from airflow_provider_omnimessage.api.calls import checked_id
         from airflow_provider_omnimessage.api.errors import AuthenticationError, OmnimessageError
+        from airflow_provider_omnimessage.results import is_result
 
+        if is_result(self.omnimessage_id):
+            return self._cancel_bulk(context)
         given = self._given()
         cancelled: list[str] = []
         too_late: list[str] = []
@@ -399,6 +405,24 @@ class CancelScheduledMessageOperator(BaseOperator):
             raise AirflowFailException("; ".join(map(str, errors)))
         self._judge(too_late)
         return cancelled
+
+    def _cancel_bulk(self, context: Mapping[str, Any]) -> dict[str, Any]:
+        from airflow_provider_omnimessage.bulk_cancel import cancel_all
+        from airflow_provider_omnimessage.results import accepted_in
+
+        with task_failures(), self.hook:
+            _demand_choice("if_already_sent", self.if_already_sent, IF_ALREADY_SENT, rendered=True)
+            ids = [omnimessage_id for omnimessage_id, _ in accepted_in(self.omnimessage_id)]
+            if not ids:
+                raise AirflowSkipException("No message was accepted, so there is nothing to cancel")
+            found = cancel_all(self.hook, ids, self.log, _tags(context))
+            self.log.info("Of %s messages %s", f"{len(ids):,}", found)
+            if found.errors or (found.too_late and self.if_already_sent != "ignore"):
+                context["ti"].xcom_push(key="return_value", value=found.as_dict())
+            found.raise_if_unknown()
+            if found.too_late:
+                self._judge([f"{found.too_late:,} of {len(ids):,} messages ({found})"])
+        return found.as_dict()
 
     def _given(self) -> list[Any]:
         from airflow_provider_omnimessage.api.calls import as_list
@@ -484,3 +508,12 @@ def _demand_choice(field: str, value: object, accepted: Sequence[str], *, render
         return
     shown = repr(value) if isinstance(value, str) and len(value) <= 20 else describe(value)
     raise InvalidInputError.of(field, f"{shown} is not accepted; give one of {', '.join(accepted)}")
+
+
+def __getattr__(name: str) -> Any:
+    # its module stands on this one, and is read only where somebody asks for it
+    if name == "ScheduleBulkOmnimessageOperator":
+        from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
+
+        return ScheduleBulkOmnimessageOperator
+    raise AttributeError(name)

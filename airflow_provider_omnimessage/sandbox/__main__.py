@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import shlex
@@ -77,6 +78,9 @@ def main(argv: list[str] | None = None) -> int:
         from airflow_provider_omnimessage.sandbox.server import Sandbox
     except ImportError as error:
         return _fail(str(error))
+    # Messages stay: to go through all of them each time some were added would only take time.
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any, Final
 
 from airflow_provider_omnimessage.sandbox.checks import (
@@ -40,6 +41,7 @@ LAST_YEAR: Final = 9000
 """Later moments leave no room for the arithmetic of datetimes, nor for anybody's patience."""
 
 
+@lru_cache(maxsize=1024)
 def parse_time_to_send(value: str) -> datetime:
     """Read ``time_to_send`` as Messente does: ISO 8601, UTC where no zone is told.
 

@@ -26,6 +26,8 @@ from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
 
 if TYPE_CHECKING:
+    from airflow_provider_omnimessage.api.delivery import DeliveryReport
+    from airflow_provider_omnimessage.api.errors import OmnimessageError
     from airflow_provider_omnimessage.api.waiting import Awaited, Verdict, Wait
 
 #: For a triggerer that is late or gone: Airflow itself ends the wait so long after the trigger should have.
@@ -50,9 +52,11 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
     ``on_success_callback`` or a ``post_execute``, or a plugin listens: those are served on a worker.
 
     :param omnimessage_id: one id or many: ``schedule.output``, that of a mapped task, or ids from anywhere. Where an id
-        is ``None``, its scheduling was skipped; where all are, so is this task. (templated)
+        is ``None``, its scheduling was skipped; where all are, so is this task. The output of a bulk send is taken as
+        it is, its times included; the XCom then counts: ``messages``, ``delivered``, ``seen``, ``failed``,
+        ``cancelled``, ``unknown``, ``in_progress``, and ``undelivered``, the first 100 with their reason. (templated)
     :param wait_for: ``"delivered"`` (default), or ``"seen"``: read, which SMS cannot tell.
-    :param require: of many messages, ``"all"`` (default) or ``"any"``.
+    :param require: of many messages, ``"all"`` (default), ``"any"``, or a share of them, as ``0.95``.
     :param time_to_send: when the message is sent, as ``schedule.output["time_to_send"]``: ISO 8601, a datetime, or a
         list with one for each id. ``None`` (default): it has been sent. A naive one is meant in the connection's time
         zone. (templated)
@@ -73,7 +77,7 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
         *,
         omnimessage_id: Any,
         wait_for: Literal["delivered", "seen"] = "delivered",
-        require: Literal["all", "any"] = "all",
+        require: Literal["all", "any"] | float = "all",
         time_to_send: Any = None,
         on_cancelled: Literal["fail", "skip"] = "fail",
         deferrable: bool | None = None,
@@ -83,7 +87,8 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
         super().__init__(**kwargs)
         with refusals(self):
             _demand("wait_for", wait_for, wait_for in ("delivered", "seen"), "'delivered' or 'seen'")
-            _demand("require", require, require in ("all", "any"), "'all' or 'any'")
+            is_share = isinstance(require, (int, float)) and not isinstance(require, bool) and 0 < require <= 1
+            _demand("require", require, require in ("all", "any") or is_share, "'all', 'any', or a share as 0.95")
             _demand("on_cancelled", on_cancelled, on_cancelled in ("fail", "skip"), "'fail' or 'skip'")
             _demand("poke_interval", self.poke_interval, self.poke_interval > 0, "seconds, more than 0")
             _demand_a_moment(time_to_send)
@@ -131,7 +136,9 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
             if verdict:
                 return PokeReturnValue(is_done=True, xcom_value=self._end(context, verdict))
             if last:
-                self._time_out(self._wait.timed_out(self._limit("timeout", self.timeout)), AirflowSensorTimeout)
+                verdict = self._wait.timed_out(self._limit("timeout", self.timeout))
+                self._tell(context, verdict)
+                self._time_out(verdict, AirflowSensorTimeout)
             if not self._wait.in_doubt:
                 self._keep(context)
                 if _now() < self._deadline:
@@ -151,6 +158,7 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
 
         verdict = Verdict.of(event)
         if verdict.ending is Ending.TIMED_OUT:
+            self._tell(context, verdict)
             self._time_out(verdict, AirflowTaskTimeout if self._is_bound_by_execution_timeout else AirflowSensorTimeout)
         return self._end(context, verdict)
 
@@ -169,7 +177,8 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
                 self.log.warning("What the last look found could not be read; all is asked for anew", exc_info=True)
 
     def _keep(self, context: Mapping[str, Any]) -> None:
-        if self.reschedule and (memory := TaskMemory.of(context, KEY)):
+        # of thousands it would be too much to keep
+        if self.reschedule and not self._is_bulk and (memory := TaskMemory.of(context, KEY)):
             try:
                 memory.keep(self._wait.as_dict())
             except Exception:
@@ -184,11 +193,27 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
             poke_interval=self.poke_interval,
             wait_for=self.wait_for,
             require=self.require,
+            only_count=self._is_bulk,
         )
         wait.plan(_now(), look_first=True)
         return wait
 
     def _awaited(self) -> list[Awaited]:
+        return self._awaited_in_bulk() if self._is_bulk else self._awaited_one_by_one()
+
+    def _awaited_in_bulk(self) -> list[Awaited]:
+        from airflow_provider_omnimessage.api.waiting import Awaited
+        from airflow_provider_omnimessage.results import accepted_in
+
+        awaited = [
+            Awaited(omnimessage_id, datetime.fromisoformat(moment) if moment else None)
+            for omnimessage_id, moment in accepted_in(self.omnimessage_id)
+        ]
+        if not awaited:
+            raise AirflowSkipException("No message was accepted, so there is nothing to wait for")
+        return awaited
+
+    def _awaited_one_by_one(self) -> list[Awaited]:
         from airflow_provider_omnimessage.api.calls import as_list, checked_ids
         from airflow_provider_omnimessage.api.errors import InvalidInputError
         from airflow_provider_omnimessage.api.waiting import Awaited
@@ -222,22 +247,33 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
         else:
             self.log.info("Waiting for %s until %s UTC at most", what, f"{self._deadline:%Y-%m-%d %H:%M:%S}")
 
-    def _look(self, now: datetime, *, last: bool = False, quiet: bool = False) -> None:
+    def _look(self, now: datetime, *, last: bool = False, most: int | None = None, quiet: bool = False) -> None:
+        from airflow_provider_omnimessage.api.errors import OmnimessageError
+        from airflow_provider_omnimessage.bulk_cancel import a_few_at_a_time
+
+        due = self._wait.due(now, last=last)[:most]
+        looks = a_few_at_a_time(self._ask, due) if self._is_bulk else ((each, self._ask(each)) for each in due)
+        for message, answer in looks:
+            if isinstance(answer, OmnimessageError):
+                news = self._wait.heard_error(message, answer, _now())
+            else:
+                news = self._wait.heard(message, answer, _now())
+                if quiet and not message.ending:
+                    continue
+            if news and not self._is_bulk:
+                self.log.info(news)
+            if self._is_bulk and self._wait.is_over:
+                break
+
+    def _ask(self, message: Awaited) -> DeliveryReport | OmnimessageError:
         from airflow_provider_omnimessage.api.calls import delivery_report
         from airflow_provider_omnimessage.api.errors import OmnimessageError
 
-        for message in self._wait.due(now, last=last):
-            try:
-                # once: what may pass is asked again at the next look, as rarely as ever
-                report = self.hook.get_conn().make(delivery_report(message.omnimessage_id))
-            except OmnimessageError as error:
-                news = self._wait.heard_error(message, error, _now())
-            else:
-                news = self._wait.heard(message, report, _now())
-                if quiet and not message.ending:
-                    continue
-            if news:
-                self.log.info(news)
+        try:
+            # once: what may pass is asked again at the next look, as rarely as ever
+            return self.hook.get_conn().make(delivery_report(message.omnimessage_id))
+        except OmnimessageError as error:
+            return error
 
     def _seconds_to_next_look(self) -> float:
         now = _now()
@@ -247,8 +283,8 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
         # what the trigger would only find out later is found out here: a wrong connection, and a message that is
         # through already, which needs no trigger
         _ = self.hook.settings
-        # the trigger's log will say how far the others have come
-        self._look(_now(), quiet=True)
+        # the trigger's log will say how far the others have come; of thousands, one is enough for the connection
+        self._look(_now(), most=1 if self._is_bulk else None, quiet=True)
         verdict = self._wait.verdict
         if verdict:
             return self._end(context, verdict)
@@ -262,10 +298,8 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
             deadline = self._since + self.execution_timeout
         return self.defer(
             trigger=OmnimessageDeliveryTrigger(
-                messages=[
-                    (message.omnimessage_id, message.time_to_send and message.time_to_send.isoformat())  # type: ignore[misc]
-                    for message in self._wait.messages
-                ],
+                messages=[] if self._is_bulk else self._messages(),
+                bulk=self._bulk() if self._is_bulk else None,
                 omnimessage_conn_id=self.omnimessage_conn_id,
                 since=self._since.isoformat(),
                 deadline=deadline.isoformat(),
@@ -279,6 +313,26 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
             method_name="execute_complete",
             timeout=max(deadline - _now(), timedelta(0)) + GRACE,
         )
+
+    def _messages(self) -> list[tuple[str, str | None]]:
+        return [
+            (message.omnimessage_id, message.time_to_send.isoformat() if message.time_to_send else None)
+            for message in self._wait.messages
+        ]
+
+    def _bulk(self) -> dict[str, str]:
+        """Say to the trigger which messages, in little: its row in the database is to stay small."""
+        if "results" in self.omnimessage_id:
+            return {"results": self.omnimessage_id["results"]}
+        ids, moments = zip(*self._messages(), strict=True)
+        written = [moment or "-" for moment in moments]
+        return {"ids": " ".join(ids), "moments": written[0] if len(set(written)) == 1 else " ".join(written)}
+
+    @property
+    def _is_bulk(self) -> bool:
+        from airflow_provider_omnimessage.results import is_result
+
+        return is_result(self.omnimessage_id)
 
     @property
     def _is_bound_by_execution_timeout(self) -> bool:
@@ -300,9 +354,10 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
         from airflow_provider_omnimessage import metrics
         from airflow_provider_omnimessage.api.waiting import Ending
 
-        metrics.count_reports(verdict.reports, context["ti"])
+        metrics.count_verdict(verdict, context["ti"])
         if verdict.ending is Ending.FULFILLED:
-            return verdict.reports[0] if self._is_one() else verdict.reports
+            return verdict.counted or (verdict.reports[0] if self._is_one() else verdict.reports)
+        self._tell(context, verdict)
         reason = f"Not {self.wait_for}: {verdict.reason}"
         if self.soft_fail or self.never_fail or (verdict.ending is Ending.CANCELLED and self.on_cancelled == "skip"):
             raise AirflowSkipException(reason)
@@ -312,6 +367,11 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
         if self.soft_fail or self.never_fail:
             raise AirflowSkipException(verdict.reason)
         raise error(verdict.reason)
+
+    def _tell(self, context: Mapping[str, Any], verdict: Verdict) -> None:
+        """Leave the numbers of a bulk send that was not delivered: a task that does not succeed returns nothing."""
+        if verdict.counted is not None:
+            context["ti"].xcom_push(key="return_value", value=verdict.counted)
 
     def _limit(self, name: str, seconds: float) -> str:
         return f"the {name} of {timedelta(seconds=seconds)}"

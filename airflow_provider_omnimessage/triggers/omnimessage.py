@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,10 +15,17 @@ from airflow_provider_omnimessage._compat import SHORTEST_ABSENCE
 from airflow_provider_omnimessage.api.calls import delivery_report
 from airflow_provider_omnimessage.api.errors import AuthenticationError, OmnimessageError
 from airflow_provider_omnimessage.api.waiting import Awaited, Ending, Verdict, Wait
-from airflow_provider_omnimessage.triggers.polling import polling
+from airflow_provider_omnimessage.results import read_file
+from airflow_provider_omnimessage.triggers.polling import IN_FLIGHT, polling
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.triggers.polling import Poller
+
+
+#: Seconds at least between two looks at any of the thousands of messages of a bulk send.
+TOGETHER = 0.5
+#: How often the log says how far they are.
+SAID_EVERY = timedelta(seconds=30)
 
 
 class OmnimessageDeliveryTrigger(BaseTrigger):
@@ -32,13 +39,16 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
     :param messages: each message's id, and when it is sent: ISO 8601 with an offset, or ``None`` for sent before.
     :param omnimessage_conn_id: the Airflow connection, of type ``omnimessage``.
     :param wait_for: ``"delivered"`` or ``"seen"``.
-    :param require: ``"all"`` of the messages, or ``"any"``.
+    :param require: ``"all"`` of the messages, ``"any"``, or a share of them, more than 0 and at most 1.
     :param poke_interval: seconds, more than 0: the longest gap between two looks at one message.
     :param since: when the waiting began: ISO 8601 with an offset.
     :param deadline: when it ends: ISO 8601 with an offset.
     :param limit: what the deadline is called in the error.
     :param ends_task: whether success ends the task from here, without a worker.
     :param one: whether the XCom is then the only message's summary, and not a list of summaries.
+    :param bulk: in the place of ``messages``, those of a bulk send, which are counted and not reported one by one:
+        ``{"results"}``, the file that holds them; or ``{"ids", "moments"}``, with spaces between them, and one moment
+        for all or one for each (``-``: sent before). ``None``: there are ``messages``.
     """
 
     def __init__(
@@ -50,10 +60,11 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
         deadline: str,
         poke_interval: float = 60.0,
         wait_for: Literal["delivered", "seen"] = "delivered",
-        require: Literal["all", "any"] = "all",
+        require: Literal["all", "any"] | float = "all",
         limit: str = "its time",
         ends_task: bool = False,
         one: bool = False,
+        bulk: dict[str, str] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.messages = [list(message) for message in messages]
@@ -66,6 +77,8 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
         self.limit = limit
         self.ends_task = ends_task
         self.one = one
+        self.bulk = bulk
+        self._next_say = datetime.min.replace(tzinfo=timezone.utc)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Say how to make this trigger again, in any triggerer."""
@@ -80,6 +93,7 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
             "limit",
             "ends_task",
             "one",
+            "bulk",
         )
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
@@ -95,25 +109,48 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
     def _event(self, verdict: Verdict) -> TriggerEvent:
         # Airflow's dag.test() runs triggers without a triggerer, and cannot end a task from one
         if self.ends_task and verdict.ending is Ending.FULFILLED and self.trigger_id is not None:
-            metrics.count_reports(verdict.reports, getattr(self, "task_instance", None), in_triggerer=True)
-            xcom: Any = verdict.reports[0] if self.one else verdict.reports
+            metrics.count_verdict(verdict, getattr(self, "task_instance", None), in_triggerer=True)
+            xcom: Any = verdict.counted or (verdict.reports[0] if self.one else verdict.reports)
             return TaskSuccessEvent(xcoms={"return_value": xcom})
         return TriggerEvent(verdict.as_dict())  # type: ignore[no-untyped-call]
 
     async def _verdict(self) -> Verdict:
-        wait = Wait(
-            [Awaited(str(id_), moment and datetime.fromisoformat(moment)) for id_, moment in self.messages],  # type: ignore[arg-type]
-            since=datetime.fromisoformat(self.since),
-            poke_interval=self.poke_interval,
-            wait_for=self.wait_for,
-            require=self.require,
-        )
-        wait.plan(_now())
+        try:
+            wait = await self._planned_aside() if self.bulk else self._planned()
+        except OSError as error:
+            return Verdict(Ending.REFUSED, f"The results of the bulk send could not be read: {error}", [])
         async with polling(self.omnimessage_conn_id) as poller:
             try:
                 return await self._follow(wait, poller)
             except OmnimessageError as error:  # for all who wait here: the connection, or its credentials
                 return Verdict(Ending.REFUSED, str(error), [])
+
+    async def _planned_aside(self) -> Wait:
+        """Plan thousands, which takes a while, without the others on this loop noticing."""
+        from asgiref.sync import sync_to_async  # knows the way back to this loop, where a connection is looked up
+
+        return await sync_to_async(self._planned, thread_sensitive=False)()
+
+    def _planned(self) -> Wait:
+        wait = Wait(
+            [Awaited(str(id_), moment and datetime.fromisoformat(moment)) for id_, moment in self._awaited()],  # type: ignore[arg-type]
+            since=datetime.fromisoformat(self.since),
+            poke_interval=self.poke_interval,
+            wait_for=self.wait_for,
+            require=self.require,
+            only_count=self.bulk is not None,
+        )
+        wait.plan(_now())
+        return wait
+
+    def _awaited(self) -> Iterable[Sequence[str | None]]:
+        if self.bulk is None:
+            return self.messages
+        if "results" in self.bulk:
+            return list(read_file(self.bulk["results"]))
+        ids, moments = self.bulk["ids"].split(), self.bulk["moments"].split()
+        each = moments if len(moments) > 1 else moments * len(ids)
+        return [(id_, None if moment == "-" else moment) for id_, moment in zip(ids, each, strict=True)]
 
     async def _follow(self, wait: Wait, poller: Poller) -> Verdict:
         deadline = datetime.fromisoformat(self.deadline)
@@ -125,13 +162,33 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
             if len(due) == 1:
                 await self._look(due[0], wait, poller)
             elif due:
-                await asyncio.gather(*(self._look(message, wait, poller) for message in due))
+                looks = iter(due)
+                await asyncio.gather(
+                    *(self._look_at_each(looks, wait, poller) for _ in range(min(len(due), IN_FLIGHT)))
+                )
+                self._say(wait)
             verdict = wait.verdict or (wait.timed_out(self.limit) if last else None)
             if verdict:
                 return verdict
             if not due:
                 next_look = max(wait.next_look or now, now + timedelta(seconds=pause))
-                await poller.rest((min(next_look, deadline) - now).total_seconds())
+                seconds = (min(next_look, deadline) - now).total_seconds()
+                # of thousands, one or another is always due: together they cost less
+                await poller.rest(max(seconds, TOGETHER) if self.bulk and deadline > now else seconds)
+
+    async def _look_at_each(self, messages: Iterator[Awaited], wait: Wait, poller: Poller) -> None:
+        for message in messages:
+            await self._look(message, wait, poller)
+            if self.bulk and (wait.is_over or poller.pause_left()):
+                return
+
+    def _say(self, wait: Wait) -> None:
+        """Say of thousands how far they are, now and then, in the place of a line for each."""
+        if self.bulk is None or _now() < self._next_say:
+            return
+        self._next_say = _now() + SAID_EVERY
+        told = ", ".join(f"{count:,} {ending}" for ending, count in sorted(wait.endings.items()))
+        self.log.info("Of %s messages: %s", f"{len(wait.messages):,}", told or "all in progress")
 
     async def _look(self, message: Awaited, wait: Wait, poller: Poller) -> None:
         try:
@@ -142,7 +199,7 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
             news = wait.heard_error(message, error, _now(), stays_due=True)
         else:
             news = wait.heard(message, report, _now())
-        if news:
+        if news and self.bulk is None:
             self.log.info(news)
 
 

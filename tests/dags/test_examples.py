@@ -123,3 +123,16 @@ def test_omnimessage_backfills(examples, run_dag, sandbox):
     run = run_dag(examples["omnimessage_backfills"], days_ago=7)
     assert run.tasks == {"schedule": "skipped", "work": "success", "cancel": "skipped"}
     assert sandbox.messages == []
+
+
+def test_omnimessage_bulk(examples, run_dag, sandbox):
+    run = run_dag(examples["omnimessage_bulk"], recipients=300)
+    assert run.tasks["cancel"] == "success"
+    assert run.xcom("cancel")["cancelled"] == 300
+    hours = {datetime.fromisoformat(message["time_to_send"]).hour for message in sandbox.messages[:3]}
+    assert len(hours) == 3, "nine in the morning in three zones"
+    sandbox.reset()
+    run = run_dag(examples["omnimessage_bulk"], recipients=30, send_now=True)
+    assert run.tasks["wait"] == "success"
+    assert run.xcom("wait")["delivered"] >= 29
+    assert sandbox.messages[7]["body"]["messages"][0]["text"].startswith("Good morning, Customer 7!")

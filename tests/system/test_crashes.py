@@ -9,6 +9,7 @@ import sqlite3
 import time
 import urllib.error
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from airflow_provider_omnimessage.sandbox import SandboxClient
 
 CRASH = "omnimessage_crash"
 OUTAGE = "omnimessage_outage"
+BULK = "omnimessage_bulk_crash"
 GUARANTEES = ("at_most_once", "at_least_once")
 DOUBT = "Look for it in Messente's dashboard"
 PASSWORD = "p4ss/w:rd ü"
@@ -190,6 +192,41 @@ def await_trigger(home: AirflowHome, sandbox: SandboxClient, run_ids: list[str])
                 return classpath, kwargs
         time.sleep(0.2)
     raise AssertionError((run_ids, rows))
+
+
+@pytest.mark.parametrize(
+    ("point", "at_most_once", "at_least_once"),
+    [
+        ("before the third batch is stored", 500, 500),
+        ("after the third batch is stored", 450, 500),
+        ("before the ids of the third batch are stored", 500, 550),
+        ("after the ids of the third batch are stored", 500, 500),
+        ("after everything", 500, 500),
+    ],
+)
+def test_a_bulk_send_goes_on_where_its_worker_was_killed(airflow, sandbox, point, at_most_once, at_least_once):
+    sandbox.reset()
+    airflow.await_dag(BULK)
+    run_id = trigger(airflow, BULK, point=point)
+    await_end(airflow, BULK, [run_id], 240)
+    states = airflow.tasks(BULK, run_id)
+    for guarantee, expected in zip(GUARANTEES, (at_most_once, at_least_once), strict=True):
+        mark = f"{run_id} {guarantee} "
+        reached = Counter(
+            message["to"] for message in sandbox.messages if message["body"]["messages"][0]["text"].startswith(mark)
+        )
+        log = log_of(airflow, run_id, guarantee)
+        where = (point, guarantee, states[guarantee], sum(reached.values()), log)
+        assert f"This try is killed: {point}" in log, where
+        assert sum(reached.values()) == expected, where
+        if guarantee == "at_most_once":
+            assert max(reached.values()) == 1, where
+        else:
+            assert len(reached) == 500, where
+        in_doubt = "third batch" in point and at_most_once != at_least_once
+        assert states[guarantee] == ("failed" if in_doubt and guarantee == "at_most_once" else "success"), where
+        told = airflow.xcom(BULK, run_id, guarantee)
+        assert (told["accepted"], told["unknown"]) == ((450, 50) if states[guarantee] == "failed" else (500, 0)), where
 
 
 @pytest.mark.parametrize("component", ["scheduler", "api-server", "triggerer"])

@@ -200,9 +200,52 @@ class TestTheTrigger:
         _, kwargs = a_trigger("m-1").serialize()
         assert set(kwargs) == {
             "messages", "omnimessage_conn_id", "since", "deadline", "poke_interval",
-            "wait_for", "require", "limit", "ends_task", "one",
+            "wait_for", "require", "limit", "ends_task", "one", "bulk",
         }  # fmt: skip
         assert sandbox.password not in json.dumps(kwargs)
+
+
+class TestThousands:
+    def a_bulk(self, ids, **settings):
+        return a_trigger(**{"bulk": {"ids": " ".join(ids), "moments": "-"}, **settings})
+
+    def test_they_are_counted(self, send, sandbox):
+        ids = [send("+37255550001" if index < 3 else "+37255555555") for index in range(60)]
+        sandbox.advance(10)
+        payload = fired(self.a_bulk(ids, require=0.9))
+        assert payload["ending"] == "fulfilled"
+        assert payload["reports"] == []
+        assert payload["counted"]["messages"] == 60
+        assert payload["counted"]["delivered"] >= 54
+
+    def test_success_ends_the_task_with_the_numbers(self, delivered):
+        async def event():
+            trigger = again(self.a_bulk([delivered], ends_task=True))
+            trigger.trigger_id = 7
+            return await anext(trigger.run())
+
+        ended = asyncio.run(event())
+        assert isinstance(ended, TaskSuccessEvent)
+        assert ended.xcoms["return_value"]["delivered"] == 1
+
+    def test_while_messente_asks_to_slow_down_nobody_asks(self, send, sandbox):
+        ids = [send() for _ in range(40)]
+        sandbox.advance(10)
+        sandbox.add_fault("rate_limited", call="status", retry_after=1)
+        asked = len(status_requests(sandbox))
+        assert fired(self.a_bulk(ids))["ending"] == "fulfilled"
+        assert len(status_requests(sandbox)) - asked <= 40 + IN_FLIGHT
+
+    def test_refused_credentials_end_it(self, send, sandbox):
+        ids = [send() for _ in range(40)]
+        sandbox.add_fault("unauthorized", call="status", times="always")
+        assert fired(self.a_bulk(ids))["ending"] == "refused"
+        assert len(status_requests(sandbox)) <= 2 * IN_FLIGHT
+
+    def test_a_file_that_is_gone_is_told(self, sandbox, tmp_path):
+        payload = fired(a_trigger(bulk={"results": str(tmp_path / "gone.jsonl")}))
+        assert payload["ending"] == "refused"
+        assert payload["reason"].startswith("The results of the bulk send could not be read: ")
 
 
 class TestThePollerOfAll:

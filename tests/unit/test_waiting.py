@@ -410,3 +410,59 @@ class TestGoingOnInAnotherProcess:
         wait.recall({"m-1": kept})
         wait.heard(wait.messages[0], a_report("DELIVRD"), at(10))
         assert wait.verdict is not None
+
+
+NOW = datetime(2026, 11, 23, 9, 0, tzinfo=timezone.utc)
+
+
+class TestThousands:
+    def a_wait(self, count, **settings):
+        wait = Wait(
+            [Awaited(f"m-{index}") for index in range(count)],
+            since=NOW,
+            poke_interval=60.0,
+            **{"only_count": True, **settings},
+        )
+        wait.plan(NOW, look_first=True)
+        return wait
+
+    def end(self, wait, statuses):
+        for message, status in zip(wait.messages, statuses, strict=False):
+            for _ in range(2):  # a failure takes a second look
+                if message.ending is None:
+                    report = DeliveryReport.read({"statuses": [{"channel": "sms", "status": status}]})
+                    wait.heard(message, report, NOW)
+
+    def test_a_share_is_enough(self):
+        wait = self.a_wait(200, require=0.95)
+        self.end(wait, ["DELIVRD"] * 189)
+        assert wait.verdict is None
+        self.end(wait, ["DELIVRD"] * 190)
+        assert wait.verdict.ending is Ending.FULFILLED
+        assert wait.verdict.reports == []
+        assert wait.verdict.counted["delivered"] == 190
+        assert wait.verdict.counted["in_progress"] == 10
+
+    def test_more_than_the_rest_is_too_many(self):
+        wait = self.a_wait(200, require=0.95)
+        self.end(wait, ["UNDELIV"] * 10)
+        assert wait.verdict is None
+        self.end(wait, ["UNDELIV"] * 11)
+        verdict = Verdict.of(wait.verdict.as_dict())
+        assert verdict.ending is Ending.FAILED
+        assert verdict.reason.startswith("11 of 200 were not, and require=0.95: m-0 failed")
+        assert [each["omnimessage_id"] for each in verdict.counted["undelivered"][:2]] == ["m-0", "m-1"]
+        assert len(verdict.counted["undelivered"]) == 100
+
+    def test_what_is_due_stays_due_until_it_is_heard_of(self):
+        wait = self.a_wait(3)
+        assert wait.due(NOW) == wait.due(NOW) == list(wait.messages)
+        self.end(wait, ["ACK"])
+        assert wait.due(NOW) == list(wait.messages[1:])
+        assert wait.next_look == NOW
+
+    def test_a_reason_tells_the_first_and_counts_the_rest(self):
+        wait = self.a_wait(1000)
+        reason = wait.timed_out("the timeout").reason
+        assert reason.count("m-") == 20
+        assert reason.endswith("; and 980 more")
