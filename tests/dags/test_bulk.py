@@ -416,6 +416,31 @@ class TestSending:
             assert run.tasks == {"send": "success"}
             assert sizes(sandbox) == [5, 1]
 
+    @pytest.mark.parametrize("guarantee", ["at_most_once", "at_least_once"])
+    def test_what_breaks_around_the_request_is_a_doubt(self, dag, run_dag, sandbox, monkeypatch, guarantee):
+        from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
+        post, posts = OmnimessageHook.post_bulk, []
+
+        def breaking(self, bodies):
+            answer = post(self, bodies)
+            posts.append(1)
+            if len(posts) == 3:
+                raise MemoryError
+            return answer
+
+        monkeypatch.setattr(OmnimessageHook, "post_bulk", breaking)
+        sending(recipients=people(500), batch_size=100, retries=3, delivery_guarantee=guarantee)
+        run = run_dag(dag)
+        reached = live(sandbox)
+        assert set(reached) == {number(index) for index in range(500)}
+        if guarantee == "at_most_once":
+            assert run.tasks == {"send": "failed"}
+            assert max(reached.values()) == 1
+        else:
+            assert run.tasks == {"send": "success"}
+            assert sum(reached.values()) == 600
+
     def test_airflows_own_timeout_waits_for_what_is_under_way_and_loses_nothing(self, dag, run_dag, sandbox):
         sandbox.add_fault("slow", call="bulk", after=2, seconds=2.5)
         sending(recipients=people(500), batch_size=100, execution_timeout=timedelta(seconds=2), retries=3)
