@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage._compat import TaskMemory
 from airflow_provider_omnimessage.api.calls import Accepted, NotAccepted
-from airflow_provider_omnimessage.api.errors import OmnimessageError, RefusedError
+from airflow_provider_omnimessage.api.errors import LostAnswerError, OmnimessageError, RefusedError
 from airflow_provider_omnimessage.durable import KEY, Batch, Plan, batch_key
 from airflow_provider_omnimessage.results import RowResult
 
@@ -385,7 +385,10 @@ class Sending:
             self._log.warning("%s: %s", posting.rows, error)
             refused: list[Accepted | NotAccepted] = [NotAccepted(str(error))] * len(posting.to_post)
             self._keep(posting, self._read(posting, intent, refused))
-        elif isinstance(error, OmnimessageError) and error.maybe_processed:
+        elif not isinstance(error, OmnimessageError):  # nobody knows how far it came
+            self.stop = self.stop or error
+            self._doubt(posting, intent, LostAnswerError(f"bulk send: broke off: {error!r}"))
+        elif error.maybe_processed:
             self._doubt(posting, intent, error)
         else:
             self.stop = self.stop or error

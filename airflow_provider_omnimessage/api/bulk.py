@@ -13,8 +13,9 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from airflow_provider_omnimessage.api import timing
+from airflow_provider_omnimessage.api.channels import rule_of
 from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem
-from airflow_provider_omnimessage.api.fields import Problems, as_plain, describe
+from airflow_provider_omnimessage.api.fields import Problems, Rule, as_plain, describe, is_mapping, phone_number
 from airflow_provider_omnimessage.api.messages import checked_omnimessage
 from airflow_provider_omnimessage.api.placeholders import Filler, compile_placeholders
 from airflow_provider_omnimessage.api.timing import TimeToSend
@@ -73,12 +74,15 @@ class Composer:
         self._now = now
         self._moments: dict[Any, TimeToSend] = {}
         self._fill: Filler | None = None
+        self._quick: list[_Part] | None = None
+        self._model: dict[str, Any] | None = None
         self.warnings: list[str] = []
         if messages is not None:
             problems = Problems()
             self._messages = plain_messages(messages)
             self._fill = compile_placeholders(self._messages, "messages", problems)
             problems.raise_if_any()
+            self._quick = _parts(self._messages)
         if time_to_send is not None:
             self._moment(time_to_send, timezone)
 
@@ -90,19 +94,23 @@ class Composer:
         :raises InvalidInputError: with everything that is wrong with it.
         """
         given = as_plain(row)
-        if not isinstance(given, Mapping):
+        if not is_mapping(given):
             raise InvalidInputError.of("row", f"{describe(row)} is not accepted; give a dict with 'to'")
         problems = Problems()
-        if self._messages is not None:
+        body = self._quickly(given)
+        if body is not None:
+            time_to_send, timezone = given.get("time_to_send"), given.get("timezone")
+        elif self._messages is not None:
             message = {"to": given.get("to"), "messages": self._filled(given, problems)}
             time_to_send, timezone = given.get("time_to_send"), given.get("timezone")
         else:
             message = dict(given)
             time_to_send, timezone = message.pop("time_to_send", None), message.pop("timezone", None)
-        body: dict[str, Any] = {}
         moment = None
-        if not problems:
+        if body is None and not problems:
             body = checked_omnimessage({**self._defaults, **message}, self._sender, problems)
+            if self._quick is not None and not problems:
+                self._model = body
         # an empty cell of a CSV is no time of its own
         time_to_send = self._time_to_send if time_to_send in (None, "") else time_to_send
         if time_to_send is not None:
@@ -111,7 +119,24 @@ class Composer:
             except InvalidInputError as error:
                 problems.extend(error.problems)
         problems.raise_if_any()
+        assert body is not None
         return Composed(body["to"], moment, body)
+
+    def _quickly(self, fields: Mapping[str, Any]) -> dict[str, Any] | None:
+        """
+        Make a message like one that was checked as a whole: only what is filled in is looked at again.
+
+        ``None`` where there is none yet, or anything is wrong with this one, which is then to be told in full.
+        """
+        if self._model is None or self._quick is None:
+            return None
+        problems = Problems()
+        messages = [*self._model["messages"]]
+        for position, field, fill, rule in self._quick:
+            filled = rule(fill(fields, problems), field, problems)
+            messages[position] = {**messages[position], field: filled}
+        to = _PHONE_NUMBER(fields.get("to"), "to", problems)
+        return None if problems else {**self._model, "to": to, "messages": messages}
 
     def _filled(self, fields: Mapping[str, Any], problems: Problems) -> Any:
         return self._fill(fields, problems) if self._fill else self._messages
@@ -161,6 +186,35 @@ class RowProblems:
         first, *others = told
         head = f"{self.rows:,} of {rows:,} rows cannot be sent: {first.field}"
         return InvalidInputError([Problem(head, first.reason), *others])
+
+
+class _Part(NamedTuple):
+    """A text of one of the messages that is filled for each recipient, with the rule for it."""
+
+    position: int
+    field: str
+    fill: Filler
+    rule: Rule
+
+
+_PHONE_NUMBER = phone_number()
+
+
+def _parts(messages: Any) -> list[_Part] | None:
+    """Find what is filled in; ``None`` where it is not whole texts of the messages alone."""
+    parts: list[_Part] = []
+    for position, message in enumerate(messages if isinstance(messages, list) else ()):
+        for field, value in message.items() if is_mapping(message) else ():
+            fill = compile_placeholders({field: value}, f"messages[{position}]", Problems())
+            rule = rule_of(message.get("channel"), str(field))
+            if fill is None:
+                continue
+            if not isinstance(value, str) or rule is None:
+                return None
+            filler = compile_placeholders(value, f"messages[{position}].{field}", Problems())
+            assert filler is not None
+            parts.append(_Part(position, str(field), filler, rule))
+    return parts
 
 
 def plain_messages(messages: Any) -> Any:

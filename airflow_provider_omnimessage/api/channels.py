@@ -37,6 +37,18 @@ def check_message(value: Any, field: str, problems: Problems) -> Any:
     return _CHANNELS[channel](value, field, problems)
 
 
+def rule_of(channel: object, field: str) -> Rule | None:
+    """
+    Give the rule for one field of a message, which does not know of its others.
+
+    :param channel: which kind of message.
+    :param field: its name.
+    :return: ``None`` where there is no such field.
+    """
+    rules: Mapping[str, Rule] = getattr(_CHANNELS.get(str(channel)), "rules", {})
+    return rules.get(field)
+
+
 def check_messages(value: Any, field: str, problems: Problems) -> Any:
     """
     Check the messages of one omnimessage: at least one, and at most one per channel.

@@ -337,6 +337,7 @@ def record(
             combination(checked, field, problems)
         return checked
 
+    check.rules = rules  # type: ignore[attr-defined]
     return check
 
 

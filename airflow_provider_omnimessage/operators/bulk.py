@@ -349,6 +349,7 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
     def _judge(self, context: Mapping[str, Any], sending: Sending, results: Results, memory: BulkMemory | None) -> None:
         """End the task as what became of its messages says; what does not succeed has told it before."""
         from airflow_provider_omnimessage.api.bulk import too_many_failed
+        from airflow_provider_omnimessage.api.errors import LostAnswerError
         from airflow_provider_omnimessage.results import in_words
 
         counts = results.counts
@@ -360,8 +361,8 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
             error = stop
             if not memory and counts["accepted"] and not isinstance(stop, AirflowFailException):
                 error = AirflowFailException(f"{told}. It stopped: {stop}. {NO_MEMORY}")
-        elif counts["unknown"] and self._again and memory and sending.lost:
-            error = sending.lost
+        elif counts["unknown"] and self._again and memory:
+            error = sending.lost or LostAnswerError("; ".join(sending.doubts[:5]))
         elif counts["unknown"]:
             doubts = "; ".join(sending.doubts[:5])
             more = f"; and {len(sending.doubts) - 5} more batches" if len(sending.doubts) > 5 else ""

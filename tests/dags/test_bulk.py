@@ -392,6 +392,64 @@ class TestSending:
         assert run.xcom("send")["unknown"] == 5
         assert f"answered 5 messages with {5 + count} entries" in run.log
 
+    @pytest.mark.parametrize("guarantee", ["at_most_once", "at_least_once"])
+    def test_an_entry_that_says_nothing_is_a_doubt_about_that_row(self, dag, run_dag, sandbox, monkeypatch, guarantee):
+        from airflow_provider_omnimessage.api import calls
+
+        read, answers = calls._json_object, []
+
+        def once(answer, call):
+            body = read(answer, call)
+            if not answers:
+                body["messages"][2] = {}
+            answers.append(1)
+            return body
+
+        monkeypatch.setattr(calls, "_json_object", once)
+        sending(recipients=people(5), retries=1, delivery_guarantee=guarantee)
+        run = run_dag(dag)
+        if guarantee == "at_most_once":
+            assert run.tasks == {"send": "failed"}
+            assert (run.xcom("send")["accepted"], run.xcom("send")["unknown"]) == (4, 1)
+            assert sizes(sandbox) == [5]
+        else:
+            assert run.tasks == {"send": "success"}
+            assert sizes(sandbox) == [5, 1]
+
+    @pytest.mark.parametrize("guarantee", ["at_most_once", "at_least_once"])
+    def test_what_breaks_around_the_request_is_a_doubt(self, dag, run_dag, sandbox, monkeypatch, guarantee):
+        from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
+        post, posts = OmnimessageHook.post_bulk, []
+
+        def breaking(self, bodies):
+            answer = post(self, bodies)
+            posts.append(1)
+            if len(posts) == 3:
+                raise MemoryError
+            return answer
+
+        monkeypatch.setattr(OmnimessageHook, "post_bulk", breaking)
+        sending(recipients=people(500), batch_size=100, retries=3, delivery_guarantee=guarantee)
+        run = run_dag(dag)
+        reached = live(sandbox)
+        assert set(reached) == {number(index) for index in range(500)}
+        if guarantee == "at_most_once":
+            assert run.tasks == {"send": "failed"}
+            assert max(reached.values()) == 1
+        else:
+            assert run.tasks == {"send": "success"}
+            assert sum(reached.values()) == 600
+
+    def test_airflows_own_timeout_waits_for_what_is_under_way_and_loses_nothing(self, dag, run_dag, sandbox):
+        sandbox.add_fault("slow", call="bulk", after=2, seconds=2.5)
+        sending(recipients=people(500), batch_size=100, execution_timeout=timedelta(seconds=2), retries=3)
+        run = run_dag(dag)
+        assert run.tasks == {"send": "success"}
+        assert run.tries["send"] > 1
+        assert live(sandbox) == Counter(number(index) for index in range(500))
+        assert sizes(sandbox) == [100] * 5
+
     def test_a_whole_call_that_is_refused_is_told_for_each_row(self, dag, run_dag, sandbox, monkeypatch):
         from airflow_provider_omnimessage.api.errors import RefusedError
         from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook

@@ -12,7 +12,7 @@ from airflow_provider_omnimessage.api.bulk import Composer, RowProblems, demand_
 from airflow_provider_omnimessage.api.calls import Accepted, Answer, NotAccepted, send_bulk
 from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem, UnexpectedAnswerError
 from airflow_provider_omnimessage.api.fields import Problems
-from airflow_provider_omnimessage.api.messages import sms, viber
+from airflow_provider_omnimessage.api.messages import sms, viber, whatsapp
 from airflow_provider_omnimessage.api.placeholders import compile_placeholders
 from airflow_provider_omnimessage.bulk_send import Progress
 from airflow_provider_omnimessage.durable import Again, Batch, Plan, next_bulk_step
@@ -82,6 +82,45 @@ class TestComposing:
     def test_a_text_that_grows_too_long_is_told(self):
         with pytest.raises(InvalidInputError, match="1,001 characters"):
             composer([viber("$t")]).compose({"to": TO, "t": "x" * 1001})
+
+    @pytest.mark.parametrize(
+        "messages",
+        [
+            [sms("Hello $a", sender="$b")],
+            [
+                viber("$a", image_url="https://a.example/$b.png", button_text="$a", button_url="https://a.example"),
+                sms("$b"),
+            ],
+            [whatsapp("$a"), sms("all the same")],
+            [viber("$a", ttl=5, video=None), {"channel": "sms", "text": "$$$b", "ttl": "7"}],
+            [whatsapp({"body": "$a"})],
+            [sms("no field")],
+        ],
+    )
+    def test_the_quick_way_gives_what_the_whole_check_gives(self, messages):
+        """The first row is checked as a whole; the others are held against it."""
+        rows = [
+            {"to": TO, "a": "x", "b": "y"},
+            {"to": "+372 5555 5556", "a": "é$a", "b": 3},
+            {"to": TO, "a": "x" * 1001, "b": "y"},
+            {"to": TO, "a": "\ud800", "b": "y"},
+            {"to": TO, "a": "", "b": " "},
+            {"to": TO, "b": "y"},
+            {"to": "nobody", "a": None, "b": None},
+            {"to": None},
+            {"to": TO, "a": "again", "b": "z", "time_to_send": "2099-01-01T09:00", "timezone": "Asia/Tokyo"},
+        ]
+
+        def told(compose, row):
+            try:
+                return compose(row)
+            except InvalidInputError as error:
+                return str(error)
+
+        quick = composer(messages, sender="ACME", defaults={"priority": "low"}).compose
+        for row in rows:
+            whole = composer(messages, sender="ACME", defaults={"priority": "low"}).compose
+            assert told(quick, row) == told(whole, row)
 
     def test_an_unknown_field_of_an_omnimessage_is_refused(self):
         with pytest.raises(InvalidInputError, match="did you mean time_to_send"):
