@@ -12,6 +12,8 @@ import pytest
 from _airflow import ROOT
 from markdown_it import MarkdownIt
 
+from airflow_provider_omnimessage.sandbox import Sandbox
+
 PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] if "_build" not in page.parts]
 PROVEN_ELSEWHERE = {
     "pip install ": "tests/matrix installs the built wheel into each Airflow",
@@ -78,10 +80,11 @@ def shell(omnimessage_sandbox, tmp_path):
     return run
 
 
-@pytest.fixture(scope="session")
-def omnimessage_sandbox_options():
-    """As ``python -m airflow_provider_omnimessage.sandbox`` has it."""
-    return {}
+@pytest.fixture(scope="module")
+def omnimessage_sandbox_server():
+    """As ``python -m airflow_provider_omnimessage.sandbox`` has it, and not the one that the other tests share."""
+    with Sandbox() as running:
+        yield running
 
 
 @pytest.mark.parametrize(
