@@ -86,6 +86,7 @@ __all__ = [
     "object_storage_path",
     "push_xcom",
     "stored_xcom",
+    "success_in_triggerer",
     "task_states",
     "triggerer_stats",
 ]
@@ -281,6 +282,36 @@ def is_made_at_run_time(operator: Any) -> bool:
     """
     # set by Airflow's metaclass in every version from 2.3: only a mapped task is constructed where it runs
     return bool(getattr(operator, "_BaseOperator__from_mapped", False))
+
+
+async def success_in_triggerer(task_instance: Any, value: Any) -> Any:
+    """
+    Make the event by which a trigger ends its task as a success, with what the task returns.
+
+    Airflow 3 writes the XComs of such an event as JSON within JSON, so that a task which reads them gets a text. There,
+    the trigger pushes it as a worker does, custom XCom backends included.
+
+    :param task_instance: the trigger's.
+    :param value: plain data.
+    :return: a ``TaskSuccessEvent``.
+    """
+    from airflow.triggers.base import TaskSuccessEvent
+
+    try:
+        from airflow.sdk.execution_time.xcom import XCom as Stored
+    except ImportError:  # Airflow 2
+        return TaskSuccessEvent(xcoms={"return_value": value})
+    from asgiref.sync import sync_to_async
+
+    await sync_to_async(Stored.set)(
+        key="return_value",
+        value=value,
+        dag_id=task_instance.dag_id,
+        task_id=task_instance.task_id,
+        run_id=task_instance.run_id,
+        map_index=-1 if task_instance.map_index is None else task_instance.map_index,
+    )
+    return TaskSuccessEvent()
 
 
 async def connection_of(conn_id: str) -> Any:

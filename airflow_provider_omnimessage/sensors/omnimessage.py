@@ -344,6 +344,8 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
             or self.on_success_callback
             or getattr(self, "_post_execute_hook", None)
             or type(self).post_execute is not BaseSensorOperator.post_execute
+            # tasks that are mapped over the reports: only a worker tells Airflow how many there are
+            or next(self.iter_mapped_dependants(), None)
         )
         return self.do_xcom_push and not needs_a_worker and not has_listeners()
 

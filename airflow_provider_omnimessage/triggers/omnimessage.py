@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
+from airflow.triggers.base import BaseTaskEndEvent, BaseTrigger, TriggerEvent
 
 from airflow_provider_omnimessage import metrics
-from airflow_provider_omnimessage._compat import SHORTEST_ABSENCE
+from airflow_provider_omnimessage._compat import SHORTEST_ABSENCE, success_in_triggerer
 from airflow_provider_omnimessage.api.calls import delivery_report
 from airflow_provider_omnimessage.api.errors import AuthenticationError, OmnimessageError
 from airflow_provider_omnimessage.api.waiting import Awaited, Ending, Verdict, Wait
@@ -101,17 +101,23 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
         """Wait, and fire once."""
         begun = time.monotonic()
         # everything is let go of before the event is given away: nobody promises to come back after it
-        event = self._event(await self._verdict())
-        if self.trigger_id is not None and not isinstance(event, TaskSuccessEvent):
+        event = await self._event(await self._verdict())
+        if self.trigger_id is not None and not isinstance(event, BaseTaskEndEvent):
             await asyncio.sleep(max(0.0, begun + SHORTEST_ABSENCE - time.monotonic()))
         yield event
 
-    def _event(self, verdict: Verdict) -> TriggerEvent:
+    async def _event(self, verdict: Verdict) -> TriggerEvent:
+        task_instance = getattr(self, "task_instance", None)
         # Airflow's dag.test() runs triggers without a triggerer, and cannot end a task from one
-        if self.ends_task and verdict.ending is Ending.FULFILLED and self.trigger_id is not None:
-            metrics.count_verdict(verdict, getattr(self, "task_instance", None), in_triggerer=True)
+        if self.ends_task and verdict.ending is Ending.FULFILLED and self.trigger_id is not None and task_instance:
             xcom: Any = verdict.counted or (verdict.reports[0] if self.one else verdict.reports)
-            return TaskSuccessEvent(xcoms={"return_value": xcom})
+            try:
+                success: TriggerEvent = await success_in_triggerer(task_instance, xcom)
+            except Exception:
+                self.log.exception("The XCom could not be pushed from here; a worker ends the task")
+            else:
+                metrics.count_verdict(verdict, task_instance, in_triggerer=True)
+                return success
         return TriggerEvent(verdict.as_dict())  # type: ignore[no-untyped-call]
 
     async def _verdict(self) -> Verdict:

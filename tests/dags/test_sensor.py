@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError
@@ -388,3 +388,15 @@ class TestWhereASuccessEnds:
         from airflow.sdk import Asset
 
         assert not a_sensor(omnimessage_id=UNKNOWN, outlets=[Asset("delivered")])._may_end_in_triggerer()
+
+    def test_a_worker_ends_it_where_tasks_are_mapped_over_the_reports(self):
+        @task
+        def tell(report):
+            return report["outcome"]
+
+        with DAG("mapped_over_reports", schedule=None):
+            mapped_over, read = (a_sensor(task_id=name, omnimessage_id=[UNKNOWN]) for name in ("mapped_over", "read"))
+            tell.override(task_id="each").expand(report=mapped_over.output)
+            tell.override(task_id="all")(read.output)
+        assert not mapped_over._may_end_in_triggerer()
+        assert read._may_end_in_triggerer()

@@ -99,6 +99,7 @@ RUNS: dict[str, tuple[str, dict[str, str]]] = {
             "reschedule": "success",
             "deferred": "success",
             "deferred_with_callback": "success",
+            "read": "success",
         },
     ),
     "matrix_waits_in_vain": (

@@ -45,6 +45,10 @@ def test_a_wait_returns_the_report_in_every_mode(report, task_id):
     assert (told["omnimessage_id"], told["outcome"]) == (run["returned"]["send"], "delivered")
 
 
+def test_a_report_from_the_triggerer_is_no_text_to_the_next_task(report):
+    assert report["runs"]["matrix_waits"][0]["returned"]["read"] == "delivered"
+
+
 def test_every_wait_had_to_wait(seen):
     assert seen.waited == WAITING
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 
 import pytest
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
@@ -54,6 +55,23 @@ def again(trigger):
     path, kwargs = trigger.serialize()
     assert path == "airflow_provider_omnimessage.triggers.omnimessage.OmnimessageDeliveryTrigger"
     return OmnimessageDeliveryTrigger(**json.loads(json.dumps(kwargs)))
+
+
+def in_triggerer(trigger):
+    trigger = again(trigger)
+    trigger.trigger_id = 7
+    trigger.task_instance = SimpleNamespace(dag_id="dag", task_id="wait", run_id="run", map_index=None)
+    return trigger
+
+
+@pytest.fixture
+def pushed(monkeypatch):
+    """What is pushed as XComs; the system tests have a supervisor for it."""
+    from airflow.sdk.execution_time.xcom import XCom
+
+    pushed = []
+    monkeypatch.setattr(XCom, "set", lambda **kwargs: pushed.append(kwargs))
+    return pushed
 
 
 async def fire(*triggers):
@@ -140,17 +158,37 @@ class TestTheTrigger:
         assert payload["ending"] == "refused"
         assert "connection 'omnimessage_default', login" in payload["reason"]
 
-    def test_a_success_ends_the_task_where_there_is_a_triggerer(self, delivered):
+    def test_a_success_ends_the_task_where_there_is_a_triggerer(self, delivered, pushed):
         async def event(**settings):
-            trigger = again(a_trigger(delivered, **settings))
-            trigger.trigger_id = 7
-            return await anext(trigger.run())
+            return await anext(in_triggerer(a_trigger(delivered, **settings)).run())
 
         ended = asyncio.run(event(ends_task=True, one=True))
         assert isinstance(ended, TaskSuccessEvent)
-        assert ended.xcoms["return_value"]["omnimessage_id"] == delivered
-        assert isinstance(asyncio.run(event(ends_task=True)).xcoms["return_value"], list)
+        assert pushed[0]["value"]["omnimessage_id"] == delivered
+        assert {**pushed[0], "value": None} == {
+            "key": "return_value", "value": None, "dag_id": "dag", "task_id": "wait", "run_id": "run", "map_index": -1,
+        }  # fmt: skip
+        assert ended.xcoms is None, "Airflow would write it as JSON within JSON"
+        asyncio.run(event(ends_task=True))
+        assert isinstance(pushed[1]["value"], list)
         assert type(asyncio.run(event())) is TriggerEvent
+        assert len(pushed) == 2
+
+    def test_a_worker_ends_it_where_the_xcom_cannot_be_pushed(self, delivered, monkeypatch):
+        from airflow.sdk.execution_time.xcom import XCom
+
+        def no_supervisor(**kwargs):
+            raise ConnectionError("gone")
+
+        monkeypatch.setattr(XCom, "set", no_supervisor)
+        monkeypatch.setattr(triggers, "SHORTEST_ABSENCE", 0.0)
+
+        async def event():
+            return await anext(in_triggerer(a_trigger(delivered, ends_task=True)).run())
+
+        ended = asyncio.run(event())
+        assert type(ended) is TriggerEvent
+        assert ended.payload["reports"][0]["omnimessage_id"] == delivered
 
     def test_a_failure_never_does(self, send, sandbox, monkeypatch):
         monkeypatch.setattr(triggers, "SHORTEST_ABSENCE", 0.0)
@@ -218,15 +256,12 @@ class TestThousands:
         assert payload["counted"]["messages"] == 60
         assert payload["counted"]["delivered"] >= 54
 
-    def test_success_ends_the_task_with_the_numbers(self, delivered):
+    def test_success_ends_the_task_with_the_numbers(self, delivered, pushed):
         async def event():
-            trigger = again(self.a_bulk([delivered], ends_task=True))
-            trigger.trigger_id = 7
-            return await anext(trigger.run())
+            return await anext(in_triggerer(self.a_bulk([delivered], ends_task=True)).run())
 
-        ended = asyncio.run(event())
-        assert isinstance(ended, TaskSuccessEvent)
-        assert ended.xcoms["return_value"]["delivered"] == 1
+        assert isinstance(asyncio.run(event()), TaskSuccessEvent)
+        assert pushed[0]["value"]["delivered"] == 1
 
     def test_while_messente_asks_to_slow_down_nobody_asks(self, send, sandbox):
         ids = [send() for _ in range(40)]

@@ -94,10 +94,18 @@ with DAG("matrix_bad_input_fails", **ONCE):
 with DAG("matrix_waits", **ONCE):
     send = SendOmnimessageOperator(task_id="send", to=number("1403"), messages=[sms("a")])
     awaited = {"omnimessage_id": send.output, "poke_interval": 1, "timeout": 600, **PATIENT}
+
+    @task
+    def read(report: dict) -> str:
+        """Take the report as tasks do."""
+        return report["outcome"]
+
+    deferred = OmnimessageDeliverySensor(task_id="deferred", deferrable=True, **awaited)
+    read(deferred.output)
     send >> [
+        deferred,
         OmnimessageDeliverySensor(task_id="poke", deferrable=False, **awaited),
         OmnimessageDeliverySensor(task_id="reschedule", deferrable=False, mode="reschedule", **awaited),
-        OmnimessageDeliverySensor(task_id="deferred", deferrable=True, **awaited),
         # what has a callback is ended by a worker
         OmnimessageDeliverySensor(
             task_id="deferred_with_callback",

@@ -16,9 +16,16 @@ MODES = {
     "deferred": {"deferrable": True},
 }
 
+
+@task
+def read(report: dict) -> str:
+    """Take the report as tasks do: as plain data, and not as a text."""
+    return f"{report['outcome']} by {report['delivered_by']}"
+
+
 with DAG("every_mode", schedule=None, catchup=False, params={"ids": {}, "timeout": 600}):
     for name, settings in MODES.items():
-        OmnimessageDeliverySensor(
+        wait = OmnimessageDeliverySensor(
             task_id=name,
             omnimessage_id=f"{{{{ params.ids['{name}'] }}}}",
             poke_interval=1,
@@ -28,6 +35,7 @@ with DAG("every_mode", schedule=None, catchup=False, params={"ids": {}, "timeout
             retry_delay=timedelta(seconds=1),
             **settings,
         )
+        read.override(task_id=f"read_{name}")(wait.output)
 
 with DAG(
     "many_waits",
