@@ -131,7 +131,8 @@ def _dns(target: SplitResult) -> Finding:
             "wrong",
             f"nobody knows '{name}' ({error}); check the connection's base URL, and this machine's resolver",
         )
-    return Finding("DNS", "ok", f"{name} is {', '.join(dict.fromkeys(str(item[4][0]) for item in found))}")
+    addresses = list(dict.fromkeys(str(item[4][0]) for item in found))
+    return Finding("DNS", "ok", f"{name} is {'an address' if addresses == [name] else ', '.join(addresses)}")
 
 
 def _tls(target: SplitResult) -> Finding:
