@@ -83,6 +83,7 @@ def narrate(home: AirflowHome, sandbox: SandboxClient) -> None:
     tell(f"   To {message['to']}, at which the first channel always fails in the sandbox:")
     for status in message["statuses"]:
         tell(f"   {status['channel']:<9} {status['status']}" + (f" ({status['error']})" if status["error"] else ""))
+    tell("   sms       not needed")
 
     tell("", "4. Nine in the morning in Tallinn, around the next clock change (local time stays, UTC moves).")
     run = next(runs)

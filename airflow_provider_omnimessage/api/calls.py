@@ -374,7 +374,11 @@ def _error(call: Call[Any], answer: Answer) -> ApiError:
             maybe_processed=False,
         )
     if status == 404:
-        return NotFoundError(f"{call.name}: {status}: {said}", status_code=status, codes=codes)
+        return NotFoundError(
+            f"{call.name}: {status}: {said}; check the id, and whether it is this connection's account that sent it",
+            status_code=status,
+            codes=codes,
+        )
     if status == 429:
         return RateLimitedError(
             f"{call.name}: Messente asks to slow down (429: {said})",

@@ -233,6 +233,13 @@ def phone_number() -> Rule:
 
     def check(value: Any, field: str, problems: Problems) -> Any:
         wanted = "give it in E.164: a string with +, country code and number, 7 to 15 digits in all"
+        if isinstance(value, (list, tuple, set)):
+            problems.refuse(
+                field,
+                f"a {type(value).__name__} is not a phone number; a message has one recipient: for several take "
+                ".expand(to=[...]), or one task for thousands, ScheduleBulkOmnimessageOperator",
+            )
+            return value
         if not isinstance(value, str):
             problems.refuse(
                 field,
@@ -279,11 +286,11 @@ def many(item: Rule, *, least: int = 0, most: int | None = None) -> Rule:
     :param least: fewest entries.
     :param most: most entries, or ``None`` for no limit.
     """
-    span = f"{least} to {most} entries" if most else f"at least {least} entries"
+    span = f"{least} to {most} entries" if most else f"at least {least} {'entry' if least == 1 else 'entries'}"
 
     def check(value: Any, field: str, problems: Problems) -> Any:
         if type(value) is not list and (isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable)):
-            problems.refuse(field, f"{describe(value)} is not a list; give a list of {span}")
+            problems.refuse(field, f"{describe(value)} is not a list; give a list with {span}")
             return value
         entries = list(value)
         if len(entries) < least or (most is not None and len(entries) > most):

@@ -89,7 +89,9 @@ def examine(hook: TerminalHook) -> list[Finding]:
 def _skip_the_rest(findings: list[Finding]) -> list[Finding]:
     seen = {finding.check for finding in findings}
     cause = next(finding.check for finding in findings if finding.result == "wrong")
-    rest = [Finding(check, "skipped", f"first cure: {cause}") for check in CHECKS if check not in seen]
+    rest = [
+        Finding(check, "skipped", f"not looked at: first mend the {cause}") for check in CHECKS if check not in seen
+    ]
     return findings + rest
 
 
@@ -129,7 +131,8 @@ def _dns(target: SplitResult) -> Finding:
             "wrong",
             f"nobody knows '{name}' ({error}); check the connection's base URL, and this machine's resolver",
         )
-    return Finding("DNS", "ok", f"{name} is {', '.join(dict.fromkeys(str(item[4][0]) for item in found))}")
+    addresses = list(dict.fromkeys(str(item[4][0]) for item in found))
+    return Finding("DNS", "ok", f"{name} is {'an address' if addresses == [name] else ', '.join(addresses)}")
 
 
 def _tls(target: SplitResult) -> Finding:
@@ -196,7 +199,9 @@ def _answer_and_clock(settings: Settings, proxy: str | None) -> list[Finding]:
             return [Finding("answer", "wrong", through_proxy if proxy else direct)]
     now = datetime.now(timezone.utc)
     took = response.elapsed.total_seconds()
-    answer = Finding("answer", "ok", f"HTTP {response.status_code} after {took * 1000:.0f} ms")
+    answer = Finding(
+        "answer", "ok", f"HTTP {response.status_code} after {took * 1000:.0f} ms, asked without credentials"
+    )
     return [answer, clock(response.headers.get("Date"), now)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -128,6 +129,12 @@ class TerminalHook(OmnimessageHook):
         try:
             return Connection.get_connection_from_secrets(conn_id)
         except AirflowNotFoundException:
+            variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+            if os.environ.get(variable):
+                # Airflow looks on where it cannot read one, and says so in a log that a terminal does not show
+                raise InvalidInputError.of(
+                    "conn-id", f"{variable} is set, and is neither JSON nor a URI; compare its quotes and brackets"
+                ) from None
             raise InvalidInputError.of(
                 "conn-id",
                 f"there is no connection '{conn_id}'; add one of type omnimessage, or name another with --conn-id",

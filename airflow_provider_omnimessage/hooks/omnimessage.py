@@ -403,4 +403,10 @@ def _now() -> datetime:
 def _in_words(span: timedelta) -> str:
     import pendulum
 
-    return pendulum.duration(seconds=max(1, int(span.total_seconds()))).in_words(locale="en")
+    seconds = max(1, int(span.total_seconds()))
+    # a backfill's moment is weeks old: nobody reads the seconds of those
+    for unit in (86400, 3600, 60):
+        if seconds >= 2 * unit:
+            seconds -= seconds % unit
+            break
+    return pendulum.duration(seconds=seconds).in_words(locale="en")

@@ -108,6 +108,9 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
         """Render; a message that cannot be rendered for this event gives way to the default text."""
         try:
+            if jinja_env is None and not hasattr(context.get("dag"), "get_template_env"):
+                # dag.test() gives a DAG's callbacks its serialized form, which has no Jinja environment to offer
+                jinja_env = self.get_template_env()
             super().render_template_fields(context, jinja_env)
         except Exception as error:
             self.log.warning("A template does not fit this event (%s): its default text is sent", error)

@@ -39,6 +39,7 @@ def one(
     :param channels: its channels, in the order in which they are tried.
     :raises AssertionError: there is none, or more than one.
     """
+    __tracebackhide__ = True  # pytest shows the caller's line, and not these
     number = None if to is None else _tidy(to)
     moment = None if at is None else _moment(at)
     by = None if channels is None else list(channels)
@@ -64,6 +65,7 @@ def none(kind: str, messages: Sequence[Message], calls: Sequence[Mapping[str, An
     :param calls: all API calls that it has seen.
     :raises AssertionError: there is one.
     """
+    __tracebackhide__ = True
     found = [message for message in messages if KINDS[kind](message)]
     if found:
         count = "1 is" if len(found) == 1 else f"{len(found)} are"

@@ -88,6 +88,7 @@ class SandboxClient:
         :param channels: its channels, in the order in which they are tried, as ``["viber", "sms"]``. Default: any.
         :raises AssertionError: there is none, or more than one; it lists what is there.
         """
+        __tracebackhide__ = True
         return assertions.one("scheduled", self.messages, self.requests, to=to, at=at, text=text, channels=channels)
 
     def assert_one_sent(
@@ -107,6 +108,7 @@ class SandboxClient:
         :param channels: its channels, in the order in which they are tried, as ``["viber", "sms"]``. Default: any.
         :raises AssertionError: there is none, or more than one; it lists what is there.
         """
+        __tracebackhide__ = True
         return assertions.one("sent", self.messages, self.requests, to=to, at=at, text=text, channels=channels)
 
     def assert_one_cancelled(
@@ -125,6 +127,7 @@ class SandboxClient:
         :param channels: its channels, in the order in which they are tried, as ``["viber", "sms"]``. Default: any.
         :raises AssertionError: there is none, or more than one; it lists what is there.
         """
+        __tracebackhide__ = True
         return assertions.one("cancelled", self.messages, self.requests, to=to, at=at, text=text, channels=channels)
 
     def assert_nothing_scheduled(self) -> None:
@@ -132,6 +135,7 @@ class SandboxClient:
 
         :raises AssertionError: one is; it lists what is there.
         """
+        __tracebackhide__ = True
         assertions.none("scheduled", self.messages, self.requests)
 
     def assert_nothing_sent(self) -> None:
@@ -139,6 +143,7 @@ class SandboxClient:
 
         :raises AssertionError: one has; it lists what is there.
         """
+        __tracebackhide__ = True
         assertions.none("sent", self.messages, self.requests)
 
     @property

@@ -363,6 +363,15 @@ class TestDoctor:
         assert rows["credentials"]["result"] == "skipped"
         assert "secret" not in ended.output + ended.told
 
+    def test_a_connection_that_is_set_and_cannot_be_read_is_not_called_missing(self, run, monkeypatch):
+        monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", '{"conn_type": "omnimessage", "password": "secret}')
+        ended = run("doctor", "-o", "json")
+        (wrong,) = [row for row in ended.rows if row["result"] == "wrong"]
+        assert ended.code == 1
+        assert wrong["check"] == "connection"
+        assert "AIRFLOW_CONN_OMNIMESSAGE_DEFAULT is set, and is neither JSON nor a URI" in wrong["detail"]
+        assert "secret" not in ended.output + ended.told
+
     def test_the_credentials_are_not_shown_to_whom_only_the_time_is_asked_of(self, run, sandbox):
         run("doctor")
         assert [request["status"] for request in sandbox.requests] == [401, 404]

@@ -88,7 +88,8 @@ def test_every_page_can_be_reached_from_the_front_page():
     for page in (DOCS / "index.md", DOCS / "reference" / "index.md"):
         for tree in re.findall(r"```\{toctree\}\n(.*?)```", page.read_text(), re.DOTALL):
             names = [line for line in tree.splitlines() if line and not line.startswith(":")]
-            listed |= {(page.parent / f"{name}.md").resolve() for name in names}
+            places = [re.sub(r".+ <(.+)>", r"\1", name) for name in names]
+            listed |= {(page.parent / f"{place}.md").resolve() for place in places}
     pages = {page.resolve() for page in DOCS.rglob("*.md") if "_build" not in page.parts} - {DOCS / "index.md"}
     assert pages - listed == set()
 
@@ -97,11 +98,22 @@ def test_every_page_can_be_reached_from_the_front_page():
     "page", [*sorted((DOCS / "howto").glob("*.md")), DOCS / "waiting.md", DOCS / "bulk.md"], ids=name_of
 )
 def test_a_how_to_page_begins_with_code_that_is_included_and_not_copied(page):
-    begin = re.match(r"# .+\n\n```\{literalinclude\} (\S+)\n", page.read_text())
+    begin = re.match(r"# .+\n\n\[.+\]\(.+\):\n\n```\{literalinclude\} (\S+)\n", page.read_text())
     assert begin
     included = (page.parent / begin[1]).resolve()
     assert included.is_file()
     assert included.is_relative_to(ROOT / "example_dags")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_code_that_is_included_is_linked_for_who_reads_the_page_where_nothing_is_included(page):
+    text = page.read_text()
+    included = re.findall(r"^```\{literalinclude\} (\S+)$", text, re.MULTILINE)
+    linked = re.findall(r"^\[`(\S+)`\]\((\S+)\):\n\n```\{literalinclude\} (\S+)$", text, re.MULTILINE)
+    assert [place for _, place, _ in linked] == included
+    for name, place, code in linked:
+        assert place == code
+        assert (page.parent / place).resolve() == ROOT / name
 
 
 def public_modules() -> dict[str, ast.Module]:

@@ -120,6 +120,18 @@ class TestSend:
         assert sandbox.requests == []
 
     @pytest.mark.parametrize(
+        ("ago", "words"),
+        [
+            (timedelta(days=400, hours=3, minutes=9), "57 weeks 1 day"),
+            (timedelta(hours=3, minutes=9, seconds=30), "3 hours"),
+            (timedelta(minutes=9, seconds=30), "9 minutes"),
+        ],
+    )
+    def test_how_long_ago_is_told_in_units_that_a_person_would_use(self, hook, ago, words):
+        with pytest.raises(PastTimeToSendError, match=rf"\({words} ago\)"):
+            hook.send(TO, [sms("a")], time_to_send=datetime.now(timezone.utc) - ago)
+
+    @pytest.mark.parametrize(
         ("to", "messages", "time_to_send"),
         [("5555", [sms("a")], None), (TO, [], None), (TO, [rcs("a")], None), (TO, [sms("a")], "nine o'clock")],
     )

@@ -101,6 +101,13 @@ class TestRecipient:
     def test_a_number_that_begins_with_00_is_told_how_to_be_written(self):
         assert "write + in place of 00" in refusal("0037255555555", [sms("Hi")])
 
+    @pytest.mark.parametrize("to", [[TO], (TO, TO), {TO}])
+    def test_several_recipients_are_shown_the_ways_to_send_to_several(self, to):
+        said = refusal(to, [sms("Hi")])
+        assert said.startswith(f"to: a {type(to).__name__} is not a phone number; a message has one recipient")
+        assert ".expand(to=[...])" in said
+        assert TO not in said
+
 
 class TestMessages:
     def test_one_message_per_channel_in_the_order_given(self):
@@ -113,6 +120,7 @@ class TestMessages:
     @pytest.mark.parametrize("messages", [[], None, "text", {"channel": "sms", "text": "a"}, 7])
     def test_messages_must_be_a_list_that_is_not_empty(self, messages):
         assert refusal(TO, messages).startswith("messages")
+        assert messages is None or "at least 1 entry" in refusal(TO, messages)
 
     def test_telegram_is_refused_with_the_reason(self):
         said = refusal(TO, [{"channel": "telegram", "text": "a"}])

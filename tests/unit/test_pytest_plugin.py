@@ -170,6 +170,18 @@ def test_it_works_in_a_project_that_only_has_it_installed(tmp_path):
     assert "3 passed" in done.stdout, done.stdout + done.stderr
 
 
+def test_an_assertion_that_fails_shows_the_tests_line_and_none_of_its_own(tmp_path):
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_theirs.py").write_text(
+        "def test_one(omnimessage_sandbox):\n    omnimessage_sandbox.assert_one_sent(to='+37255555555')\n"
+    )
+    done = pytest_in_another_process(tmp_path, "-q")
+    assert "test_theirs.py:2: AssertionError" in done.stdout, done.stdout + done.stderr
+    assert "Expected one message sent to +37255555555, and there is none." in done.stdout
+    assert "assertions.py" not in done.stdout
+    assert "client.py" not in done.stdout
+
+
 @pytest.fixture(scope="module")
 def in_a_project_without_the_extra(tmp_path_factory):
     folder = tmp_path_factory.mktemp("theirs")
