@@ -259,7 +259,10 @@ class Sending:
             except BaseException as error:
                 # Airflow's own end of a task, such as a timeout: what is under way comes to its end, and is told
                 self.stop = error
-                self._take(spool, batch_size, pool)
+                try:
+                    self._take(spool, batch_size, pool)
+                finally:
+                    self._settle(0)  # whatever breaks now: no answer that is under way is lost
                 raise
 
     def _take(self, spool: Spool, batch_size: int, pool: ThreadPoolExecutor) -> None:

@@ -237,9 +237,16 @@ def _rows_of_csv(field: str, lines: Iterable[str]) -> Iterator[Any]:
     try:
         names = reader.fieldnames or []
         if "to" not in names:
-            shown = ", ".join(name[:30] for name in names[:10]) or "none"
+            # not what stands there: where the names are forgotten, that is a customer
             raise InvalidInputError.of(
-                field, f"the file has no column 'to'; its first line names {shown}, and commas divide them"
+                field,
+                f"the file has no column 'to'; its first line, which is to name the columns, has {len(names)} of them, "
+                "and commas divide them",
+            )
+        twice = sorted({name for name in names if name and names.count(name) > 1})
+        if twice:
+            raise InvalidInputError.of(
+                field, f"the file has two columns of one name: {', '.join(name[:30] for name in twice[:10])}"
             )
         for row in reader:
             if None in row or None in row.values():

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 from airflow_provider_omnimessage._compat import object_storage_path
+from airflow_provider_omnimessage.api.errors import InvalidInputError
 
 State = Literal["accepted", "refused", "unknown", "invalid", "skipped", "not_sent"]
 
@@ -116,7 +117,14 @@ class File:
         """Find out before anything is sent that the file cannot be written."""
         if str(self._path.protocol or "file") in ("file", "local"):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("wb") as file:
+            mode = "ab"
+        else:
+            # not every object store can append; one that is there was written by this connection before
+            if self._path.exists():
+                return
+            mode = "wb"
+        # what an earlier run has left stays until there is more to tell: it may be all that names its messages
+        with self._path.open(mode) as file:
             file.write(b"")
 
     def add(self, result: RowResult) -> None:
@@ -187,7 +195,7 @@ def accepted_in(result: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
     :return: each id, and when it is sent: ISO 8601 in UTC, or ``None`` for sent at once.
     """
     if "results" in result:
-        yield from read_file(result["results"])
+        yield from _whole_file(result)
         return
     ids, moments = result["omnimessage_id"], result["time_to_send"]
     each: Iterable[str | None] = moments if isinstance(moments, list) else [moments] * len(ids)
@@ -208,6 +216,23 @@ def read_file(path: str) -> Iterator[tuple[str, str | None]]:
             said = json.loads(line)
             if said["omnimessage_id"] is not None:
                 yield said["omnimessage_id"], said["time_to_send"]
+
+
+def _whole_file(result: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+    """Read a file of results, and refuse one that is cut short, or that another run has written since."""
+    count, first = 0, None
+    try:
+        for omnimessage_id, moment in read_file(result["results"]):
+            count, first = count + 1, first or omnimessage_id
+            yield omnimessage_id, moment
+    except (ValueError, KeyError, TypeError):
+        count = -1
+    if count != result["accepted"] or first != result.get("first_omnimessage_id", first):
+        raise InvalidInputError.of(
+            "results",
+            f"the file does not hold the {result['accepted']:,} messages that were accepted: it is cut short, or was "
+            "written again since; give each task and run a results_path of its own",
+        )
 
 
 def in_words(counts: Mapping[str, int]) -> str:

@@ -104,7 +104,7 @@ class Composer:
             message = {"to": given.get("to"), "messages": self._filled(given, problems)}
             time_to_send, timezone = given.get("time_to_send"), given.get("timezone")
         else:
-            message = dict(given)
+            message = {name: value for name, value in given.items() if value is not None}
             time_to_send, timezone = message.pop("time_to_send", None), message.pop("timezone", None)
         moment = None
         if body is None and not problems:
@@ -142,7 +142,10 @@ class Composer:
         return self._fill(fields, problems) if self._fill else self._messages
 
     def _moment(self, value: Any, zone: Any) -> TimeToSend:
-        known = self._moments.get((value, zone))
+        try:
+            known = self._moments.get((value, zone))
+        except TypeError:  # a list or a dict, in the place of a moment or a zone: refused by name
+            return timing.resolve(value, zone=zone, now=self._now)
         if known is None:
             known = timing.resolve(value, zone=zone, now=self._now)
             if len(self._moments) < _MOMENTS_KEPT:

@@ -110,8 +110,15 @@ def _compile_text(text: str, path: str, problems: Problems) -> Filler | None:
 def _as_text(name: str, value: Any, path: str, noted: Problems) -> str:
     if value is None:
         noted.refuse(name, f"is missing; {path} asks for ${name}")
-    elif isinstance(value, (int, float, Decimal)) and not isinstance(value, bool) and math.isfinite(value):
+    elif isinstance(value, (int, float, Decimal)) and not isinstance(value, bool) and _is_finite(value):
         return str(value)
     else:
         noted.refuse(name, f"{describe(value)} is not accepted; give a text or a number, as {path} is to show it")
     return ""
+
+
+def _is_finite(value: float | Decimal) -> bool:
+    try:
+        return math.isfinite(value)
+    except (OverflowError, ValueError):  # larger than any float; a Decimal that signals
+        return False

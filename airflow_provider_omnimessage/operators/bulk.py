@@ -11,7 +11,7 @@ from airflow_provider_omnimessage._compat import (
     AirflowSkipException,
     BaseOperator,
 )
-from airflow_provider_omnimessage.failures import task_failures
+from airflow_provider_omnimessage.failures import refusals, task_failures
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.operators.omnimessage import ON_PAST, _demand_choice, _draft_time, _tags
@@ -132,16 +132,17 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
         from airflow_provider_omnimessage.recipients import held
 
         super().__init__(**kwargs)
-        _demand_choice("delivery_guarantee", delivery_guarantee, ("at_most_once", "at_least_once"))
-        _demand_choice("on_past", on_past, ON_PAST)
-        _demand_choice("on_invalid", on_invalid, ("fail", "drop"))
-        demand_limit("max_failed", max_failed)
-        _demand_number("batch_size", batch_size, MOST_IN_A_CALL)
-        _demand_number("parallel", parallel, MOST_PARALLEL)
-        if time_to_send is not None:
-            _draft_time(time_to_send, timezone)
-        _demand_results_path(results_path)
-        self.messages = _draft(omnimessages, recipients, messages)
+        with refusals(self):
+            _demand_choice("delivery_guarantee", delivery_guarantee, ("at_most_once", "at_least_once"))
+            _demand_choice("on_past", on_past, ON_PAST)
+            _demand_choice("on_invalid", on_invalid, ("fail", "drop"))
+            demand_limit("max_failed", max_failed)
+            _demand_number("batch_size", batch_size, MOST_IN_A_CALL)
+            _demand_number("parallel", parallel, MOST_PARALLEL)
+            if time_to_send is not None:
+                _draft_time(time_to_send, timezone)
+            _demand_results_path(results_path)
+            self.messages = _draft(omnimessages, recipients, messages)
         self.omnimessages = held(omnimessages)
         self.recipients = held(recipients)
         self.time_to_send = time_to_send
@@ -198,15 +199,18 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
         step = next_bulk_step(plan, max_tries)
         kept = plan if step is Again.GO_ON else None
         results = self._results()
-        checked = self._check(context, spool, memory, kept)
-        if not spool.rows:
-            raise AirflowSkipException("There are no rows: nobody to send to")
-        if checked.halted and (kept is None or isinstance(checked.halted, _ChangedRecipients)):
-            if memory and kept:
-                self._report_what_is_known(context, memory, kept, results)
-            raise checked.halted
+        try:
+            checked = self._check(context, spool, memory, kept)
+            if checked.halted and (kept is None or isinstance(checked.halted, _ChangedRecipients)):
+                raise checked.halted
+        except Exception:
+            if memory and plan:
+                self._report_what_is_known(context, memory, plan, results)
+            raise
         if memory and plan and step is Again.REPLACE:
             self._replace(context, memory, plan)
+        if not spool.rows:
+            raise AirflowSkipException("There are no rows: nobody to send to")
         plan = checked.plan(spool.rows, max_tries)
         if memory and not checked.halted:
             memory.keep_plan(plan)
@@ -228,7 +232,7 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
             sending.run(spool, plan.batch_size)
         except BaseException as error:
             self._report(context, results)
-            if isinstance(error, (KeyboardInterrupt, SystemExit)) or memory or not results.counts["accepted"]:
+            if isinstance(error, (KeyboardInterrupt, SystemExit)) or memory or not self._may_have_sent(results):
                 raise
             raise AirflowFailException(f"Interrupted: {error!r}. {NO_MEMORY}") from error
         finally:
@@ -239,6 +243,11 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
         if memory:
             self._end(memory, replace(plan, state="ended"))
         return told
+
+    def _may_have_sent(self, results: Results) -> bool:
+        """Tell whether a retry that remembers nothing could send a second message that the guarantee forbids."""
+        counts = results.counts
+        return bool(counts["accepted"] or (counts["unknown"] and not self._again))
 
     def _memory(self, context: Mapping[str, Any]) -> BulkMemory | None:
         from airflow_provider_omnimessage.bulk_send import BulkMemory
@@ -278,6 +287,7 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
             batch_size=kept.batch_size if kept else self.batch_size,
             secret=self.hook.settings.password,
             known=memory.batch if memory and kept else None,
+            known_batches=kept.batches if kept else 0,
         )
         composer = self._composer(checked.since)
         problems = RowProblems()
@@ -359,7 +369,7 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
         stop = sending.stop
         if stop is not None:
             error = stop
-            if not memory and counts["accepted"] and not isinstance(stop, AirflowFailException):
+            if not memory and self._may_have_sent(results) and not isinstance(stop, AirflowFailException):
                 error = AirflowFailException(f"{told}. It stopped: {stop}. {NO_MEMORY}")
         elif counts["unknown"] and self._again and memory:
             error = sending.lost or LostAnswerError("; ".join(sending.doubts[:5]))
@@ -414,9 +424,19 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
 
         for number in range(1, kept.batches + 1):
             batch = memory.batch(number)
-            for position, id_ in enumerate(batch.ids if batch else ()):
+            if batch is None:
+                continue
+            refused, unknown = batch.refused(), set(batch.unknown)
+            for position, id_ in enumerate(batch.ids):
                 row = (number - 1) * kept.batch_size + position + 1
-                results.add(RowResult(row, "accepted" if id_ else "not_sent", id_))
+                if id_:
+                    results.add(RowResult(row, "accepted", id_))
+                elif position in unknown:
+                    results.add(RowResult(row, "unknown", error=batch.doubt))
+                elif position in refused:
+                    results.add(RowResult(row, "refused", error=refused[position]))
+                else:
+                    results.add(RowResult(row, "not_sent"))
         self._report(context, results)
 
     def _end(self, memory: BulkMemory, plan: Plan) -> None:
@@ -436,6 +456,7 @@ class _Checked:
     :param batch_size: rows in a batch.
     :param secret: the key of the fingerprints.
     :param known: gives what an earlier try has left of a batch; ``None`` where there was none.
+    :param known_batches: how many batches that try had.
     """
 
     def __init__(
@@ -446,6 +467,7 @@ class _Checked:
         batch_size: int,
         secret: str,
         known: Callable[[int], Batch | None] | None,
+        known_batches: int = 0,
     ) -> None:
         self.now = now
         self.since = since
@@ -456,6 +478,7 @@ class _Checked:
         self._batch_size = batch_size
         self._secret = secret
         self._known = known
+        self._known_batches = known_batches
         self._batch: Batch | None = None
         self._batch_number = 0
         self._numbers: list[str] = []
@@ -483,9 +506,13 @@ class _Checked:
             self.last_moment = moment
 
     def close(self) -> None:
-        """End the last batch."""
-        if self._batch_number:
+        """End the last batch; one that was begun and has no rows any more has other recipients, too."""
+        last = self._batch_number
+        if last:
             self._end_batch()
+        for number in range(last + 1, self._known_batches + 1):
+            if self._known and self._known(number) and not self.halted:
+                self.halted = self._changed(number)
 
     def plan(self, rows: int, max_tries: int) -> Plan:
         """
@@ -527,12 +554,14 @@ class _Checked:
         if self._batch is None or self.halted:
             return
         if self._batch.fingerprint != self.fingerprints[-1] or len(self._batch.ids) != len(self._numbers):
-            first = (self._batch_number - 1) * self._batch_size + 1
-            self.halted = _ChangedRecipients(
-                f"Batch {self._batch_number:,} (from row {first:,}) has other recipients than an earlier try has sent "
-                "it to, or in another order, so nobody can tell who has a message already. Nothing more was sent. Give "
-                "the same recipients again and clear this task; or start a new run for the new ones"
-            )
+            self.halted = self._changed(self._batch_number)
+
+    def _changed(self, number: int) -> _ChangedRecipients:
+        return _ChangedRecipients(
+            f"Batch {number:,} (from row {(number - 1) * self._batch_size + 1:,}) has other recipients than an earlier "
+            "try has sent it to, or in another order, so nobody can tell who has a message already. Nothing more was "
+            "sent. Give the same recipients again and clear this task; or start a new run for the new ones"
+        )
 
 
 class _ChangedRecipients(AirflowFailException):
@@ -563,11 +592,14 @@ def _draft(omnimessages: Any, recipients: Any, messages: Any) -> Any:
         return None
     demand_source("recipients", recipients)
     if not is_deferred(messages):
-        messages = plain_messages(messages)
+        plain = plain_messages(messages)
         problems = Problems(draft=True)
-        compile_placeholders(messages, "messages", problems)
+        compile_placeholders(plain, "messages", problems)
         problems.raise_if_any()
-        draft_messages(as_draft(messages))
+        draft_messages(as_draft(plain))
+        # Airflow knows by its identity what came from an XCom, and must not be rendered
+        if not all(isinstance(message, Mapping) or is_deferred(message) for message in messages):
+            messages = plain
     return messages
 
 

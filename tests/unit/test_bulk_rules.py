@@ -216,8 +216,11 @@ class TestSources:
     @pytest.mark.parametrize(
         ("content", "told"),
         [
-            ("name;to\nx;1\n", "the file has no column 'to'; its first line names name;to"),
-            ("", "the file has no column 'to'; its first line names none"),
+            (
+                "name;to\nx;1\n",
+                "the file has no column 'to'; its first line, which is to name the columns, has 1 of them",
+            ),
+            ("", "the file has no column 'to'; its first line, which is to name the columns, has 0 of them"),
             ('name,to\n"x\n', "the file is not CSV: line"),
         ],
     )
