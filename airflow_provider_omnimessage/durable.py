@@ -256,7 +256,20 @@ def fingerprint_of_recipients(numbers: Sequence[str], secret: str) -> str:
     :param numbers: each row's position and recipient.
     :param secret: a key, so that nobody who reads the store can try numbers until one fits.
     """
-    return hmac.new(secret.encode(), "\n".join(numbers).encode(), hashlib.sha256).hexdigest()
+    key, digest = (
+        hmac.new(secret.encode(), content.encode(), hashlib.sha256).hexdigest() for content in ("", "\n".join(numbers))
+    )
+    return f"{key[:8]}-{digest}"
+
+
+def are_of_one_key(one: str, other: str) -> bool:
+    """
+    Tell whether two fingerprints of recipients can be compared: a new password makes all of them others.
+
+    :param one: of :func:`fingerprint_of_recipients`.
+    :param other: of the same.
+    """
+    return one.partition("-")[0] == other.partition("-")[0]
 
 
 def _not_ours(key: str) -> InvalidInputError:

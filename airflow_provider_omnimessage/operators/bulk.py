@@ -308,6 +308,11 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
                 problems.add(spool.rows + 1, error.problems)
                 spool.leave_out(str(error))
         checked.close()
+        if checked.has_new_key:
+            self.log.warning(
+                "The connection has another password since an earlier try, so whether its recipients are the same is "
+                "judged by how many they are"
+            )
         for warning in composer.warnings[:10]:
             self.log.warning(warning)
         if problems.rows:
@@ -473,6 +478,8 @@ class _Checked:
         self.since = since
         self.fingerprints: list[str] = []
         self.last_moment: datetime | None = None
+        #: whether the connection's password is another than an earlier try's
+        self.has_new_key = False
         #: why nothing is sent
         self.halted: Exception | None = None
         self._batch_size = batch_size
@@ -548,12 +555,15 @@ class _Checked:
             self._numbers = []
 
     def _end_batch(self) -> None:
-        from airflow_provider_omnimessage.durable import fingerprint_of_recipients
+        from airflow_provider_omnimessage.durable import are_of_one_key, fingerprint_of_recipients
 
         self.fingerprints.append(fingerprint_of_recipients(self._numbers, self._secret))
         if self._batch is None or self.halted:
             return
-        if self._batch.fingerprint != self.fingerprints[-1] or len(self._batch.ids) != len(self._numbers):
+        before, now = self._batch.fingerprint, self.fingerprints[-1]
+        is_comparable = are_of_one_key(before, now)
+        self.has_new_key = self.has_new_key or not is_comparable
+        if (is_comparable and before != now) or len(self._batch.ids) != len(self._numbers):
             self.halted = self._changed(self._batch_number)
 
     def _changed(self, number: int) -> _ChangedRecipients:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from airflow.sdk import DAG, task
 
-from airflow_provider_omnimessage import bulk_send
+from airflow_provider_omnimessage import bulk_send, durable
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
 from airflow_provider_omnimessage.operators.omnimessage import CancelScheduledMessageOperator
@@ -75,6 +75,25 @@ class TestWithoutAMemory:
 
 
 class TestRecipientsThatChange:
+    @pytest.mark.parametrize(("later", "state", "reached"), [(300, "success", 300), (100, "failed", 150)])
+    def test_a_new_password_is_no_new_recipient(self, dag, run_dag, sandbox, monkeypatch, later, state, reached):
+        """The fingerprints are keyed with the password, and a wrong one is what a try ended with."""
+        of_recipients = durable.fingerprint_of_recipients
+        sandbox.add_fault("rate_limited", call="bulk", after=1, retry_after=500)
+        tries = [people(300), people(later)]
+
+        def customers():
+            if len(tries) == 1:
+                monkeypatch.setattr(
+                    durable, "fingerprint_of_recipients", lambda numbers, secret: of_recipients(numbers, "rotated")
+                )
+            return tries.pop(0)
+
+        sending(recipients=customers, batch_size=150, retries=1)
+        run = run_dag(dag)
+        assert run.tasks == {"send": state}
+        assert sorted(live(sandbox).values()) == [1] * reached
+
     def test_batches_that_are_no_more_are_still_told(self, dag, run_dag, sandbox):
         sandbox.add_fault("rate_limited", call="bulk", after=2, retry_after=500)
         sending(recipients=Changing(people(300), people(100)), batch_size=100, retries=1)
