@@ -123,7 +123,7 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
     async def _verdict(self) -> Verdict:
         try:
             wait = await self._planned_aside() if self.bulk else self._planned()
-        except OSError as error:
+        except (OSError, ValueError, LookupError, TypeError) as error:  # gone, cut off, or something else by now
             return Verdict(Ending.REFUSED, f"The results of the bulk send could not be read: {error}", [])
         async with polling(self.omnimessage_conn_id) as poller:
             try:

@@ -282,6 +282,14 @@ class TestThousands:
         assert payload["ending"] == "refused"
         assert payload["reason"].startswith("The results of the bulk send could not be read: ")
 
+    @pytest.mark.parametrize("content", ['{"row": 1, "sta', "[1]", '{"name": "Anna"}', "\x00"])
+    def test_a_file_that_is_something_else_by_now_is_told(self, sandbox, tmp_path, content):
+        path = tmp_path / "results.jsonl"
+        path.write_text(f"{content}\n")
+        payload = fired(a_trigger(bulk={"results": str(path)}))
+        assert payload["ending"] == "refused"
+        assert payload["reason"].startswith("The results of the bulk send could not be read: ")
+
 
 class TestThePollerOfAll:
     def test_one_session_for_all_closed_with_the_last(self, send, sandbox, monkeypatch):
