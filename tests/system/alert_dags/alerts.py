@@ -20,9 +20,12 @@ from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNo
 
 
 def wait_for(path: str) -> str:
-    """Wait until a file is there, and tell what is in it."""
+    """Wait until a file is there, and tell what is in it; not for ever where Airflow has been killed meanwhile."""
+    supervisor = os.getppid()
     Path(f"{path}.begun").touch()
     while not Path(path).exists():
+        if os.getppid() != supervisor:
+            raise SystemExit("Airflow is no more")
         time.sleep(0.1)
     return Path(path).read_text()
 
