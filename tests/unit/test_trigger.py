@@ -158,7 +158,9 @@ class TestTheTrigger:
         assert payload["ending"] == "refused"
         assert "connection 'omnimessage_default', login" in payload["reason"]
 
-    def test_a_success_ends_the_task_where_there_is_a_triggerer(self, delivered, pushed):
+    def test_a_success_ends_the_task_where_there_is_a_triggerer(self, delivered, pushed, monkeypatch):
+        monkeypatch.setattr(triggers, "SHORTEST_ABSENCE", 0.0)
+
         async def event(**settings):
             return await anext(in_triggerer(a_trigger(delivered, **settings)).run())
 
