@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: So many batches in a row without an answer, and no further one is posted: each would only be one more doubt.
 DOUBTS_IN_A_ROW = 2
+#: Under which the progress stands. Airflow's page sorts by key: before the batches, which fill a page each.
+PROGRESS = "bulk_progress"
 #: Seconds between two lines of progress in the log, and two writes of it for the UI.
 PROGRESS_EVERY = 5.0
 
@@ -91,7 +93,7 @@ class BulkMemory:
 
         :param progress: plain data.
         """
-        self._at(f"{KEY}.progress").keep(progress)
+        self._at(PROGRESS).keep(progress)
 
     def _at(self, key: str) -> TaskMemory:
         memory = TaskMemory.of(self._context, key)
