@@ -267,21 +267,21 @@ class TestSending:
         assert len(run.log.splitlines()) < 100, "no line per message"
 
     def test_every_tenth_is_refused(self, dag, run_dag, sandbox):
-        rows = people(2000)
+        rows = people(10_000)
         for row in rows[9::10]:
             row["to"] = f"{row['to'][:-4]}0005"
-        sending(recipients=rows, parallel=3, batch_size=200, retries=2)
+        sending(recipients=rows, parallel=3, retries=2)
         run = run_dag(dag)
         assert run.tasks == {"send": "failed"}
         assert run.tries == {"send": 1}
         result = run.xcom("send")
-        assert (result["accepted"], result["refused"]) == (1800, 200)
+        assert (result["accepted"], result["refused"]) == (9_000, 1_000)
         assert [index for index, id_ in enumerate(result["omnimessage_id"], 1) if id_ is None] == list(
-            range(10, 2001, 10)
+            range(10, 10_001, 10)
         )
-        assert [row for error in result["errors"] for row in error["rows"]] == list(range(10, 2001, 10))
+        assert [row for error in result["errors"] for row in error["rows"]] == list(range(10, 10_001, 10))
         assert live(sandbox) == Counter(row["to"] for index, row in enumerate(rows, 1) if index % 10)
-        assert "1,800 accepted, 200 refused, which is more than max_failed=0 puts up with" in run.log
+        assert "9,000 accepted, 1,000 refused, which is more than max_failed=0 puts up with" in run.log
 
     def test_how_many_may_fail(self, dag, run_dag, sandbox):
         rows = people(100)
@@ -296,8 +296,8 @@ class TestSending:
     @pytest.mark.parametrize("guarantee", ["at_most_once", "at_least_once"])
     def test_the_answer_of_the_fourth_batch_is_lost(self, dag, run_dag, sandbox, guarantee, parallel):
         sandbox.add_fault("lost_answer", call="bulk", after=3)
-        rows = people(1000)
-        sending(recipients=rows, batch_size=100, delivery_guarantee=guarantee, parallel=parallel, retries=2)
+        rows = people(10_000)
+        sending(recipients=rows, delivery_guarantee=guarantee, parallel=parallel, retries=2)
         run = run_dag(dag)
         expected = Counter({row["to"]: 1 for row in rows})
         if guarantee == "at_most_once":
@@ -305,16 +305,16 @@ class TestSending:
             assert run.tries == {"send": 1}
             assert live(sandbox) == expected, "nobody gets two, nobody is forgotten"
             result = run.xcom("send")
-            assert (result["accepted"], result["unknown"]) == (900, 100)
+            assert (result["accepted"], result["unknown"]) == (9_000, 1_000)
             assert "Look for one of them in Messente's dashboard" in run.log
         else:
             assert run.tasks == {"send": "success"}
             assert run.tries == {"send": 2}
             twice = [to for to, times in live(sandbox).items() if times == 2]
-            assert len(twice) == 100, "the batch in doubt, and no other"
+            assert len(twice) == 1_000, "the batch in doubt, and no other"
             assert set(live(sandbox)) == set(expected)
             assert len(bulk_calls(sandbox)) == 11
-            assert "100 messages may have been accepted before; they are posted again" in run.log
+            assert "1,000 messages may have been accepted before; they are posted again" in run.log
 
     def test_a_clear_posts_only_what_is_in_doubt(self, dag, run_dag, clear_and_run, sandbox):
         sandbox.add_fault("cut", call="bulk", after=3)
