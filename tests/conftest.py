@@ -7,17 +7,15 @@ import ipaddress
 import os
 import shutil
 import socket
-import ssl
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tls import tls_server
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.sandbox import Sandbox
@@ -82,67 +80,9 @@ def sandbox(omnimessage_sandbox: Sandbox, pauses: Pauses) -> Sandbox:
     return omnimessage_sandbox
 
 
-class UntrustedServer:
-    """
-    Speaks TLS with a certificate of its own making, and answers nothing.
-
-    :param folder: where its certificate is kept.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.bundle = folder / "server.pem"
-        self.heard: list[bytes] = []
-        self.connections = 0
-        self._certify()
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.host = f"https://127.0.0.1:{self._socket.getsockname()[1]}"
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def _certify(self) -> None:
-        from cryptography import x509
-        from cryptography.hazmat.primitives import hashes, serialization
-        from cryptography.hazmat.primitives.asymmetric import ec
-        from cryptography.x509.oid import NameOID
-
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-        now = datetime.now(timezone.utc)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(1)
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-            .sign(key, hashes.SHA256())
-        )
-        self.bundle.write_bytes(
-            certificate.public_bytes(serialization.Encoding.PEM)
-            + key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-
-    def _serve(self) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.bundle)
-        while self._socket.fileno() >= 0:
-            try:
-                raw, _ = self._socket.accept()
-                self.connections += 1
-                with context.wrap_socket(raw, server_side=True) as connection:
-                    self.heard.append(connection.recv(65536))
-            except OSError:
-                continue
-
-
 @pytest.fixture
-def untrusted_server(tmp_path: Path) -> Iterator[UntrustedServer]:
-    server = UntrustedServer(tmp_path)
-    yield server
-    server.close()
+def untrusted_server(tmp_path: Path) -> Iterator[tls_server]:
+    """Speaks TLS with a certificate of its own making, and answers nothing."""
+    server = tls_server(tmp_path)
+    with server:
+        yield server

@@ -23,9 +23,11 @@ class tls_server:
     def __init__(self, folder: Path, *, answer: bytes = b"", address: str = "127.0.0.1", days: int = 20) -> None:
         self.answer = answer
         self.heard: list[bytes] = []
+        self.connections = 0
         self.certificate = folder / "server.pem"
         _write_certificate(self.certificate, address, days)
         self.socket = socket.create_server(("127.0.0.1", 0))
+        self.host = f"https://127.0.0.1:{self.socket.getsockname()[1]}"
 
     def __enter__(self) -> tuple[str, list[bytes]]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -35,16 +37,15 @@ class tls_server:
             while self.socket.fileno() >= 0:
                 try:
                     raw, _ = self.socket.accept()
+                    self.connections += 1
                     with context.wrap_socket(raw, server_side=True) as connection:
-                        heard = connection.recv(65536)
-                        if heard:
-                            self.heard.append(heard)
-                            connection.sendall(self.answer)
+                        self.heard.append(connection.recv(65536))
+                        connection.sendall(self.answer if self.heard[-1] else b"")
                 except OSError:
                     continue
 
         threading.Thread(target=serve, daemon=True).start()
-        return f"https://127.0.0.1:{self.socket.getsockname()[1]}", self.heard
+        return self.host, self.heard
 
     def __exit__(self, *_: object) -> None:
         self.socket.close()
