@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ __all__ = [
     "airflow_stats",
     "connection_of",
     "core_timetable",
+    "cron_schedule",
     "default_deferrable",
     "first_started_at",
     "has_listeners",
@@ -263,6 +265,15 @@ def core_timetable(dag: Any) -> Any:
     except ImportError:  # Airflow 3.1 and older, where there is one kind of timetable
         return dag.timetable
     return coerce_to_core_timetable(dag.timetable)
+
+
+def cron_schedule(dag: Any) -> tuple[str, tzinfo] | None:
+    """Return the cron expression of a DAG's timetable and its time zone; ``None`` for any other timetable."""
+    timetable = getattr(dag, "timetable", None)
+    # the SDK's timetables (Airflow 3.2 and newer) have public names, those of the core private ones
+    expression = getattr(timetable, "expression", None) or getattr(timetable, "_expression", None)
+    zone = getattr(timetable, "timezone", None) or getattr(timetable, "_timezone", None)
+    return (expression, zone) if isinstance(expression, str) and isinstance(zone, tzinfo) else None
 
 
 def has_listeners() -> bool:
