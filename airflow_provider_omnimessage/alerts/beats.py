@@ -167,8 +167,8 @@ class Beat:
         self._state.forget_past_doubts()
         for due in self._state.in_doubt:
             self._log.warning(
-                "The response to an earlier beat was lost. If Messente accepted its message, it goes out at %s although "
-                "Airflow is running. Its id is unknown: look for it in Messente's dashboard",
+                "The response to an earlier beat was lost. If Messente accepted its message, it goes out at %s "
+                "although Airflow is running. Its id is unknown: look for it in Messente's dashboard",
                 due,
             )
 

@@ -277,12 +277,12 @@ def test_an_id_that_cannot_be_stored_is_cancelled_and_the_last_message_stands(da
             raise ConnectionError("the database is down")
         whole(store, state)
 
-    monkeypatch.setattr(HeartbeatStore, "write", write)
-    run = run_dag(dag)
+    with monkeypatch.context() as patch:
+        patch.setattr(HeartbeatStore, "write", write)
+        run = run_dag(dag)
     assert run.state == "failed"
     assert "those of the last beat stand" in run.log
     assert scheduled(sandbox) == last
-    monkeypatch.undo()
     assert run_dag(dag).state == "success"
     assert len(scheduled(sandbox)) == 1
 
