@@ -85,6 +85,7 @@ __all__ = [
     "first_started_at",
     "has_listeners",
     "is_made_at_run_time",
+    "mask_secrets",
     "object_storage_path",
     "push_xcom",
     "stored_xcom",
@@ -293,6 +294,19 @@ def is_made_at_run_time(operator: Any) -> bool:
     """
     # set by Airflow's metaclass in every version from 2.3: only a mapped task is constructed where it runs
     return bool(getattr(operator, "_BaseOperator__from_mapped", False))
+
+
+def mask_secrets(text: str) -> str:
+    """Return a text in which every secret that Airflow knows in this process is replaced by ``***``."""
+    try:
+        from airflow.sdk._shared.secrets_masker import redact
+    except ImportError:
+        try:
+            # Airflow 3.0 and 3.1
+            from airflow.sdk.execution_time.secrets_masker import redact  # type: ignore[no-redef]
+        except ImportError:  # Airflow 2
+            from airflow.utils.log.secrets_masker import redact  # type: ignore[import-not-found, no-redef]
+    return str(redact(text))
 
 
 async def success_in_triggerer(task_instance: Any, value: Any) -> Any:

@@ -14,7 +14,7 @@ from airflow_provider_omnimessage._compat import BaseOperator
 from airflow_provider_omnimessage.alerts.content import alert_messages, check_alert_at_parse
 from airflow_provider_omnimessage.api import timing
 from airflow_provider_omnimessage.api.errors import InvalidInputError
-from airflow_provider_omnimessage.api.recipients import parse_recipients
+from airflow_provider_omnimessage.api.recipients import split_recipients
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.tasks.failures import constructor_errors, task_failures
@@ -132,6 +132,7 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
             OmnimessageHook(self.omnimessage_conn_id) as hook,
             hook.within(hook.settings.deadline),
         ):
+            numbers, problems = split_recipients(self.to)
             due = hook.resolve_time_to_send(now + self.grace)
             beat = Beat(hook, store, self.log, {"dag_id": ti.dag_id, "task_id": ti.task_id})
             drafts = [
@@ -143,9 +144,13 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
                     text_store=self.text_store,
                     priority=self.priority,
                 )
-                for to in parse_recipients(self.to)
+                for to in numbers
             ]
-            return beat.run(drafts, due)
+            scheduled = beat.run(drafts, due)
+            if problems:
+                # after the beat: one wrong number must not cost the others theirs
+                raise InvalidInputError(problems)
+            return scheduled
 
     def _since(self, context: Context) -> str:
         zone = super().render_template(self.timezone, context)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem
 from airflow_provider_omnimessage.api.fields import Problems, describe, is_deferred, phone_number
 
 _WANTED = "pass a number in E.164 format such as '+37255555555', or a list of numbers"
@@ -23,17 +23,34 @@ def parse_recipients(to: object, field: str = "to") -> list[str]:
 
     :raises InvalidInputError: names every entry that is not a phone number; also if there is none.
     """
+    numbers, problems = split_recipients(to, field)
+    if problems:
+        raise InvalidInputError(problems)
+    return numbers
+
+
+def split_recipients(to: object, field: str = "to") -> tuple[list[str], list[Problem]]:
+    """Return the phone numbers that a value holds, and what is wrong with its other entries.
+
+    For alerts: one wrong number must not cost the other recipients theirs.
+
+    :raises InvalidInputError: if there is no phone number at all.
+    """
     entries = _entries(to)
     if not entries:
         raise InvalidInputError.of(field, f"is empty; {_WANTED}")
-    problems = Problems()
-    several = len(entries) > 1
-    numbers = [
-        _CHECK(_with_plus(entry), f"{field}[{index}]" if several else field, problems)
-        for index, entry in enumerate(entries)
-    ]
-    problems.raise_if_any()
-    return list(dict.fromkeys(numbers))
+    numbers: list[str] = []
+    problems: list[Problem] = []
+    for index, entry in enumerate(entries):
+        found = Problems()
+        number = _CHECK(_with_plus(entry), f"{field}[{index}]" if len(entries) > 1 else field, found)
+        if found:
+            problems.extend(found)
+        elif number not in numbers:
+            numbers.append(number)
+    if not numbers:
+        raise InvalidInputError(problems)
+    return numbers, problems
 
 
 def check_recipients_at_parse(to: object, field: str = "to") -> None:

@@ -251,6 +251,15 @@ def test_what_is_wrong_is_an_error_while_the_dag_is_parsed(dag, arguments, named
     assert named in str(error.value)
 
 
+def test_one_wrong_number_fails_the_beat_and_does_not_cost_the_others_theirs(run_dag, sandbox):
+    with DAG("wrong_number", schedule=None, params={"second": "ann"}) as dag:
+        HeartbeatOperator(task_id="beat", to=[TO, "{{ params.second }}"], grace=GRACE)
+    run = run_dag(dag)
+    assert run.state == "failed"
+    assert "to[1]" in run.log
+    assert [message["to"] for message in scheduled(sandbox)] == [TO]
+
+
 def test_numbers_survive_native_rendering(run_dag, sandbox):
     with DAG("native_heartbeat", schedule=None, render_template_as_native_obj=True, params={"oncall": TO}) as dag:
         HeartbeatOperator(task_id="beat", to="{{ params.oncall }}", grace=GRACE)
