@@ -50,10 +50,12 @@ def follow(
     waiting = list(ids)
     reports: dict[str, DeliveryReport] = {}
     left = timeout
-    with hook.within(timeout):
+    # at least one look
+    with hook.within(max(timeout, SHORTEST_INTERVAL)):
         while True:
             waiting = [each for each in waiting if not _look(hook, each, reports)]
-            left = min(left, hook.seconds_left or 0.0)
+            if hook.seconds_left == 0:
+                return reports
             if not waiting or left <= 0:
                 return reports
             pause(min(interval, left))
