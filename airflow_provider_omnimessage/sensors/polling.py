@@ -12,7 +12,7 @@ from airflow_provider_omnimessage.api import backoff
 from airflow_provider_omnimessage.api.calls import delivery_report
 from airflow_provider_omnimessage.api.errors import OmnimessageError, RateLimitedError
 from airflow_provider_omnimessage.api.failure_streak import FailureStreak
-from airflow_provider_omnimessage.bulk.parallel import a_few_at_a_time
+from airflow_provider_omnimessage.tasks.parallel import a_few_at_a_time
 
 if TYPE_CHECKING:
     from airflow.sdk.types import Logger
