@@ -14,10 +14,11 @@ try:
 
     from airflow_provider_omnimessage.sandbox.app import SandboxApp
 except ImportError as error:
-    if (error.name or "").partition(".")[0] not in ("fastapi", "uvicorn", "pydantic", "starlette"):
+    missing = (error.name or "").partition(".")[0]
+    if missing not in ("fastapi", "uvicorn", "pydantic", "starlette"):
         raise
     raise ImportError(
-        f"The sandbox needs {error.name}: pip install 'airflow-provider-omnimessage[sandbox]'", name=error.name
+        f"The sandbox needs {missing}: pip install 'airflow-provider-omnimessage[sandbox]'", name=missing
     ) from error
 
 from airflow_provider_omnimessage.sandbox.client import SandboxClient
