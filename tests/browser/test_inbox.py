@@ -26,7 +26,11 @@ def hundred(sandbox):
             text = f"Report {number} is late. Отчёт опаздывает. Aruanne jääb hiljaks."
             if number % 8 == 7:  # a long word must not widen the page
                 text = f"{text} https://example.com/{'a' * 80}"
-            kinds = [[sms(text, autoconvert="full" if number % 2 else None)], [viber(text, ttl=60), sms(text)], [whatsapp(text), viber(text), sms(text)]]
+            kinds = [
+                [sms(text, autoconvert="full" if number % 2 else None)],
+                [viber(text, ttl=60), sms(text)],
+                [whatsapp(text), viber(text), sms(text)],
+            ]
             when = timedelta(hours=1, minutes=number) if number % 2 else None
             to = f"+3725555{number % 19:04d}" if number % 19 != 5 else "+37255550100"
             ids.append(hook.send(to, kinds[number % 3], time_to_send=when).omnimessage_id)
