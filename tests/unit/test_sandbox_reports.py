@@ -226,6 +226,14 @@ def test_delayed_report_is_posted_later_unchanged(sandbox: Sandbox, receiver: Re
     assert sandbox.messages[0]["posts"][-1]["fault"] == "delayed"
 
 
+def test_report_is_delayed_only_once(sandbox: Sandbox, receiver: ReportReceiver) -> None:
+    sandbox.add_report_fault("delayed", seconds=60, times="always")
+    send(sandbox, receiver.url)
+    sandbox.advance(70)
+
+    assert statuses(receiver) == ["ACK", "ACCEPTD", "DELIVRD"]
+
+
 def test_delayed_report_is_posted_by_a_running_clock(sandbox: Sandbox, receiver: ReportReceiver) -> None:
     sandbox.add_report_fault("delayed", seconds=0.05)
     omnimessage_id = send(sandbox, receiver.url, **AT_ONE)
