@@ -222,10 +222,11 @@ def outcome_of(statuses: Iterable[str | None]) -> Outcome:
         return Outcome.SEEN
     if "DELIVRD" in present:
         return Outcome.DELIVERED
-    if present and all(status in FAILED_STATUSES for status in present):
-        return Outcome.FAILED
     if present and all(status == "DELETED" for status in present):
         return Outcome.CANCELLED
+    # a channel that was cancelled beside one that failed: nobody gets the message
+    if present and all(status in FAILED_STATUSES or status == "DELETED" for status in present):
+        return Outcome.FAILED
     return Outcome.IN_PROGRESS
 
 

@@ -60,10 +60,10 @@ def rule_4(statuses):
         return Outcome.SEEN
     if "DELIVRD" in statuses:
         return Outcome.DELIVERED
-    if statuses and set(statuses) <= set(FAILED):
-        return Outcome.FAILED
     if statuses and set(statuses) == {"DELETED"}:
         return Outcome.CANCELLED
+    if statuses and set(statuses) <= {*FAILED, "DELETED"}:
+        return Outcome.FAILED
     return Outcome.IN_PROGRESS
 
 
@@ -101,7 +101,7 @@ class TestWhatAReportAddsUpTo:
             (["UNDELIV"], ["FAILED"], Outcome.FAILED),
             (["DELIVRD"], ["UNDELIV"], Outcome.IN_PROGRESS),
             (["UNDELIV"], ["DELETED"], Outcome.CANCELLED),
-            (["UNDELIV", "DELETED"], ["UNDELIV", "DELETED"], Outcome.IN_PROGRESS),
+            (["UNDELIV", "DELETED"], ["UNDELIV", "DELETED"], Outcome.FAILED),
         ],
     )
     def test_reports_that_grow_and_shrink(self, before, report, outcome):
