@@ -23,6 +23,7 @@ from airflow_provider_omnimessage.api.errors import (
     ServerError,
     UnexpectedResponseError,
 )
+from airflow_provider_omnimessage.api.fields import describe
 from airflow_provider_omnimessage.api.masking import mask_numbers
 
 T = TypeVar("T")
@@ -189,7 +190,7 @@ def checked_id(omnimessage_id: object) -> str:
     """
     if isinstance(omnimessage_id, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", omnimessage_id):
         return omnimessage_id
-    shown = repr(omnimessage_id)
+    shown = repr(omnimessage_id) if isinstance(omnimessage_id, str) else describe(omnimessage_id)
     hint = ""
     if isinstance(omnimessage_id, str) and omnimessage_id.lstrip().startswith(("[", "{")):
         hint = "; a template renders a list as text: pass the task's output instead"
@@ -293,10 +294,8 @@ def _read_entry(entry: object) -> Accepted | NotAccepted:
         return Accepted(str(omnimessage_id), str(entry.get("to", "")), _message_ids(entry))
     errors = _dicts(entry.get("errors"))
     if has_id:
-        said = "; ".join(filter(None, map(_words, errors))) or "no reason given"
-        return NotAccepted(
-            f"the response contradicts itself: an omnimessage_id and errors ({said})", maybe_processed=True
-        )
+        reason = "; ".join(filter(None, map(_words, errors))) or "no reason"
+        return NotAccepted(f"its response holds both an omnimessage_id and errors ({reason})", maybe_processed=True)
     if not errors:
         return NotAccepted("Messente's answer for it names neither an id nor an error", maybe_processed=True)
     return NotAccepted("; ".join(filter(None, map(_words, errors))) or "no reason given")

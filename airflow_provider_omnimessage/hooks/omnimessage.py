@@ -365,6 +365,8 @@ class OmnimessageHook(BaseHook):
         finding = cancelling.read_finding(report)
         in_doubt = any(error.maybe_processed for error in errors)
         result = cancelling.decide(deletion, finding, before_time=before_time, earlier_in_doubt=in_doubt)
+        if result is CancelResult.CANCELLED:
+            self.log.info("%s is cancelled, although a response was lost", omnimessage_id)
         if result is not None:
             return Cancellation(result, report if isinstance(report, DeliveryReport) else None)
         if deletion is not cancelling.Deletion.NOT_FOUND:
