@@ -302,7 +302,7 @@ class OmnimessageHook(BaseHook):
         It also succeeds if the message was cancelled before.
 
         :param omnimessage_id: the id that :meth:`send` returned.
-        :param time_to_send: the message's time, if it is known; see :meth:`try_to_cancel`.
+        :param time_to_send: the message's time, default: not known; see :meth:`try_to_cancel`.
         :raises NotFoundError: if the message was sent already, or is unknown; the error says which.
         :raises OmnimessageError: as :meth:`try_to_cancel` does.
         """
