@@ -320,8 +320,8 @@ class OmnimessageHook(BaseHook):
         which. If that leaves it open whether the message is cancelled, the cancel is repeated a few times.
 
         :param omnimessage_id: the id that :meth:`send` returned.
-        :param time_to_send: the message's time, with a zone. Pass it if you know it: a message in progress was sent if
-            its time has passed, and is not cancelled if it has not. Without it, that stays open.
+        :param time_to_send: the message's time, with a zone; default: not known. Pass it if you know it: a message in
+            progress was sent if its time has passed, and is not cancelled if it has not. Without it, that stays open.
         :raises NotCancelledError: if Messente does not cancel the message, and does not show that it was sent.
         :raises OmnimessageError: if a request failed. The message may still be scheduled.
         """
