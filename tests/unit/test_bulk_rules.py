@@ -17,7 +17,7 @@ from airflow_provider_omnimessage.api.placeholders import compile_placeholders
 from airflow_provider_omnimessage.bulk.memory import Batch, BulkStep, Plan, next_bulk_step
 from airflow_provider_omnimessage.bulk.parallel import Progress
 from airflow_provider_omnimessage.bulk.results import ResultsFile, ResultsTable, RowResult, accepted_in, is_result
-from airflow_provider_omnimessage.bulk.rows import Spool, wrap_function, read_rows
+from airflow_provider_omnimessage.bulk.rows import Spool, read_rows, wrap_function
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=timezone.utc)
 TO = "+37255555555"
