@@ -20,6 +20,7 @@ from airflow_provider_omnimessage.bulk.rows import Spool, read_rows
 from airflow_provider_omnimessage.bulk.send import BulkSender
 from airflow_provider_omnimessage.bulk.uninterrupted import run_uninterrupted
 from airflow_provider_omnimessage.tasks.arguments import ON_PAST, require_choice, task_tags
+from airflow_provider_omnimessage.tasks.cancelling import CancelSummary, cancel_each
 from airflow_provider_omnimessage.tasks.failures import task_failures
 
 if TYPE_CHECKING:
@@ -277,14 +278,13 @@ class BulkRun:
 
     def _cancel_stored(self, memory: BulkMemory, stored: Plan) -> None:
         """Cancel what a task scheduled that was cleared after it succeeded, and forget it."""
-        from airflow_provider_omnimessage.bulk.cancel import cancel_all
-
         memory.keep_plan(replace(stored, state="replacing"))
         numbers = range(1, stored.batches + 1)
         if stored.last_time and datetime.fromisoformat(stored.last_time) > datetime.now(timezone.utc):
             batches = filter(None, map(memory.batch, numbers))
             ids = [omnimessage_id for batch in batches for omnimessage_id in batch.ids if omnimessage_id]
-            summary = cancel_all(self._hook, ids, self._log, task_tags(self._context))
+            outcomes = cancel_each(self._hook, ids, log=self._log, tags=task_tags(self._context))
+            summary = CancelSummary.of(outcomes)
             self._log.info("Cleared after it succeeded. Of the messages it scheduled before: %s", summary)
             summary.raise_if_unknown()
         for number in numbers:

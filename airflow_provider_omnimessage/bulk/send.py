@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, TypeGuard
 from airflow_provider_omnimessage.api.calls import NotAccepted
 from airflow_provider_omnimessage.api.errors import LostResponseError, OmnimessageError, RejectedError
 from airflow_provider_omnimessage.bulk.memory import ChangedRecipientsError
-from airflow_provider_omnimessage.bulk.parallel import Progress
 from airflow_provider_omnimessage.bulk.pending import Entry, NothingToPostError, PendingBatch, SendSettings
+from airflow_provider_omnimessage.tasks.parallel import Progress
 
 if TYPE_CHECKING:
     from airflow.sdk.types import Logger
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from airflow_provider_omnimessage.bulk.results import Results
     from airflow_provider_omnimessage.bulk.rows import CheckedRow, Spool
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+    from airflow_provider_omnimessage.tasks.parallel import Progress
 
 #: After so many lost responses in a row nothing more is posted: each further batch would only be unknown too.
 LOST_IN_A_ROW = 2
