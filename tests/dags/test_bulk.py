@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from airflow.sdk import DAG, ObjectStoragePath, task
+from bulk_sends import NEW_YEAR, bulk_calls, live, number, people, sending, sizes, texts
 
 from airflow_provider_omnimessage.api.delivery import DeliveryReport
 from airflow_provider_omnimessage.api.errors import InvalidInputError
@@ -20,46 +21,11 @@ from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDelivery
 from airflow_provider_omnimessage.tasks import parallel
 from airflow_provider_omnimessage.triggers.omnimessage import OmnimessageDeliveryTrigger
 
-NEW_YEAR = "2099-01-01T09:00Z"
-
 
 @pytest.fixture
 def dag(request):
     with DAG(re.sub(r"\W+", "_", request.node.name), schedule=None) as dag:
         yield dag
-
-
-def number(index):
-    """Return a different recipient for each row, with an ending that makes the sandbox deliver."""
-    return f"+3725{index:06d}9"
-
-
-def people(count):
-    return [{"to": number(index), "name": f"Person {index}"} for index in range(count)]
-
-
-def sending(**settings):
-    settings = {"messages": [sms("Hello $name")], "retry_delay": timedelta(0), **settings}
-    if "omnimessages" in settings:
-        del settings["messages"]
-    return ScheduleBulkOmnimessageOperator(task_id="send", **settings)
-
-
-def bulk_calls(sandbox):
-    return [request for request in sandbox.requests if request["call"] == "bulk"]
-
-
-def sizes(sandbox):
-    return [len(json.loads(call["body"])["messages"]) for call in bulk_calls(sandbox)]
-
-
-def live(sandbox):
-    """Count the messages of each recipient that were not cancelled."""
-    return Counter(message["to"] for message in sandbox.messages if message["state"] != "cancelled")
-
-
-def texts(sandbox):
-    return [message["body"]["messages"][0]["text"] for message in sandbox.messages]
 
 
 class TestTheInput:

@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import timedelta
 
 import pytest
 from airflow.sdk import DAG, task
+from bulk_sends import NEW_YEAR, live, number, people, sending
 
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.bulk import memory as bulk_memory
 from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
 from airflow_provider_omnimessage.operators.omnimessage import CancelScheduledMessageOperator
 
-NEW_YEAR = "2099-01-01T09:00Z"
-
 
 @pytest.fixture
 def dag(request):
     with DAG(request.node.originalname, schedule=None) as dag:
         yield dag
-
-
-def number(index):
-    return f"+3725{index:06d}9"
-
-
-def people(count):
-    return [{"to": number(index), "name": f"Person {index}"} for index in range(count)]
-
-
-def sending(**settings):
-    settings = {"messages": [sms("Hello $name")], "retry_delay": timedelta(0), **settings}
-    return ScheduleBulkOmnimessageOperator(task_id="send", **settings)
-
-
-def live(sandbox):
-    return Counter(message["to"] for message in sandbox.messages if message["state"] != "cancelled")
 
 
 class Changing:
