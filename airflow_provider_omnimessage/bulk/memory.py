@@ -327,10 +327,7 @@ class BulkMemory:
         self._at(PROGRESS).keep(progress)
 
     def _at(self, key: str) -> TaskMemory:
-        memory = TaskMemory.of(self._context, key)
-        if memory is None:
-            raise RuntimeError("This Airflow has no task_state_store")
-        return memory
+        return TaskMemory(self._context["task_state_store"], key)
 
 
 def _stored_fields(kind: type, value: Any) -> dict[str, Any]:

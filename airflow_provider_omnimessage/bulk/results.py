@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeGuard
 
 from airflow_provider_omnimessage._compat import object_storage_path
 from airflow_provider_omnimessage.api.errors import InvalidInputError
@@ -163,19 +163,9 @@ class ResultsFile:
         return table
 
 
-def is_result(value: object) -> bool:
-    """
-    Return whether ``value`` is the output of a bulk send, or a list of outputs.
-
-    A mapped task has a list of outputs, which Airflow passes as a lazy sequence; ids and lists of ids are no output.
-    """
-    if isinstance(value, Mapping):
-        return "accepted" in value and ("results" in value or "omnimessage_id" in value)
-    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        # the first that is there decides: of a lazy sequence, each entry costs a request
-        first = next((entry for entry in value if entry is not None), None)
-        return isinstance(first, Mapping) and is_result(first)
-    return False
+def is_result(value: object) -> TypeGuard[Mapping[str, Any]]:
+    """Return whether ``value`` is the output of one bulk send. A mapped task has a list of them."""
+    return isinstance(value, Mapping) and "accepted" in value and ("results" in value or "omnimessage_id" in value)
 
 
 def accepted_in(output: Mapping[str, Any] | Sequence[Mapping[str, Any] | None]) -> Iterator[tuple[str, str | None]]:
@@ -189,7 +179,7 @@ def accepted_in(output: Mapping[str, Any] | Sequence[Mapping[str, Any] | None]) 
     """
     results = [output] if isinstance(output, Mapping) else [each for each in output[:] if each is not None]
     for index, result in enumerate(results):
-        if not (isinstance(result, Mapping) and is_result(result)):
+        if not is_result(result):
             raise InvalidInputError.of(
                 f"omnimessage_id[{index}]", "is not the output of a bulk send; pass outputs or ids, not a mix of them"
             )
