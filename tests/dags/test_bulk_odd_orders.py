@@ -6,12 +6,12 @@ from datetime import timedelta
 
 import pytest
 from airflow.sdk import DAG, task
-from bulk_sends import NEW_YEAR, live, number, people, sending
+from bulk_sends import NEW_YEAR, live, number, people, sending, texts
 
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.bulk import memory as bulk_memory
 from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
-from airflow_provider_omnimessage.operators.omnimessage import CancelScheduledMessageOperator
+from airflow_provider_omnimessage.operators.omnimessage import CancelScheduledMessageOperator, SendOmnimessageOperator
 
 
 @pytest.fixture
@@ -218,6 +218,19 @@ class TestTheInput:
         )
         run_dag(dag)
         assert sandbox.messages[0]["body"]["priority"] == "high"
+
+    def test_texts_of_strangers_are_rendered_by_expand_kwargs_but_not_by_a_bulk_send(self, dag, run_dag, sandbox):
+        """Airflow renders what it maps with ``expand_kwargs``: whoever fills the list can run templates."""
+
+        @task
+        def strangers():
+            return [{"to": number(1), "messages": [sms("{{ 7 * 7 }}")]}]
+
+        rows = strangers()
+        SendOmnimessageOperator.partial(task_id="mapped").expand_kwargs(rows)
+        sending(omnimessages=rows)
+        run_dag(dag)
+        assert sorted(texts(sandbox)) == ["49", "{{ 7 * 7 }}"]
 
     def test_mapped_messages_of_a_task_are_not_rendered(self, dag, run_dag, sandbox):
         @task

@@ -14,9 +14,10 @@ from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem, 
 from airflow_provider_omnimessage.api.fields import Problems
 from airflow_provider_omnimessage.api.messages import sms, viber, whatsapp
 from airflow_provider_omnimessage.api.placeholders import compile_placeholders
-from airflow_provider_omnimessage.bulk.memory import Batch, BulkStep, Plan, next_bulk_step
+from airflow_provider_omnimessage.bulk.memory import Batch, BulkStep, Plan, fingerprint_of_recipients, next_bulk_step
+from airflow_provider_omnimessage.bulk.pending import PendingBatch, SendSettings
 from airflow_provider_omnimessage.bulk.results import ResultsFile, ResultsTable, RowResult, accepted_in, is_result
-from airflow_provider_omnimessage.bulk.rows import Spool, read_rows, wrap_function
+from airflow_provider_omnimessage.bulk.rows import CheckedRow, Spool, read_rows, wrap_function
 from airflow_provider_omnimessage.tasks.parallel import Progress
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=timezone.utc)
@@ -323,6 +324,42 @@ class TestWhatARetryPosts:
         assert Batch.read(a_batch().as_dict(), "k") == a_batch()
         with pytest.raises(InvalidInputError, match="task_state_store"):
             Batch.read({**a_batch().as_dict(), **change}, "k")
+
+    def test_a_batch_stores_neither_texts_nor_numbers(self):
+        rows = [CheckedRow(1, "", json.dumps({"to": TO, "messages": [sms("S3CRET")]}).encode())]
+        settings = SendSettings("fail", at_least_once=False, batch_size=1, parallel=1, max_tries=0)
+        fingerprint = fingerprint_of_recipients([f"1 {TO}"], "password")
+        batch = PendingBatch(1, rows, fingerprint, None, settings)
+        batch.next_attempt()
+        batch.read([Accepted("an-id", TO, {"sms": "m"})])
+        stored = json.dumps(batch.record.as_dict())
+        assert "an-id" in stored
+        assert "S3CRET" not in stored
+        assert TO not in stored
+
+    def test_a_batch_of_an_older_version_is_read(self):
+        """It has neither times nor the rows that were left out, and calls the reason ``doubt``."""
+        stored = {
+            "fingerprint": "f",
+            "max_tries": 0,
+            "at": "2026-11-23T09:00:00.000000+00:00",
+            "ids": ["a", "b"],
+            "errors": {},
+            "unknown": [],
+            "doubt": "d",
+        }
+        batch = Batch.read(stored, "k")
+        assert batch.unknown_reason == "d"
+        rows = [CheckedRow(1, "2026-11-23T08:00:00+00:00", b"{}"), CheckedRow(2, "2099-01-01T09:00:00+00:00", b"{}")]
+        settings = SendSettings("fail", at_least_once=False, batch_size=2, parallel=1, max_tries=0)
+        results = PendingBatch(1, rows, "f", batch, settings).results()
+        assert [result.time_to_send for result in results] == [None, "2099-01-01T09:00:00+00:00"]
+
+    def test_a_plan_of_an_older_version_is_read(self):
+        stored = {"since": NOW.isoformat(), "max_tries": 0, "batch_size": 10, "batches": 1, "state": "sending"}
+        plan = Plan.read({**stored, "last_moment": "2099-01-01T09:00:00+00:00"})
+        assert plan.last_time == "2099-01-01T09:00:00+00:00"
+        assert [result.row for result in plan.results(1, a_batch(ids=["a", "b"]))] == [1, 2]
 
     def test_a_full_batch_is_smaller_than_what_airflow_warns_of(self):
         id_ = "01234567-0123-0123-0123-0123456789ab"
