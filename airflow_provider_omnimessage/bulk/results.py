@@ -163,7 +163,7 @@ class ResultsFile:
         return table
 
 
-def is_result(value: object) -> TypeGuard[Mapping[str, Any]]:
+def is_result(value: object) -> TypeGuard[dict[str, Any]]:
     """Return whether ``value`` is the output of one bulk send. A mapped task has a list of them."""
     return isinstance(value, Mapping) and "accepted" in value and ("results" in value or "omnimessage_id" in value)
 
