@@ -19,7 +19,7 @@ from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageO
 from airflow_provider_omnimessage.operators.omnimessage import CancelScheduledMessageOperator
 from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
 from airflow_provider_omnimessage.tasks import parallel
-from airflow_provider_omnimessage.triggers.omnimessage import OmnimessageDeliveryTrigger
+from airflow_provider_omnimessage.triggers.awaited import awaited_of_row, list_awaited
 
 
 @pytest.fixture
@@ -700,7 +700,7 @@ class TestWaiting:
         assert run.tasks["wait"] == "failed"
         assert [request for request in sandbox.requests if request["call"] == "status"] == []
 
-    def test_a_file_keeps_the_row_of_the_trigger_small(self, sandbox, tmp_path):
+    def test_a_file_keeps_the_row_of_the_trigger_small(self, tmp_path):
         from airflow_provider_omnimessage.bulk.results import ResultsFile, ResultsTable, RowResult
 
         rows = {}
@@ -709,23 +709,12 @@ class TestWaiting:
                 results.add(
                     RowResult(row, "accepted", f"01234567-0123-0123-0123-{row:012}", "2099-01-01T09:00:00+00:00")
                 )
-            told = results.close()
-            sensor = OmnimessageDeliverySensor(task_id=f"wait_{len(rows)}", omnimessage_id=told)
-            sensor._since = datetime.now(timezone.utc)
-            sensor._wait = sensor._begin()
-            bulk = sensor._bulk()
-            trigger = OmnimessageDeliveryTrigger(
-                messages=[],
-                omnimessage_conn_id="x",
-                since=sensor._since.isoformat(),
-                deadline=sensor._since.isoformat(),
-                bulk=json.loads(json.dumps(bulk)),
-            )
-            _, kwargs = trigger.serialize()
-            rows[type(results)] = len(json.dumps(kwargs))
-            awaited = trigger._planned().messages
-            assert [each.omnimessage_id for each in awaited] == [each.omnimessage_id for each in sensor._wait.messages]
-            assert {each.time_to_send for each in awaited} == {datetime(2099, 1, 1, 9, tzinfo=timezone.utc)}
+            awaited = list_awaited(results.close(), None, datetime.fromisoformat)
+            row = json.loads(json.dumps(awaited.to_row()))
+            rows[type(results)] = len(json.dumps(row))
+            messages = awaited_of_row(**row).messages()
+            assert [each.omnimessage_id for each in messages] == [each.omnimessage_id for each in awaited.messages()]
+            assert {each.time_to_send for each in messages} == {datetime(2099, 1, 1, 9, tzinfo=timezone.utc)}
         assert rows[ResultsFile] < 1000
         assert rows[ResultsTable] < 400_000
 

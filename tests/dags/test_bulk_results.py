@@ -24,6 +24,7 @@ from airflow_provider_omnimessage.bulk.results import (
 )
 from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
 from airflow_provider_omnimessage.operators.omnimessage import CancelScheduledMessageOperator
+from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
 
 
 @pytest.fixture
@@ -128,6 +129,25 @@ class TestTheOutputOfAMappedTask:
         CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=send.output)
         run = run_dag(dag)
         assert run.xcom("cancel")["cancelled"] == 9
+
+    @pytest.mark.parametrize("deferrable", [True, False])
+    def test_it_can_be_awaited(self, dag, run_dag, sandbox, deferrable):
+        rows = [[{"to": number(index), "name": "x"}] for index in range(3)]
+        send = ScheduleBulkOmnimessageOperator.partial(task_id="send", messages=[sms("Hello $name")]).expand(
+            recipients=rows
+        )
+
+        @task
+        def pass_time():
+            sandbox.advance(60)
+
+        wait = OmnimessageDeliverySensor(
+            task_id="wait", omnimessage_id=send.output, poke_interval=0.05, timeout=30, deferrable=deferrable
+        )
+        send >> pass_time() >> wait
+        run = run_dag(dag)
+        assert run.tasks["wait"] == "success"
+        assert run.xcom("wait")["delivered"] == 3
 
 
 def a_result(*ids):
