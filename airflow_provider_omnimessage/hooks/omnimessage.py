@@ -67,6 +67,9 @@ class OmnimessageHook(BaseHook):
         super().__init__(**kwargs)
         self.omnimessage_conn_id = omnimessage_conn_id
         self._unanswered: Call[Any] | None = None
+        #: On the monotonic clock: when the last request must have ended. ``None``: each call has the connection's
+        #: ``deadline`` for itself.
+        self.until: float | None = None
 
     def __enter__(self) -> OmnimessageHook:
         return self
@@ -349,7 +352,7 @@ class OmnimessageHook(BaseHook):
             if failures is not None:
                 failures.append(error)
 
-        return self.get_conn().make(call, on_repeat)
+        return self.get_conn().make(call, on_repeat, until=self.until)
 
     async def _make_on_loop(self, call: Call[T], transport: AiohttpTransport) -> T:
         import asyncio

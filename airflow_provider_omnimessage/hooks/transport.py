@@ -70,7 +70,7 @@ class RequestsTransport:
             environment["proxies"] = {}
         self._environment: dict[str, Any] = {key: value for key, value in environment.items() if key != "stream"}
 
-    def make(self, call: Call[T], on_repeat: OnRepeat | None = None) -> T:
+    def make(self, call: Call[T], on_repeat: OnRepeat | None = None, *, until: float | None = None) -> T:
         """
         Make one call; again where :func:`~airflow_provider_omnimessage.api.backoff.may_repeat` allows it.
 
@@ -80,7 +80,10 @@ class RequestsTransport:
         :raises LostResponseError: where it may have been processed, but no whole answer came back.
         :raises ApiError: where Messente answered, and not with success.
         """
-        until = time.monotonic() + self._settings.deadline
+        now = time.monotonic()
+        if until is not None and now >= until:
+            raise NotSentError(f"{call.name}: not sent, because the time for all requests is used up")
+        until = min(now + self._settings.deadline, until) if until is not None else now + self._settings.deadline
         try:
             return call.result(self._ask(call, until))
         except OmnimessageError as error:
