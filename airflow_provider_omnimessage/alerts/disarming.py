@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage._compat import AirflowFailException, AirflowRescheduleException, stops_on_failure
@@ -13,11 +13,14 @@ from airflow_provider_omnimessage.alerts.known import KnownAlerts
 from airflow_provider_omnimessage.alerts.markers import SwitchTask
 from airflow_provider_omnimessage.alerts.work import DONE, FAILED, Instance, describe, work_states
 from airflow_provider_omnimessage.api.delivery import CancelResult, Outcome
-from airflow_provider_omnimessage.api.errors import OmnimessageError
+from airflow_provider_omnimessage.api.errors import NotFoundError, OmnimessageError
 from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.tasks.failures import task_failures
 from airflow_provider_omnimessage.tasks.memory import fingerprint
+
+if TYPE_CHECKING:
+    from airflow_provider_omnimessage.api.timing import TimeToSend
 
 #: Task instances that a log line or an error names, at most.
 SHOWN = 5
@@ -77,6 +80,7 @@ class DisarmDeadMansSwitchOperator(AlertTask):
             undone = self._failures_that_stopped_the_run(context)
         if undone:
             self._let_stand(context, ids, undone)
+        ids += [item for item in KnownAlerts(context).ids() if item not in ids]
         if not ids:
             self.log.info("No alert to cancel")
             return []
@@ -108,13 +112,18 @@ class DisarmDeadMansSwitchOperator(AlertTask):
         shown = ", ".join(f"{describe(instance)} is {state}" for instance, state in sorted(undone.items())[:SHOWN])
         reason = f"the work is not done ({shown})"
         silent = self._pull(context, "silent")
-        if silent:
+        if silent and not ids:
             raise AirflowFailException(f"No alert, since {silent}; {reason}")
+        if self._unrendered is not None:
+            raise AirflowFailException(f"The alert of arm stands, if there is one: {self._unrendered}")
+        with task_failures("What is scheduled stands"), OmnimessageHook(self.omnimessage_conn_id) as hook:
+            problems = self._schedule_what_is_missing(context, ids, hook)
+            if self.on_failure == "send_now":
+                problems += self._send_now(context, ids, hook)
+            if problems:
+                raise first_that_may_pass(problems)
         if self.on_failure == "send_now":
-            self._send_now(context, ids)
             raise AirflowFailException(f"The alert is sent: {reason}")
-        if not ids:
-            raise AirflowFailException(f"No alert was scheduled, and {reason}")
         raise AirflowFailException(
             f"The alert stands and is sent at its time: {reason}. A run that is repaired by then still cancels it"
         )
@@ -149,36 +158,68 @@ class DisarmDeadMansSwitchOperator(AlertTask):
         else:
             self.log.warning("The alert %s %s", omnimessage_id, cancellation)
 
-    def _send_now(self, context: Mapping[str, Any], ids: list[str]) -> None:
+    def _schedule_what_is_missing(
+        self, context: Mapping[str, Any], ids: list[str], hook: OmnimessageHook
+    ) -> list[Exception]:
+        """
+        Schedule the alert if there is none: ``arm`` could not, or an earlier attempt of the work was done in time.
+
+        :return: what kept it from that.
+        """
+        deadline = self._deadline(context)
+        own = KnownAlerts(context)
+        if deadline is None:
+            return []
+        if deadline <= now():
+            is_missing = not ids and not own.ids()
+        else:
+            try:
+                is_missing = not any(self._is_live(item, hook) for item in [*reversed(own.ids()), *ids])
+            except OmnimessageError as error:
+                self.log.warning("The state of the scheduled alert is unknown: %s", error)
+                return [error]
+        if not is_missing:
+            return []
+        moment = hook.resolve_time_to_send(deadline) if deadline > now() else None
+        return self._send(own, deadline, moment, hook, again=True)
+
+    def _is_live(self, omnimessage_id: str, hook: OmnimessageHook) -> bool:
+        try:
+            return hook.get_delivery_report(omnimessage_id).outcome is not Outcome.CANCELLED
+        except NotFoundError:
+            return False
+
+    def _send_now(self, context: Mapping[str, Any], ids: list[str], hook: OmnimessageHook) -> list[Exception]:
         """
         Send the alert to everyone who has not got it.
 
         What is scheduled stays: it covers a repaired run that hangs, and is cancelled if that run is done in time.
         """
-        if self._unrendered is not None:
-            raise AirflowFailException(f"The alert stands and is sent at its time: {self._unrendered}")
-        sent = KnownAlerts(context, "sent")
+        if self._is_sent(context, ids, hook):
+            self.log.info("The alert was already sent: %s", ", ".join(ids))
+            return []
+        return self._send(KnownAlerts(context, "sent"), now(), None, hook, again=False)
+
+    def _send(
+        self, known: KnownAlerts, due: datetime, moment: TimeToSend | None, hook: OmnimessageHook, *, again: bool
+    ) -> list[Exception]:
         problems: list[Exception] = []
-        with task_failures("The alert that is scheduled stands"), OmnimessageHook(self.omnimessage_conn_id) as hook:
-            if self._is_sent(context, ids, hook):
-                self.log.info("The alert was already sent: %s", ", ".join(ids))
-                return
-            for to in self._recipients():
-                try:
-                    draft = self._compose(hook, to)
-                    earlier = sent.of(fingerprint({"to": draft["to"]}, hook.settings.password))
-                    # a retry does not send twice; after a clear, a new failure is news
-                    if any(message.max_tries == sent.max_tries for message in earlier):
-                        continue
-                    omnimessage_id = sent.schedule(hook, draft, now(), None)
-                except Exception as error:
-                    # the other recipients must be alerted anyway
-                    self.log.error("No alert for %s: %s", mask_number(to), error)
-                    problems.append(error)
-                else:
-                    self.log.warning("The alert to %s is sent now: %s", mask_number(to), omnimessage_id)
-            if problems:
-                raise first_that_may_pass(problems)
+        for to in self._recipients():
+            try:
+                draft = self._compose(hook, to)
+                earlier = known.of(fingerprint({"to": draft["to"]}, hook.settings.password))
+                # a retry does not send twice; after a clear, a new failure is news
+                if not again and any(message.max_tries == known.max_tries for message in earlier):
+                    continue
+                omnimessage_id = known.schedule(hook, draft, due, moment)
+            except Exception as error:
+                # the other recipients must be alerted anyway
+                self.log.error("No alert for %s: %s", mask_number(to), error)
+                problems.append(error)
+            else:
+                when = f"at {moment}" if moment else "now"
+                self.log.warning("The alert to %s is sent %s: %s", mask_number(to), when, omnimessage_id)
+        return problems
 
     def _is_sent(self, context: Mapping[str, Any], ids: list[str], hook: OmnimessageHook) -> bool:
         """Return whether the alert went out at its time. If that is unknown, it did not: two are better than none."""
