@@ -12,7 +12,7 @@ from airflow_provider_omnimessage.alerts.arming import ArmDeadMansSwitchOperator
 from airflow_provider_omnimessage.alerts.disarming import DisarmDeadMansSwitchOperator
 from airflow_provider_omnimessage.alerts.known import alert_messages
 from airflow_provider_omnimessage.alerts.markers import MarkerOperator
-from airflow_provider_omnimessage.alerts.wiring import Edge, wire
+from airflow_provider_omnimessage.alerts.wiring import wire
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
@@ -74,7 +74,7 @@ class DeadMansSwitch(TaskGroup):
             raise _invalid("on_failure", f"{on_failure!r} is not accepted; give 'wait' or 'send_now'")
         if not isinstance(required, bool):
             raise _invalid("required", f"{required!r} is not accepted; give True or False")
-        self._alert = {
+        alert = {
             "to": to,
             "messages": alert_messages(text, messages),
             "dlr_url": dlr_url,
@@ -82,13 +82,24 @@ class DeadMansSwitch(TaskGroup):
             "priority": priority,
             "omnimessage_conn_id": omnimessage_conn_id,
         }
-        self._arming = {"time_to_send": time_to_send, "timezone": timezone, "required": required}
-        self._on_failure = on_failure
-        self.required = required
-        #: The edges to and from the work, which are set anew whenever Airflow validates the DAG.
-        self.edges: frozenset[Edge] = frozenset()
+        arming = {"time_to_send": time_to_send, "timezone": timezone, "required": required}
         super().__init__(group_id=group_id, **kwargs)
-        self.arm, self.disarm = self._make_tasks()
+        # All that a switch knows is in its tasks: a copied task group loses what Airflow does not know of.
+        self._make_tasks(alert, arming, on_failure)
+
+    @property
+    def arm(self) -> ArmDeadMansSwitchOperator:
+        """The task that schedules the alert."""
+        arm = self.dag.task_dict[self.task_id_of("arm")]
+        assert isinstance(arm, ArmDeadMansSwitchOperator)
+        return arm
+
+    @property
+    def disarm(self) -> DisarmDeadMansSwitchOperator:
+        """The task that cancels it."""
+        disarm = self.dag.task_dict[self.task_id_of("disarm")]
+        assert isinstance(disarm, DisarmDeadMansSwitchOperator)
+        return disarm
 
     def __exit__(self, _type: Any, _value: Any, _tb: Any) -> None:
         """Put the work between ``arm`` and ``disarm``."""
@@ -150,27 +161,27 @@ class DeadMansSwitch(TaskGroup):
         """
         return _invalid(f"DeadMansSwitch '{self.group_id}'", reason)
 
-    def _make_tasks(self) -> tuple[ArmDeadMansSwitchOperator, DisarmDeadMansSwitchOperator]:
+    def _make_tasks(
+        self, alert: dict[str, Any], arming: dict[str, Any], on_failure: Literal["wait", "send_now"]
+    ) -> None:
         dag = self.dag
         # At the top level of the DAG: the group then means the work alone, to Airflow and to users.
         common: dict[str, Any] = {"switch_id": str(self.group_id), "dag": dag, "task_group": dag.task_group}
         with _without_default_args(dag) as default_args:
             common |= _passed_on(default_args)
             tries: dict[str, Any] = {"retries": 5, "retry_delay": timedelta(seconds=10)}
-            arm = ArmDeadMansSwitchOperator(
-                task_id=self.task_id_of("arm"), **self._arming, **self._alert, **tries, **common
-            )
+            arm = ArmDeadMansSwitchOperator(task_id=self.task_id_of("arm"), **arming, **alert, **tries, **common)
             gate = MarkerOperator(task_id=self.task_id_of("after_arm"), **common)
             disarm = DisarmDeadMansSwitchOperator(
                 task_id=self.task_id_of("disarm"),
                 omnimessage_id=arm.output,
                 arm_id=arm.task_id,
-                on_failure=self._on_failure,
-                **self._alert,
+                on_failure=on_failure,
+                **alert,
                 **tries,
                 **common,
             )
-            if self.required:
+            if arming["required"]:
                 arm.as_setup()  # type: ignore[no-untyped-call]
             else:
                 before = MarkerOperator(task_id=self.task_id_of("before_arm"), **common)
@@ -180,7 +191,6 @@ class DeadMansSwitch(TaskGroup):
                 before.set_downstream([arm, gate, disarm])
         disarm.as_teardown()
         arm.set_downstream([gate, disarm])
-        return arm, disarm
 
 
 @contextmanager

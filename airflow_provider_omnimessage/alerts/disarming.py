@@ -62,6 +62,8 @@ class DisarmDeadMansSwitchOperator(AlertTask):
         self.omnimessage_id = omnimessage_id
         self.work = list(work)
         self.on_failure = on_failure
+        #: Between the switch and the work: ids of tasks. They are set anew whenever Airflow validates the DAG.
+        self.edges: frozenset[tuple[str, str]] = frozenset()
 
     @classmethod
     def get_serialized_fields(cls) -> Any:

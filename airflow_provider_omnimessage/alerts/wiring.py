@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage._compat import is_in_mapped_group, skips_downstream
+from airflow_provider_omnimessage.alerts.disarming import DisarmDeadMansSwitchOperator
 from airflow_provider_omnimessage.alerts.markers import SwitchTask
 
 if TYPE_CHECKING:
@@ -53,24 +54,34 @@ def wire(switch: DeadMansSwitch, dag: DAG) -> None:
     :raises InvalidInputError: if the work cannot be guarded: names the task and the way out.
     """
     tasks = dag.task_dict
-    for upstream, downstream in switch.edges:
-        if upstream in tasks and downstream in tasks:
-            tasks[upstream].downstream_task_ids.discard(downstream)
-            tasks[downstream].upstream_task_ids.discard(upstream)
-    switch.edges = frozenset()
+    disarm = tasks.get(switch.task_id_of("disarm"))
+    if not isinstance(disarm, DisarmDeadMansSwitchOperator):
+        return  # a part of a DAG, for which somebody chose single tasks
+    for edge in disarm.edges:
+        if not tasks.keys().isdisjoint(edge):
+            _set_edge(dag, edge, remove=True)
+    disarm.edges = frozenset()
     if is_in_mapped_group(switch):
         raise switch.invalid(
             "is inside a mapped task group, whose tasks do not exist before it is expanded; put the mapped group into "
             "the switch"
         )
     work = _Work(switch, dag)
-    tasks[switch.task_id_of("disarm")].work = [task.task_id for task in work.counted]  # type: ignore[union-attr]
-    wanted = [*_edges_before(switch, work), *_edges_after(switch, work)]
-    switch.edges = frozenset(edge for edge in wanted if edge[1] not in tasks[edge[0]].downstream_task_ids)
-    for upstream, downstream in switch.edges:
-        tasks[upstream].downstream_task_ids.add(downstream)
-        tasks[downstream].upstream_task_ids.add(upstream)
-    switch.drop_markers(dag, keep={downstream for _, downstream in switch.edges})
+    disarm.work = [task.task_id for task in work.counted]
+    wanted = [edge for edge in (*_edges_before(switch, work), *_edges_after(switch, work)) if tasks.keys() >= set(edge)]
+    disarm.edges = frozenset(edge for edge in wanted if edge[1] not in tasks[edge[0]].downstream_task_ids)
+    for edge in disarm.edges:
+        _set_edge(dag, edge)
+    switch.drop_markers(dag, keep={downstream for _, downstream in disarm.edges})
+
+
+def _set_edge(dag: DAG, edge: Edge, *, remove: bool = False) -> None:
+    # Not by set_downstream, which would let groups know of the edge, and cannot take it back.
+    upstream, downstream = (dag.task_dict.get(task_id) for task_id in edge)
+    for task, other, name in ((upstream, edge[1], "downstream_task_ids"), (downstream, edge[0], "upstream_task_ids")):
+        if task is not None:
+            ids = getattr(task, name)
+            ids.discard(other) if remove else ids.add(other)
 
 
 class _Work:
@@ -88,6 +99,7 @@ class _Work:
         self.ids = {task.task_id for task in self.tasks}
         self.counted = [task for task in self.tasks if not task.is_teardown or _fails_the_run(task)]
         self.dag = dag
+        self.is_required = bool(getattr(dag.task_dict.get(switch.task_id_of("arm")), "required", False))
 
     def roots(self) -> list[Any]:
         """List the tasks with which the work begins."""
@@ -120,9 +132,10 @@ class _Work:
 def _edges_before(switch: DeadMansSwitch, work: _Work) -> Iterable[Edge]:
     gate = switch.task_id_of("after_arm")
     # a recipient that another task returns puts that task before arm
-    before_arm = work.dag.task_dict[switch.task_id_of("arm")].get_flat_relative_ids(upstream=True)
+    arm = work.dag.task_dict.get(switch.task_id_of("arm"))
+    before_arm = arm.get_flat_relative_ids(upstream=True) if arm is not None else set()
     for root in work.roots():
-        if switch.required:
+        if work.is_required:
             _refuse_what_is_not_held_back(switch, root, work)
         if not work.upstream(root):
             if _rule(root) not in RUNS_AFTER_ONE_SUCCESS:
@@ -131,7 +144,7 @@ def _edges_before(switch: DeadMansSwitch, work: _Work) -> Iterable[Edge]:
                     "has none; remove the rule, or put a task before it"
                 )
             yield gate, root.task_id
-        elif _rule(root) in NEUTRAL_RULES and (switch.required or not _is_mapped(root)):
+        elif _rule(root) in NEUTRAL_RULES and (work.is_required or not _is_mapped(root)):
             yield gate, root.task_id
         else:
             # The rule counts what is upstream of the task, so arm goes before all of that.
@@ -158,7 +171,7 @@ def _refuse_what_is_not_held_back(switch: DeadMansSwitch, root: Any, work: _Work
 
 
 def _edges_after(switch: DeadMansSwitch, work: _Work) -> Iterable[Edge]:
-    if switch.required:
+    if work.is_required:
         for task in work.tasks:
             if _rule(task) == "always" or (task.is_setup and work.is_leaf(task)):
                 reason = "has trigger_rule 'always'" if _rule(task) == "always" else "is a setup with no work after it"
