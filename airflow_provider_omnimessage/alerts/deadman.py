@@ -19,6 +19,9 @@ from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
+#: Between two attempts of ``arm`` or ``disarm``.
+RETRY_DELAY = timedelta(seconds=10)
+
 #: What ``default_args`` say about where tasks run, and whose they are, holds for the switch too; nothing else does.
 PASSED_ON = frozenset({"executor", "executor_config", "owner", "queue", "run_as_user"})
 
@@ -169,7 +172,7 @@ class DeadMansSwitch(TaskGroup):
         common: dict[str, Any] = {"switch_id": str(self.group_id), "dag": dag, "task_group": dag.task_group}
         with _without_default_args(dag) as default_args:
             common |= _passed_on(default_args)
-            tries: dict[str, Any] = {"retries": 5, "retry_delay": timedelta(seconds=10)}
+            tries: dict[str, Any] = {"retries": 5, "retry_delay": RETRY_DELAY}
             arm = ArmDeadMansSwitchOperator(task_id=self.task_id_of("arm"), **arming, **alert, **tries, **common)
             gate = MarkerOperator(task_id=self.task_id_of("after_arm"), **common)
             disarm = DisarmDeadMansSwitchOperator(

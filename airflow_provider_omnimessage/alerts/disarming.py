@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage._compat import AirflowFailException, AirflowRescheduleException, stops_on_failure
@@ -54,7 +54,7 @@ class DisarmDeadMansSwitchOperator(AlertTask):
         omnimessage_id: Any,
         arm_id: str,
         work: Iterable[str] = (),
-        on_failure: Literal["wait", "send_now"],
+        on_failure: str,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
