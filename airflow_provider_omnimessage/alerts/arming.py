@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -107,26 +106,26 @@ class ArmDeadMansSwitchOperator(AlertTask):
     def _arm(self, context: Mapping[str, Any], known: KnownAlerts) -> None:
         problems: list[Exception] = []
         wanted: list[str] = []
-        with OmnimessageHook(self.omnimessage_conn_id) as hook:
+        with (
+            OmnimessageHook(self.omnimessage_conn_id) as hook,
             # one budget for all requests: the work waits for them
-            end = time.monotonic() + hook.settings.deadline
-            hook.until = end
+            hook.within(hook.settings.deadline),
+        ):
             moment = self._moment(hook, known)
             context["ti"].xcom_push(key="time_to_send", value=moment.utc.isoformat())
             pending = self._recipients()
             while pending:
                 to = pending.pop(0)
                 # a recipient whose requests hang must not use up the time of those that follow
-                begun = time.monotonic()
-                hook.until = begun + max(0.0, end - begun) / (len(pending) + 1)
+                share = (hook.seconds_left or 0.0) / (len(pending) + 1)
                 try:
-                    omnimessage_id = self._arm_for(to, moment, hook, known, context)
+                    with hook.within(share):
+                        omnimessage_id = self._arm_for(to, moment, hook, known, context)
                 except Exception as error:
                     self.log.error("No alert for %s: %s", mask_number(to), error)
                     problems.append(error)
                 else:
                     wanted += [omnimessage_id] if omnimessage_id else []
-            hook.until = end
             if not problems:
                 # an alert that could not be replaced is better than none
                 self._cancel_others(wanted, hook, known)

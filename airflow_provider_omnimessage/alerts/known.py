@@ -156,7 +156,8 @@ class KnownAlerts:
                 if not (error.maybe_processed and error.may_pass):
                     break
             pause = backoff.pause(error, doubts + 1, random.random())
-            is_last = doubts + 1 >= MOST_IN_DOUBT or (hook.until is not None and time.monotonic() + pause >= hook.until)
+            left = hook.seconds_left
+            is_last = doubts + 1 >= MOST_IN_DOUBT or (left is not None and pause >= left)
             self._log.warning(
                 "%s. The alert may be scheduled, but its id is unknown: %s",
                 error,

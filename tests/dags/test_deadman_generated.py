@@ -53,6 +53,7 @@ def check(_airflow, sandbox, tmp_path, monkeypatch, capfd):
         plain = _plain(shape, f"plain_{number}", tmp_path)
         if plain is None:
             return None
+        refusal = ""
         try:
             guarded = Lockstep(
                 build(replace(shape, settings=settings), f"guarded_{number}", with_switch=True), tmp_path
