@@ -54,8 +54,8 @@ def airflow(processes):
 
 #: Where arming is killed: what becomes of the alerts, and what the log says.
 KILLED_ARMING = {
-    "after the intent is stored": (["cancelled"], "An alert may have been scheduled at"),
-    "after the answer": (["cancelled", "scheduled"], "An alert may have been scheduled at"),
+    "after the intent is stored": (["cancelled"], "An alert whose id is unknown may have been scheduled at"),
+    "after the answer": (["cancelled", "scheduled"], "An alert whose id is unknown may have been scheduled at"),
     "after the id is stored": (["cancelled"], "is scheduled already"),
     "each try": ([], "all tries but this last one were ended from outside"),
 }
