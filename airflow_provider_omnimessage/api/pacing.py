@@ -11,6 +11,10 @@ from airflow_provider_omnimessage.api.backoff import FIRST_PAUSE, LONGEST_PAUSE
 STEADY_SHARE = 0.88
 BURST_SHARE = 0.08
 
+#: Seconds after which one request is made again, however long Messente asks to wait: a wrong or hostile ``Retry-After``
+#: must not silence a triggerer for days.
+LONGEST_SHARED_PAUSE = 300.0
+
 
 @dataclass(frozen=True)
 class Pacing:
@@ -55,6 +59,7 @@ def pause(pacing: Pacing, now: float, started: float, retry_after: float | None)
     # requests that went out together receive their 429s together: that is one pause, not many
     pauses = pacing.pauses if started < pacing.paused_at else pacing.pauses + 1
     seconds = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(pauses - 1, 16)) if retry_after is None else retry_after
+    seconds = min(seconds, LONGEST_SHARED_PAUSE)
     until = max(pacing.paused_until, now + seconds) if started < pacing.paused_at else now + seconds
     return replace(pacing, pauses=pauses, paused_at=now, paused_until=until)
 

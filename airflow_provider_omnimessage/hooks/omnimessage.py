@@ -310,7 +310,7 @@ class OmnimessageHook(BaseHook):
         It also succeeds if the message was cancelled before.
 
         :param omnimessage_id: the id that :meth:`send` returned.
-        :param time_to_send: the message's time, if it is known; see :meth:`try_to_cancel`.
+        :param time_to_send: the message's time, default: not known; see :meth:`try_to_cancel`.
         :raises NotFoundError: if the message was sent already, or is unknown; the error says which.
         :raises OmnimessageError: as :meth:`try_to_cancel` does.
         """
@@ -328,8 +328,8 @@ class OmnimessageHook(BaseHook):
         which. If that leaves it open whether the message is cancelled, the cancel is repeated a few times.
 
         :param omnimessage_id: the id that :meth:`send` returned.
-        :param time_to_send: the message's time, with a zone. Pass it if you know it: a message in progress was sent if
-            its time has passed, and is not cancelled if it has not. Without it, that stays open.
+        :param time_to_send: the message's time, with a zone; default: not known. Pass it if you know it: a message in
+            progress was sent if its time has passed, and is not cancelled if it has not. Without it, that stays open.
         :raises NotCancelledError: if Messente does not cancel the message, and does not show that it was sent.
         :raises OmnimessageError: if a request failed. The message may still be scheduled.
         """

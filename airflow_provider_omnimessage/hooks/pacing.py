@@ -75,7 +75,7 @@ class Pace:
                 now = time.monotonic()
                 self._pacing = pacing.pause(self._pacing, now, started, error.retry_after)
                 # a repeat waits for the end of the pause, plus a jitter of its own
-                error.retry_after = max(0.0, self._pacing.paused_until - now)
+                error.retry_after = max(error.retry_after or 0.0, self._pacing.paused_until - now)
             raise
         with self._lock:
             self._pacing = pacing.succeed(self._pacing)

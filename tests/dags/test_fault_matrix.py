@@ -84,12 +84,10 @@ POST = [
     Row("slower than the timeout", "P", 1, 1, "failed", DOUBT, "Never twice: a slow answer is a lost one"),
     Row("429", "PP", 1, 1, "success", "the next is in", "What was not processed is repeated"),
     Row("429, Retry-After 7", "PP", 1, 1, "success", "the next is in", "Not before Messente asked to be called"),
-    Row(
-        "429, Retry-After a date", "PP", 1, 2, "success", "asks to slow down", "Left to Airflow's retry: it is too far"
-    ),
+    Row("429, Retry-After a date", "P", 0, 2, "failed", "nothing was sent", "No retry asks before the pause is over"),
     Row(
         "429, Retry-After past the deadline",
-        "PP",
+        "P",
         0,
         2,
         "failed",
@@ -116,9 +114,7 @@ DELETE = [
     Row("slower than the timeout", "DDG", "cancelled", 1, "success", "is cancelled", "A slow answer is a lost one"),
     Row("429", "DD", "cancelled", 1, "success", "the next is in", "Repeated"),
     Row("429, Retry-After 7", "DD", "cancelled", 1, "success", "the next is in", "Not before it was asked for"),
-    Row(
-        "429, Retry-After past the deadline", "DD", "scheduled", 2, "failed", "asks to slow down", "The deadline holds"
-    ),
+    Row("429, Retry-After past the deadline", "D", "scheduled", 2, "failed", "asks to slow down", "The deadline holds"),
     Row("500", "DD", "cancelled", 1, "success", "the next is in", "Bad weather fails no pipeline"),
     Row("502 as HTML", "DD", "cancelled", 1, "success", "the next is in", "Bad weather fails no pipeline"),
     Row("503", "DD", "cancelled", 1, "success", "the next is in", "Bad weather fails no pipeline"),
@@ -163,8 +159,8 @@ SENSOR = [
     Row("cut after it, each time", "G+", "", 1, "failed", f"{TIMED_OUT}.*no complete response", "The timeout holds"),
     Row("slower than the timeout", "GGG", "", 1, "success", "delivered", "Bad weather fails no pipeline"),
     Row("429", "GGG", "", 1, "success", "delivered", "Bad weather fails no pipeline"),
-    Row("429, Retry-After 7", "GG", "", 1, "failed", f"{TIMED_OUT}.*to slow down", "Not before it was asked for"),
-    Row("429, Retry-After past the deadline", "GG", "", 1, "failed", f"{TIMED_OUT}.*to slow down", "The timeout holds"),
+    Row("429, Retry-After 7", "G", "", 1, "failed", f"{TIMED_OUT}.*to slow down", "Not before it was asked for"),
+    Row("429, Retry-After past the deadline", "G", "", 1, "failed", f"{TIMED_OUT}.*to slow down", "The timeout holds"),
     Row("500", "GGG", "", 1, "success", "delivered", "Bad weather fails no pipeline"),
     Row("502 as HTML", "GGG", "", 1, "success", "delivered", "Bad weather fails no pipeline"),
     Row("503", "GGG", "", 1, "success", "delivered", "Bad weather fails no pipeline"),

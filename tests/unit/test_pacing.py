@@ -71,6 +71,9 @@ class TestPause:
     def test_it_lasts_as_long_as_messente_asks(self):
         assert pacing.pause(Pacing(), 100.0, 99.0, 30.0).paused_until == 130.0
 
+    def test_no_response_silences_a_process_for_longer_than_five_minutes(self):
+        assert pacing.pause(Pacing(), 100.0, 99.0, 999_999.0).paused_until == 400.0
+
     def test_without_a_time_it_doubles_until_a_success(self):
         state, lengths = Pacing(), []
         for now in (100.0, 200.0, 300.0):
