@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_provider_omnimessage._compat import BaseHook
 from airflow_provider_omnimessage.api.errors import AuthenticationError, NotCancelledError, OmnimessageError
 from airflow_provider_omnimessage.hooks.budget import Budget
-from airflow_provider_omnimessage.hooks.repeating import repeat, repeat_async
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -267,6 +266,7 @@ class OmnimessageHook(BaseHook):
 
         from airflow_provider_omnimessage.api import calls
         from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
+        from airflow_provider_omnimessage.hooks.repeating import repeat_async
 
         transport = await AiohttpTransport.open(self.settings, connections=_SIDE_BY_SIDE)
         try:
@@ -409,6 +409,8 @@ class OmnimessageHook(BaseHook):
         return f"'{call.name}' ({call.method})" if call is not None else None
 
     def _make(self, call: Call[T], failures: list[OmnimessageError] | None = None) -> T:
+        from airflow_provider_omnimessage.hooks.repeating import repeat
+
         def on_repeat(call: Call[Any], error: OmnimessageError, attempt: int, seconds: float) -> None:
             self._report_repeat(call, error, attempt, seconds)
             if failures is not None:
