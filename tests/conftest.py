@@ -67,10 +67,10 @@ class Pauses(list[float]):
 def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
     from airflow_provider_omnimessage.alerts import arming, beats, known
     from airflow_provider_omnimessage.hooks import budget, transport
-    from airflow_provider_omnimessage.tasks import cancelling
+    from airflow_provider_omnimessage.tasks import cancelling, posting
 
     pauses = Pauses()
-    for module in (transport, budget, known, arming, beats, cancelling):
+    for module in (transport, budget, known, arming, beats, cancelling, posting):
         monkeypatch.setattr(module, "time", pauses)
     return pauses
 
