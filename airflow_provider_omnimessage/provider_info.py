@@ -54,6 +54,43 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     },
 }
 
+#: Section of Airflow's configuration.
+CONFIG: dict[str, dict[str, Any]] = {
+    "omnimessage": {
+        "description": "Settings of the Omnimessage provider.",
+        "options": {
+            "receiver": {
+                "description": (
+                    "Whether the API server receives delivery reports and replies from Messente, under "
+                    "``/omnimessage``. Needs Airflow 3."
+                ),
+                "version_added": "0.2.0",
+                "type": "boolean",
+                "example": None,
+                "default": "False",
+            },
+            "receiver_database": {
+                "description": (
+                    "SQLAlchemy URL of the database in which the receiver keeps its events. Empty: Airflow's metadata "
+                    "database."
+                ),
+                "version_added": "0.2.0",
+                "type": "string",
+                "sensitive": True,
+                "example": "postgresql+psycopg2://omnimessage:password@localhost/omnimessage",
+                "default": None,
+            },
+            "receiver_retention_days": {
+                "description": "For how many days the receiver keeps events.",
+                "version_added": "0.2.0",
+                "type": "float",
+                "example": None,
+                "default": "7",
+            },
+        },
+    }
+}
+
 #: The standard fields. The port stays to be seen: the Test button of Airflow 3.3 refuses a connection without one.
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["schema", "extra"],
@@ -117,4 +154,7 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "extra-links": [f"{PACKAGE}.links.OmnimessageLink"],
         "cli": [f"{PACKAGE}.cli.commands.get_commands"],
+        "config": CONFIG,
+        # Airflow 3.2 and newer; elsewhere the receiver makes its tables when it starts
+        "db-managers": [f"{PACKAGE}.receiver.db_manager.OmnimessageDBManager"],
     }

@@ -74,6 +74,13 @@ def get_commands() -> list[GroupCommand]:
                 command(
                     "doctor", "Check everything between here and Messente, and name the cure", "doctor.run", *every
                 ),
+                command(
+                    "receiver",
+                    "Run the receiver: it takes in what Messente reports, and wakes those who wait",
+                    "receiver.run",
+                    *_receiver_args(),
+                    ARG_VERBOSE,
+                ),
                 command("sandbox", "Run the sandbox, a Messente of your own", "messages.sandbox", *_sandbox_args()),
             ),
         )
@@ -109,6 +116,19 @@ def _message_args() -> tuple[Arg, ...]:
         _arg("--dlr-url", help="Where Messente posts delivery reports"),
         _arg("--text-store", help="How Messente keeps the text", choices=("plaintext", "sha256", "nostore")),
         _arg("--priority", help="low, regular or high", choices=("low", "regular", "high")),
+    )
+
+
+def _receiver_args() -> tuple[Arg, ...]:
+    return (
+        _arg("--host", help="The address to listen on (default: %(default)s)", default="127.0.0.1"),
+        _arg("--port", help="The port; 0 picks a free one (default: %(default)s)", type=int, default=8027),
+        _arg(
+            "--database",
+            help="SQLAlchemy URL (default: [omnimessage] receiver_database, or else Airflow's metadata database)",
+            metavar="URL",
+        ),
+        _arg("--announce", help="Write url and pid to this file as JSON once it listens", metavar="FILE"),
     )
 
 

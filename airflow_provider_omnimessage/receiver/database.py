@@ -105,7 +105,7 @@ def _airflow_engine() -> Engine:
 
     engine: Engine | None = settings.engine
     if engine is None:
-        settings.configure_orm()
+        settings.configure_orm()  # type: ignore[no-untyped-call]
         engine = settings.engine
     if engine is None:
         raise DatabaseError("database: this process has no access to Airflow's database; name one with --database")

@@ -9,12 +9,15 @@ import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 #: Seconds for which a connection is cached, whether it exists or not.
 CACHED_FOR = 30.0
 #: Seconds after which a bad signature makes the connection be looked up again: its password may have changed.
 RENEWED_AFTER = 5.0
+#: Seconds for which a connection that is suddenly not found is still used. Airflow does not tell a connection that was
+#: deleted from a database that is restarted.
+KEPT_FOR = 300.0
 #: Most connections that are cached.
 CACHE_SIZE = 1000
 #: Seconds after which a secrets backend counts as not answering.
@@ -46,7 +49,11 @@ class ConnectionSecrets:
 class _Cached:
     secrets: ConnectionSecrets
     at: float
-    is_known: bool
+    found_at: float | None
+
+    @property
+    def is_known(self) -> bool:
+        return self.found_at is not None
 
 
 class SecretsCache:
@@ -106,8 +113,16 @@ class SecretsCache:
         except Exception as error:
             log.warning("Connections cannot be looked up (%s); requests get 503", type(error).__name__)
             raise SecretsUnavailableError from error
+        now = self._clock()
+        before = self._cache.get(conn_id)
+        if found is not None:
+            renewed = _Cached(found, now, now)
+        elif before is not None and before.found_at is not None and now - before.found_at < KEPT_FOR:
+            renewed = replace(before, at=now)
+        else:
+            renewed = _Cached(_nobodys(), now, None)
         self._make_room()
-        renewed = self._cache[conn_id] = _Cached(found or _nobodys(), self._clock(), found is not None)
+        self._cache[conn_id] = renewed
         return renewed
 
     def _make_room(self) -> None:

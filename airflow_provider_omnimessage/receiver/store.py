@@ -213,8 +213,6 @@ class Store:
         try:
             with self._engine.begin() as connection:
                 yield connection
-        except exc.DataError:
-            raise
         except (exc.DBAPIError, exc.TimeoutError) as error:
             raise StoreUnavailableError(in_words(error)) from error
 
