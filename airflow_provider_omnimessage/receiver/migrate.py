@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import exc, text
+from sqlalchemy import column, exc, inspect, select, table, text
 
 from airflow_provider_omnimessage.receiver.database import DatabaseError, shown
 from airflow_provider_omnimessage.receiver.store import in_words
@@ -92,9 +92,11 @@ def _scripts() -> ScriptDirectory:
 
 
 def _revision(connection: Connection) -> str | None:
-    from alembic.migration import MigrationContext
-
-    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+    # not with Alembic, which writes two log lines for each look
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    revision: str | None = connection.execute(select(column("version_num")).select_from(table(VERSION_TABLE))).scalar()
+    return revision
 
 
 def _require_known(revision: str | None, engine: Engine) -> None:

@@ -60,6 +60,11 @@ class Receiver:
         self._news: News | None = None
 
     @property
+    def is_ready(self) -> bool:
+        """Whether reports can be received."""
+        return self._intake is not None
+
+    @property
     def store(self) -> Store:
         """The log.
 
