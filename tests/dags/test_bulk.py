@@ -155,13 +155,6 @@ class TestTheInput:
         sending(recipients=[])
         assert run_dag(dag).tasks == {"send": "skipped"}
 
-    def test_it_is_where_the_other_operators_are(self):
-        from airflow_provider_omnimessage.operators import omnimessage as module
-
-        assert module.ScheduleBulkOmnimessageOperator is ScheduleBulkOmnimessageOperator
-        with pytest.raises(AttributeError, match="Nothing"):
-            _ = module.Nothing
-
 
 class TestChecking:
     def test_nothing_is_sent_where_one_row_is_wrong_and_all_are_told(self, dag, run_dag, sandbox):
