@@ -16,7 +16,7 @@ PREFIX = "omnimessage"
 
 
 def count(
-    event: Literal["sent", "scheduled", "cancelled", "delivered", "failed", "retried"],
+    event: Literal["sent", "scheduled", "cancelled", "delivered", "failed", "retried", "push_received", "push_missed"],
     tags: Mapping[str, str],
     times: int = 1,
     *,

@@ -42,6 +42,24 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
         ),
         "schema": {"type": ["string", "null"]},
     },
+    "push_url": {
+        "label": "Receiver URL, public",
+        "description": (
+            "Base URL under which Messente reaches the receiver, such as https://airflow.example.com/omnimessage. "
+            "Delivery reports are then posted there."
+        ),
+        "schema": {"type": ["string", "null"]},
+    },
+    "receiver_url": {
+        "label": "Receiver URL, internal",
+        "description": "Base URL under which triggers and tasks reach the receiver. Empty: the public one.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "reply_secret": {
+        "label": "Reply secret",
+        "description": "Signs replies: the shared secret of the number that receives them.",
+        "schema": {"type": ["string", "null"], "format": "password"},
+    },
     "timeout": {
         "label": "Timeout (seconds)",
         "description": "How long to wait for Messente's answer. Empty: 30.",

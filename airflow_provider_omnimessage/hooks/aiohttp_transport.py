@@ -20,7 +20,7 @@ from airflow_provider_omnimessage.api.errors import (
     NotSentError,
     UntrustedError,
 )
-from airflow_provider_omnimessage.hooks.settings import Settings
+from airflow_provider_omnimessage.hooks.settings import Settings, is_loopback_url
 
 T = TypeVar("T")
 
@@ -54,16 +54,7 @@ class AiohttpTransport:
         :param settings: base URL, credentials and timeout.
         :param connections: at most so many at a time.
         """
-        tls: ssl.SSLContext | bool = True
-        proxy = None
-        if settings.base_url.startswith("https:"):
-            tls = await asyncio.to_thread(_tls)
-        if not settings.is_loopback:
-            proxy = await asyncio.to_thread(_proxy, settings.base_url)
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, ssl=tls),
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        session, proxy = await open_session(settings.base_url, connections=connections)
         return cls(settings, session, proxy)
 
     async def make(self, call: Call[T], timeout: float | None = None) -> T:
@@ -111,6 +102,26 @@ class AiohttpTransport:
             raise LostResponseError(
                 f"{call.name}: no whole answer came back from {self.settings.base_url}: {_words(error)}"
             ) from error
+
+
+async def open_session(base_url: str, *, connections: int) -> tuple[aiohttp.ClientSession, str | None]:
+    """
+    Open a session for one server. What reads files does so in a thread, off the event loop.
+
+    :param base_url: of the server.
+    :param connections: at most so many at a time.
+    :return: the session, and the URL of the proxy, if there is one.
+    """
+    tls: ssl.SSLContext | bool = True
+    proxy = None
+    if base_url.startswith("https:"):
+        tls = await asyncio.to_thread(_tls)
+    if not is_loopback_url(base_url):
+        proxy = await asyncio.to_thread(_proxy, base_url)
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, ssl=tls), cookie_jar=aiohttp.DummyCookieJar()
+    )
+    return session, proxy
 
 
 def _words(error: BaseException) -> str:
