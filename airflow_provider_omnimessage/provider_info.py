@@ -155,7 +155,10 @@ def get_provider_info() -> dict[str, Any]:
             {"integration-name": INTEGRATION, "python-modules": [f"{PACKAGE}.sensors.omnimessage"]},
         ],
         "triggers": [
-            {"integration-name": INTEGRATION, "python-modules": [f"{PACKAGE}.triggers.omnimessage"]},
+            {
+                "integration-name": INTEGRATION,
+                "python-modules": [f"{PACKAGE}.triggers.omnimessage", f"{PACKAGE}.triggers.events"],
+            },
         ],
         "notifications": [f"{PACKAGE}.notifications.omnimessage.OmnimessageNotifier"],
         "hooks": [

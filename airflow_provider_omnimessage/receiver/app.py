@@ -159,9 +159,10 @@ class _Routes:
         if query.ids:
             answer["stored"] = await receiver.read(store.stored, conn_id, query.ids)
         after = query.after
-        if query.consumer and after is not None:
-            await receiver.read(store.advance, conn_id, query.consumer, after)
-        elif query.consumer:
+        done = after if query.acknowledged is None else query.acknowledged
+        if query.consumer and done is not None:
+            await receiver.read(store.advance, conn_id, query.consumer, done)
+        if query.consumer and after is None:
             after = await receiver.read(store.consumer_position, conn_id, query.consumer)
         if after is None:
             end = await receiver.read(store.position)
@@ -190,10 +191,9 @@ class _EventsQuery:
 
     def __init__(self, request: Request) -> None:
         values = request.query_params
-        after = values.get("after")
-        if after is not None and not re.fullmatch(r"\d{1,18}", after, re.ASCII):
-            raise _RejectedError(400, "after: is not a sequence number")
-        self.after = None if after is None else int(after)
+        self.after = self._seq("after", values.get("after"))
+        #: How far the consumer is done, if that is not as far as it has read.
+        self.acknowledged = self._seq("acknowledged", values.get("acknowledged"))
         self.wait = self._seconds(values.get("wait", "0"))
         self.ids = [item for item in values.get("ids", "").split(",") if item]
         if len(self.ids) > MOST_IDS or not all(map(_ID.fullmatch, self.ids)):
@@ -201,6 +201,12 @@ class _EventsQuery:
         self.consumer = values.get("consumer", "")
         if self.consumer and not _CONSUMER.fullmatch(self.consumer):
             raise _RejectedError(400, "consumer: is not a name of letters, digits and . : / @ _ -")
+
+    @staticmethod
+    def _seq(name: str, value: str | None) -> int | None:
+        if value is not None and not re.fullmatch(r"\d{1,18}", value, re.ASCII):
+            raise _RejectedError(400, f"{name}: is not a sequence number")
+        return None if value is None else int(value)
 
     @staticmethod
     def _seconds(value: str) -> float:

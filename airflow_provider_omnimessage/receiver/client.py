@@ -73,7 +73,8 @@ class EventsRequest:
         now on.
     :param wait: seconds that the receiver may wait for an event.
     :param ids: messages of which the stored reports are requested.
-    :param consumer: whose place in the log is remembered.
+    :param consumer: whose place in the log is remembered: ``after``, unless ``acknowledged`` says otherwise.
+    :param acknowledged: the sequence number up to which the consumer is done.
     """
 
     def __init__(
@@ -85,12 +86,14 @@ class EventsRequest:
         wait: float = 0.0,
         ids: Sequence[str] = (),
         consumer: str | None = None,
+        acknowledged: int | None = None,
     ) -> None:
         query = {
             "after": None if after is None else str(after),
             "wait": f"{wait:g}" if wait else None,
             "ids": ",".join(ids) or None,
             "consumer": consumer,
+            "acknowledged": None if acknowledged is None else str(acknowledged),
         }
         self.query = [(name, value) for name, value in query.items() if value is not None]
         self.base_url = settings.receiver_url or ""
@@ -172,6 +175,7 @@ class ReceiverClient:
         wait: float = 0.0,
         ids: Sequence[str] = (),
         consumer: str | None = None,
+        acknowledged: int | None = None,
     ) -> EventPage:
         """Request events; the parameters are those of :class:`EventsRequest`.
 
@@ -180,7 +184,15 @@ class ReceiverClient:
         import aiohttp
         from yarl import URL
 
-        request = EventsRequest(self.settings, self._conn_id, after=after, wait=wait, ids=ids, consumer=consumer)
+        request = EventsRequest(
+            self.settings,
+            self._conn_id,
+            after=after,
+            wait=wait,
+            ids=ids,
+            consumer=consumer,
+            acknowledged=acknowledged,
+        )
         try:
             async with self._session.get(
                 URL(request.url, encoded=True),

@@ -116,7 +116,9 @@ class Listener:
 
     def record_poll(self, omnimessage_id: str, report: DeliveryReport) -> None:
         """Compare what a poll found with what reports have said, to notice reports that were lost."""
-        if not self._is_connected or not _is_over(report) or not _is_settled(report):
+        if not self._is_connected or omnimessage_id in self._unread:
+            return
+        if report.outcome is Outcome.IN_PROGRESS or not _is_settled(report):
             return
         known = {event.get("status") for event in self._events.get(omnimessage_id, {}).values()}
         if all(status.status in known for status in report.statuses):
@@ -244,10 +246,6 @@ class Listener:
             self._was_reliable = self.is_reliable
             for subscriber in list(self._all):
                 subscriber.on_push(self.is_reliable)
-
-
-def _is_over(report: DeliveryReport) -> bool:
-    return report.outcome is not Outcome.IN_PROGRESS
 
 
 def _is_settled(report: DeliveryReport) -> bool:

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from running import RunningReceiver
+from running import CONN_ID, RunningReceiver
 
 from airflow_provider_omnimessage.receiver.database import open_url
 from airflow_provider_omnimessage.receiver.migrate import migrate
 from airflow_provider_omnimessage.receiver.store import Store
+
+if TYPE_CHECKING:
+    from airflow_provider_omnimessage.sandbox import Sandbox
 
 
 @pytest.fixture
@@ -27,3 +32,12 @@ def store(database: str) -> Store:
 def receiver(database: str) -> Iterator[RunningReceiver]:
     with RunningReceiver(database) as running:
         yield running
+
+
+@pytest.fixture
+def pushing_sandbox(sandbox: Sandbox, receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    """A sandbox that posts its reports to the receiver, through the connection's push_url."""
+    connection = {**sandbox.connection, "extra": {"push_url": receiver.url}}
+    monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", json.dumps(connection))
+    sandbox.freeze()
+    return sandbox

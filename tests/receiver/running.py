@@ -87,6 +87,10 @@ class Client:
         )
         return self.request("GET", f"{path}?{urlencode(items)}", headers={signing.REQUEST_HEADER: header})
 
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}{self.prefix}"
+
     def log(self) -> list[tuple[str, str | None]]:
         """Return what is in the log: ids and statuses."""
         return ids_and_statuses(self.events(after=0).body["events"])
