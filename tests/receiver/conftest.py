@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from running import CONN_ID, RunningReceiver
+from receivers import CONN_ID, RunningReceiver
 
 from airflow_provider_omnimessage.receiver.database import open_url
 from airflow_provider_omnimessage.receiver.migrate import migrate

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from running import CONN_ID, REPLY_SECRET, RunningReceiver, report
+from receivers import CONN_ID, REPLY_SECRET, RunningReceiver, report
 
 from airflow_provider_omnimessage.api.messages import sms, viber
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from blockbuster import blockbuster_ctx
-from running import CONN_ID, RunningReceiver, report
+from receivers import CONN_ID, RunningReceiver, report
 from sqlalchemy import text
 
 from airflow_provider_omnimessage.api.delivery import DeliveryReport, Outcome

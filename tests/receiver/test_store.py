@@ -4,7 +4,7 @@ import json
 import threading
 
 import pytest
-from running import CONN_ID, ids_and_statuses, report
+from receivers import CONN_ID, ids_and_statuses, report
 
 from airflow_provider_omnimessage.receiver.events import Event, read_report
 from airflow_provider_omnimessage.receiver.store import Store
