@@ -249,7 +249,7 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
 
     def _look(self, now: datetime, *, last: bool = False, most: int | None = None, quiet: bool = False) -> None:
         from airflow_provider_omnimessage.api.errors import OmnimessageError
-        from airflow_provider_omnimessage.bulk.parallel import a_few_at_a_time
+        from airflow_provider_omnimessage.tasks.parallel import a_few_at_a_time
 
         due = self._wait.due(now, last=last)[:most]
         looks = a_few_at_a_time(self._ask, due) if self._is_bulk else ((each, self._ask(each)) for each in due)

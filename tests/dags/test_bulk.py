@@ -14,10 +14,10 @@ from airflow_provider_omnimessage.api.delivery import DeliveryReport
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import omnimessage, sms, viber
 from airflow_provider_omnimessage.bulk import memory as bulk_memory
-from airflow_provider_omnimessage.bulk import parallel
 from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
 from airflow_provider_omnimessage.operators.omnimessage import CancelScheduledMessageOperator
 from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
+from airflow_provider_omnimessage.tasks import parallel
 from airflow_provider_omnimessage.triggers.omnimessage import OmnimessageDeliveryTrigger
 
 NEW_YEAR = "2099-01-01T09:00Z"
@@ -609,7 +609,7 @@ class TestCancelling:
         assert (told["cancelled"], told["sent_already"], told["failed"]) == (498, 2, 0)
         assert len(told["first_not_cancelled"]) == 2
         assert sum(live(sandbox).values()) == 2
-        assert "Of 500 messages 498 are cancelled, 2 had been sent already" in run.log
+        assert "500 messages: 498 cancelled, 2 already sent" in run.log
         assert len(run.log.splitlines()) < 100, "no line per message"
 
     def test_too_late_fails_and_tells_the_numbers(self, dag, run_dag, sandbox):
@@ -628,6 +628,15 @@ class TestCancelling:
         run = run_dag(dag)
         assert [run.xcom(name)["cancelled"] for name in ("first", "second")] == [50, 50]
 
+    def test_the_results_of_a_mapped_bulk_send_are_cancelled_together(self, dag, run_dag, sandbox):
+        send = ScheduleBulkOmnimessageOperator.partial(
+            task_id="send", messages=[sms("Hi $name")], time_to_send=NEW_YEAR
+        ).expand(recipients=[people(3), people(4)])
+        CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=send.output)
+        run = run_dag(dag)
+        assert run.xcom("cancel")["cancelled"] == 7
+        assert sum(live(sandbox).values()) == 0
+
     def test_refused_credentials_end_it_at_once(self, dag, run_dag, sandbox):
         send = sending(recipients=people(500), time_to_send=NEW_YEAR)
         CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=send.output, retries=2)
@@ -635,7 +644,7 @@ class TestCancelling:
         run = run_dag(dag)
         assert run.tasks == {"send": "success", "cancel": "failed"}
         assert run.tries["cancel"] == 1
-        assert len([request for request in sandbox.requests if request["call"] == "cancel"]) < 50
+        assert len([request for request in sandbox.requests if request["call"] == "cancel"]) == 1
 
     def test_what_may_pass_takes_a_retry(self, dag, run_dag, sandbox):
         send = sending(recipients=people(30), time_to_send=NEW_YEAR)

@@ -350,6 +350,16 @@ class TestCancelDoesWhatItCan:
         assert run.tasks["cancel"] == "failed"
         assert "a dict is not an id; give the id that it holds" in run.log
 
+    def test_what_is_no_id_is_named_by_its_position_and_kind_only(self, dag, run_dag, sandbox):
+        @task(show_return_value_in_logs=False)
+        def reports() -> list:
+            return [{"to": "+37255555555", "text": "S3CRET"}]
+
+        CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=reports())
+        log = run_dag(dag).log
+        assert "[0]: omnimessage_id: a dict is not an id" in log
+        assert "S3CRET" not in log
+
     def test_skipped_work_is_not_late_work(self, dag, run_dag, sandbox):
         @task.short_circuit(ignore_downstream_trigger_rules=False)
         def nothing_to_do() -> bool:

@@ -15,9 +15,9 @@ from airflow_provider_omnimessage.api.fields import Problems
 from airflow_provider_omnimessage.api.messages import sms, viber, whatsapp
 from airflow_provider_omnimessage.api.placeholders import compile_placeholders
 from airflow_provider_omnimessage.bulk.memory import Batch, BulkStep, Plan, next_bulk_step
-from airflow_provider_omnimessage.bulk.parallel import Progress
 from airflow_provider_omnimessage.bulk.results import ResultsFile, ResultsTable, RowResult, accepted_in, is_result
 from airflow_provider_omnimessage.bulk.rows import Spool, held, rows_of
+from airflow_provider_omnimessage.tasks.parallel import Progress
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=timezone.utc)
 TO = "+37255555555"

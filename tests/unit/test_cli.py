@@ -15,7 +15,7 @@ from tls import tls_server
 
 from airflow_provider_omnimessage.__main__ import main
 from airflow_provider_omnimessage.api.messages import sms, viber
-from airflow_provider_omnimessage.cli import doctor, messages
+from airflow_provider_omnimessage.cli import doctor, inputs, watch
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
 TO = "+37255555555"
@@ -77,10 +77,10 @@ class TestSend:
         ]
 
     def test_they_are_asked_for_on_a_terminal(self, run, sandbox, monkeypatch):
-        monkeypatch.setattr(messages, "_at_a_terminal", lambda: True)
+        monkeypatch.setattr(inputs, "_at_a_terminal", lambda: True)
         ended = run("send", stdin=f"{TO}\nTere\n")
         assert ended.code == 0
-        assert ended.told == "Recipient (E.164, as +37255555555): Text: "
+        assert ended.told == "Recipient (E.164, such as +37255555555): Text: "
         assert sandbox.messages[0]["body"]["messages"][0]["text"] == "Tere"
 
     def test_one_text_can_go_by_several_channels(self, run, sandbox):
@@ -100,10 +100,10 @@ class TestSend:
         ("words", "told"),
         [
             (["--to", "5555", "--text", "a"], "to: "),
-            (["--to", TO], "text: is missing; give --text-file, '-' for stdin, or --text"),
+            (["--to", TO], "text: is missing; pass --text-file ('-' for stdin) or --text"),
             (["--text", "a"], "to: is missing"),
-            (["--to", TO, "--to-file", "-", "--text", "a"], "to: is given twice"),
-            (["--to-file", "-", "--text-file", "-"], "stdin: can be only one of"),
+            (["--to", TO, "--to-file", "-", "--text", "a"], "to: is passed twice"),
+            (["--to-file", "-", "--text-file", "-"], "stdin: only one of"),
             (["--to", TO, "--text-file", "/nowhere"], "text-file: cannot be read"),
             (["--to", TO, "--messages-file", "-"], "messages-file: is not JSON"),
             (["--to", TO, "--text", "a", "--conn-id", "nobodys"], "there is no connection 'nobodys'"),
@@ -144,7 +144,7 @@ class TestSchedule:
     def test_what_has_gone_by_is_invalid(self, run, sandbox):
         ended = run("schedule", "--to", TO, "--text", "a", "--time-to-send", "2020-01-01T09:00")
         assert (ended.code, sandbox.messages) == (2, [])
-        assert "has gone by" in ended.told
+        assert "is in the past" in ended.told
 
     def test_a_time_that_a_clock_change_skips_is_warned_of(self, run):
         ended = run(
@@ -197,6 +197,12 @@ class TestCancelAndStatus:
         assert (row["omnimessage_id"], row["channel"], row["status"]) == (scheduled, "sms", None)
         assert yaml.safe_load(run("status", scheduled, "--output", "yaml").output) == [row]
 
+    def test_one_bad_id_does_not_hide_the_others(self, run, scheduled):
+        ended = run("status", "no id!", scheduled, "-o", "json")
+        assert ended.code == 2
+        assert [row["omnimessage_id"] for row in ended.rows] == [scheduled]
+        assert "is not an id" in ended.told
+
     def test_an_unknown_message_is_told(self, run):
         ended = run("status", "6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6")
         assert ended.code == 4
@@ -208,9 +214,9 @@ class TestWatch:
         sandbox.freeze()
         with OmnimessageHook() as hook:
             sent = hook.send("+37255550002", [viber("a"), sms("a")]).omnimessage_id
-            reports = messages.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
+            reports = watch.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
         assert reports[sent].outcome == "delivered"
-        assert messages.judge(reports.values()) == 0
+        assert watch.overall_exit(reports.values()) == 0
         told = capsys.readouterr().err
         assert re.search(
             "in_progress  viber: ACCEPTD.*in_progress  viber: UNDELIV.*delivered  viber: UNDELIV.*sms: DELIVRD",
@@ -221,14 +227,14 @@ class TestWatch:
     def test_what_fails_on_every_channel_ends_it_with_1(self, sandbox):
         with OmnimessageHook() as hook:
             sent = hook.send("+37255550001", [sms("a")]).omnimessage_id
-            reports = messages.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
-        assert messages.judge(reports.values()) == 1
+            reports = watch.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
+        assert watch.overall_exit(reports.values()) == 1
 
     def test_time_can_be_up(self, sandbox):
         with OmnimessageHook() as hook:
             sent = hook.send("+37255550004", [sms("a")]).omnimessage_id
-            reports = messages.follow(hook, [sent], interval=1, timeout=10, pause=sandbox.advance)
-        assert messages.judge(reports.values()) == 7
+            reports = watch.follow(hook, [sent], interval=1, timeout=10, pause=sandbox.advance)
+        assert watch.overall_exit(reports.values()) == 7
 
     def test_an_answer_that_did_not_come_is_asked_for_again(self, sandbox, capsys, monkeypatch):
         without_repeats = json.dumps({**sandbox.connection, "extra": {"deadline": 0.01}})
@@ -236,9 +242,9 @@ class TestWatch:
         sandbox.add_fault("rate_limited", call="status", times=2)
         with OmnimessageHook() as hook:
             sent = hook.send(TO, [sms("a")]).omnimessage_id
-            reports = messages.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
+            reports = watch.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
         assert reports[sent].outcome == "delivered"
-        assert capsys.readouterr().err.count("looking again") == 2
+        assert capsys.readouterr().err.count("trying again") == 2
 
     def test_the_command_says_by_its_exit_code_that_time_is_up(self, run, scheduled):
         ended = run("watch", scheduled, "--timeout", "0", "-o", "json")
@@ -269,7 +275,7 @@ class TestDoctor:
             "connection": "ok",
             "DNS": "ok",
             "TLS": "skipped",
-            "answer": "ok",
+            "response": "ok",
             "clock": "ok",
             "credentials": "ok",
         }
@@ -282,7 +288,7 @@ class TestDoctor:
             ({"password": ""}, "connection", "give the API password"),
             ({"host": "http://example.com"}, "connection", "give an https:// URL"),
             ({"host": "https://api.invalid"}, "DNS", "check the connection's base URL"),
-            ({"host": "http://127.0.0.1:1"}, "answer", "check the base URL"),
+            ({"host": "http://127.0.0.1:1"}, "response", "check the base URL"),
             ({"host": "https://127.0.0.1:1"}, "TLS", "Connection refused"),
         ],
     )
@@ -303,10 +309,10 @@ class TestDoctor:
         ("date", "result", "said"),
         [
             ("Mon, 23 Nov 2026 12:00:00 GMT", "ok", "agrees"),
-            ("Mon, 23 Nov 2026 11:59:00 GMT", "wrong", "60 s ahead of theirs"),
-            ("Mon, 23 Nov 2026 12:10:00 GMT", "wrong", "600 s behind theirs"),
-            (None, "skipped", "does not say"),
-            ("noon", "skipped", "does not say"),
+            ("Mon, 23 Nov 2026 11:59:00 GMT", "wrong", "60 s ahead of the server's"),
+            ("Mon, 23 Nov 2026 12:10:00 GMT", "wrong", "600 s behind the server's"),
+            (None, "skipped", "no Date header"),
+            ("noon", "skipped", "no Date header"),
         ],
     )
     def test_a_clock_that_is_off_is_told(self, date, result, said):
@@ -324,18 +330,18 @@ class TestDoctor:
             after = run("doctor", "-o", "json")
         (wrong,) = [row for row in before.rows if row["result"] == "wrong"]
         assert (before.code, wrong["check"]) == (1, "TLS")
-        assert "name its authority in REQUESTS_CA_BUNDLE" in wrong["detail"]
+        assert "set REQUESTS_CA_BUNDLE to its authority" in wrong["detail"]
         results = {row["check"]: row for row in after.rows}
         assert results["TLS"]["result"] == "ok"
         assert re.match(r"TLSv1\.\d, certificate valid until ", results["TLS"]["detail"])
         assert results["credentials"]["result"] == "ok"
         # the same server says that it is noon
         assert (after.code, results["clock"]["result"]) == (1, "wrong")
-        assert "let NTP set it" in results["clock"]["detail"]
+        assert "synchronise it with NTP" in results["clock"]["detail"]
 
     @pytest.mark.parametrize(
         ("certificate", "cure"),
-        [({"address": "127.0.0.2"}, "check the connection's base URL"), ({"days": 5}, "says this machine's clock")],
+        [({"address": "127.0.0.2"}, "check the connection's base URL"), ({"days": 5}, "by this machine's clock")],
     )
     def test_a_certificate_for_another_or_of_another_time_is_told_apart(
         self, run, sandbox, monkeypatch, tmp_path, certificate, cure
@@ -356,10 +362,10 @@ class TestDoctor:
         ended = run("doctor", "-o", "json")
         rows = {row["check"]: row for row in ended.rows}
         assert ended.code == 1
-        assert rows["DNS"] == {"check": "DNS", "result": "skipped", "detail": "the proxy 127.0.0.1 sees to it"}
+        assert rows["DNS"] == {"check": "DNS", "result": "skipped", "detail": "done by the proxy 127.0.0.1"}
         assert rows["TLS"]["result"] == "skipped"
-        assert rows["answer"]["result"] == "wrong"
-        assert "check HTTPS_PROXY, or leave the proxy out with NO_PROXY=api.messente.com" in rows["answer"]["detail"]
+        assert rows["response"]["result"] == "wrong"
+        assert "check HTTPS_PROXY, or bypass the proxy with NO_PROXY=api.messente.com" in rows["response"]["detail"]
         assert rows["credentials"]["result"] == "skipped"
         assert "secret" not in ended.output + ended.told
 
@@ -369,7 +375,7 @@ class TestDoctor:
         (wrong,) = [row for row in ended.rows if row["result"] == "wrong"]
         assert ended.code == 1
         assert wrong["check"] == "connection"
-        assert "AIRFLOW_CONN_OMNIMESSAGE_DEFAULT is set, and is neither JSON nor a URI" in wrong["detail"]
+        assert "AIRFLOW_CONN_OMNIMESSAGE_DEFAULT is set, but is neither JSON nor a URI" in wrong["detail"]
         assert "secret" not in ended.output + ended.told
 
     def test_the_credentials_are_not_shown_to_whom_only_the_time_is_asked_of(self, run, sandbox):
