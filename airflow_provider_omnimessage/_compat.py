@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from airflow.sdk.exceptions import (
         AirflowFailException,
+        AirflowRescheduleException,
         AirflowSensorTimeout,
         AirflowSkipException,
         AirflowTaskTimeout,
@@ -42,6 +43,7 @@ else:
     try:
         from airflow.sdk.exceptions import (
             AirflowFailException,
+            AirflowRescheduleException,
             AirflowSensorTimeout,
             AirflowSkipException,
             AirflowTaskTimeout,
@@ -49,6 +51,7 @@ else:
     except ImportError:  # Airflow 3.1 and older
         from airflow.exceptions import (
             AirflowFailException,
+            AirflowRescheduleException,
             AirflowSensorTimeout,
             AirflowSkipException,
             AirflowTaskTimeout,
@@ -65,6 +68,7 @@ SHORTEST_ABSENCE = 10.0
 __all__ = [
     "SHORTEST_ABSENCE",
     "AirflowFailException",
+    "AirflowRescheduleException",
     "AirflowSensorTimeout",
     "AirflowSkipException",
     "AirflowTaskTimeout",
@@ -84,6 +88,7 @@ __all__ = [
     "default_deferrable",
     "first_started_at",
     "has_listeners",
+    "is_connection_missing",
     "is_made_at_run_time",
     "mask_secrets",
     "object_storage_path",
@@ -351,3 +356,10 @@ async def connection_of(conn_id: str) -> Any:
     from asgiref.sync import sync_to_async  # Airflow 3.0 and older
 
     return await sync_to_async(BaseHook.get_connection)(conn_id)
+
+
+def is_connection_missing(error: BaseException) -> bool:
+    """Return whether a look-up failed because no such connection exists."""
+    from airflow.exceptions import AirflowNotFoundException  # type: ignore[attr-defined]
+
+    return isinstance(error, AirflowNotFoundException)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "airflow_provider_omnimessage"
 GAP = "…"
 RAISED = re.compile(r"(Error|Exception)$")
-NAMED = {"reject", "_invalid", "Problem", "Verdict", "_end", "_news", "cls"}
+NAMED = {"reject", "_invalid", "Problem", "WaitResult", "_end", "_news", "cls"}
 LOGGED = {"warning", "error", "exception"}
 SHOWN = {"CancelResult"}
 """Enumerations whose values are words for people."""

@@ -12,6 +12,7 @@ import pytest
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 from blockbuster import blockbuster_ctx
 
+from airflow_provider_omnimessage.api import delivery, waiting
 from airflow_provider_omnimessage.api.calls import delivery_report
 from airflow_provider_omnimessage.api.errors import (
     AuthenticationError,
@@ -21,7 +22,8 @@ from airflow_provider_omnimessage.api.errors import (
     UntrustedError,
 )
 from airflow_provider_omnimessage.api.messages import omnimessage, sms, viber
-from airflow_provider_omnimessage.api.waiting import next_look, spread_of
+from airflow_provider_omnimessage.api.poll_times import next_poll, spread_of
+from airflow_provider_omnimessage.api.waiting import Wait
 from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.hooks.settings import Settings
@@ -31,6 +33,12 @@ from airflow_provider_omnimessage.triggers.omnimessage import OmnimessageDeliver
 from airflow_provider_omnimessage.triggers.polling import IN_FLIGHT, Poller
 
 CONNECTION = "omnimessage_default"
+
+
+@pytest.fixture(autouse=True)
+def _quick_confirmation(monkeypatch):
+    for module in (delivery, waiting):
+        monkeypatch.setattr(module, "CONFIRM_FAILED_AFTER", 0.2)
 
 
 def now():
@@ -48,6 +56,10 @@ def a_trigger(*ids, time_to_send=None, seconds=30, **settings):
             **settings,
         },
     )
+
+
+def a_wait():
+    return Wait([], since=now(), deadline=now() + timedelta(hours=1), poke_interval=60.0)
 
 
 def again(trigger):
@@ -129,7 +141,7 @@ class TestTheTrigger:
         id_ = send(time_to_send=timedelta(hours=1))
         payload = fired(a_trigger(id_, time_to_send=(now() + timedelta(hours=1)).isoformat(), seconds=0.1))
         assert payload["ending"] == "timed_out"
-        assert "nobody asks before" in payload["reason"]
+        assert "not polled before" in payload["reason"]
         assert status_requests(sandbox) == []
 
     def test_the_deadline_is_absolute_and_takes_a_last_look(self, delivered, sandbox):
@@ -155,7 +167,7 @@ class TestTheTrigger:
     def test_a_wrong_connection_is_told(self, sandbox, monkeypatch):
         monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", '{"conn_type": "omnimessage"}')
         payload = fired(a_trigger("m-1"))
-        assert payload["ending"] == "refused"
+        assert payload["ending"] == "error"
         assert "connection 'omnimessage_default', login" in payload["reason"]
 
     def test_a_success_ends_the_task_where_there_is_a_triggerer(self, delivered, pushed, monkeypatch):
@@ -240,7 +252,7 @@ class TestTheTrigger:
         _, kwargs = a_trigger("m-1").serialize()
         assert set(kwargs) == {
             "messages", "omnimessage_conn_id", "since", "deadline", "poke_interval",
-            "wait_for", "require", "limit", "ends_task", "one", "bulk",
+            "wait_for", "require", "limit", "ends_task", "returns", "one", "bulk",
         }  # fmt: skip
         assert sandbox.password not in json.dumps(kwargs)
 
@@ -255,8 +267,8 @@ class TestThousands:
         payload = fired(self.a_bulk(ids, require=0.9))
         assert payload["ending"] == "fulfilled"
         assert payload["reports"] == []
-        assert payload["counted"]["messages"] == 60
-        assert payload["counted"]["delivered"] >= 54
+        assert payload["counts"]["messages"] == 60
+        assert payload["counts"]["delivered"] >= 54
 
     def test_success_ends_the_task_with_the_numbers(self, delivered, pushed):
         async def event():
@@ -276,12 +288,12 @@ class TestThousands:
     def test_refused_credentials_end_it(self, send, sandbox):
         ids = [send() for _ in range(40)]
         sandbox.add_fault("unauthorized", call="status", times="always")
-        assert fired(self.a_bulk(ids))["ending"] == "refused"
+        assert fired(self.a_bulk(ids))["ending"] == "error"
         assert len(status_requests(sandbox)) <= 2 * IN_FLIGHT
 
     def test_a_file_that_is_gone_is_told(self, sandbox, tmp_path):
         payload = fired(a_trigger(bulk={"results": str(tmp_path / "gone.jsonl")}))
-        assert payload["ending"] == "refused"
+        assert payload["ending"] == "error"
         assert payload["reason"].startswith("The results of the bulk send could not be read: ")
 
     @pytest.mark.parametrize("content", ['{"row": 1, "sta', "[1]", '{"name": "Anna"}', "\x00"])
@@ -289,7 +301,7 @@ class TestThousands:
         path = tmp_path / "results.jsonl"
         path.write_text(f"{content}\n")
         payload = fired(a_trigger(bulk={"results": str(path)}))
-        assert payload["ending"] == "refused"
+        assert payload["ending"] == "error"
         assert payload["reason"].startswith("The results of the bulk send could not be read: ")
 
 
@@ -349,23 +361,23 @@ class TestThePollerOfAll:
         asked = [request["path"] for request in status_requests(sandbox)]
         assert len(asked) == len(set(asked)), "nobody is asked for twice within one gap"
         until = 3600.0 + (now() - begun).total_seconds() + 1
-        allowed = sum(next_look(3600.0, 600.0, spread_of(id_)) <= until for id_ in ids)
+        allowed = sum(next_poll(3600.0, 600.0, spread_of(id_)) <= until for id_ in ids)
         assert len(asked) <= allowed, "what was due in that time, and no herd"
 
     def test_a_thousand_waits_that_are_due_at_once_are_asked_for_a_few_at_a_time(self, delivered, sandbox, monkeypatch):
         in_flight, most, make = 0, 0, AiohttpTransport.make
 
-        async def counting(self, call):
+        async def counting(self, call, timeout):
             nonlocal in_flight, most
             in_flight += 1
             most = max(most, in_flight)
             try:
-                return await make(self, call)
+                return await make(self, call, timeout)
             finally:
                 in_flight -= 1
 
         monkeypatch.setattr(AiohttpTransport, "make", counting)
-        payloads = fired(*(a_trigger(delivered, seconds=-1) for _ in range(1000)))
+        payloads = fired(*(a_trigger(delivered, poke_interval=0.001) for _ in range(1000)))
         assert {payload["ending"] for payload in payloads} == {"fulfilled"}
         assert len(status_requests(sandbox)) == 1000
         assert 1 < most <= IN_FLIGHT
@@ -397,15 +409,15 @@ class TestThePollerOfAll:
 
     def test_without_retry_after_the_pauses_grow(self, sandbox):
         async def pauses():
-            poller = Poller(CONNECTION, share=lambda: 1.0)
+            poller = Poller(CONNECTION, random_share=lambda: 1.0)
             found = []
             sandbox.add_fault("rate_limited", call="status", times=3)
             for _ in range(3):
                 with pytest.raises(RateLimitedError):
-                    await poller.ask(delivery_report("m-1"))
+                    await poller.make(delivery_report("m-1"), timeout=5)
                 found.append(poller.pause_left())
                 with pytest.raises(RateLimitedError):
-                    await poller.ask(delivery_report("m-1"))
+                    await poller.make(delivery_report("m-1"), timeout=5)
                 poller._paused_until = 0.0
             await poller.close()
             return found
@@ -419,7 +431,7 @@ class TestThePollerOfAll:
         sandbox.add_fault("unauthorized", call="status", times="always")
         triggers = [a_trigger(id_, time_to_send=None if n == 0 else later, seconds=7200) for n, id_ in enumerate(ids)]
         payloads = fired(*triggers)
-        assert {payload["ending"] for payload in payloads} == {"refused"}
+        assert {payload["ending"] for payload in payloads} == {"error"}
         assert all("login and password" in payload["reason"] for payload in payloads)
         assert len(status_requests(sandbox)) == 1
 
@@ -442,10 +454,10 @@ class TestThePollerOfAll:
 
     def test_who_comes_after_a_refusal_begins_anew(self, delivered, sandbox):
         async def one_after_another():
-            async with polling.polling(CONNECTION) as poller:
+            async with polling.polling(CONNECTION, a_wait()) as poller:
                 sandbox.add_fault("unauthorized", call="status")
                 with pytest.raises(AuthenticationError):
-                    await poller.ask(delivery_report(delivered))
+                    await poller.make(delivery_report(delivered), timeout=5)
                 return await fire(a_trigger(delivered))
 
         (event,) = asyncio.run(one_after_another())
