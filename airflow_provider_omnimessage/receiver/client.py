@@ -54,14 +54,12 @@ def delivery_report(omnimessage_id: str, events: Iterable[Mapping[str, Any]]) ->
     :param events: of this message, in the order of the log. Of several of one channel, the last one counts.
     """
     channels = {str(event.get("message_id")): event for event in events}
-    return DeliveryReport(
-        omnimessage_id,
-        "",
-        tuple(
-            ChannelStatus.read({**event, "price_info": {"total_price": event.get("price")}})
-            for event in channels.values()
-        ),
-    )
+    return DeliveryReport(omnimessage_id, "", tuple(map(channel_status, channels.values())))
+
+
+def channel_status(event: Mapping[str, Any]) -> ChannelStatus:
+    """Return what an event says about a channel."""
+    return ChannelStatus.read({**event, "price_info": {"total_price": event.get("price")}})
 
 
 class EventsRequest:
@@ -210,10 +208,13 @@ class ReceiverClient:
         await self._session.close()
 
 
-def stored_reports(settings: Settings, conn_id: str, omnimessage_ids: Sequence[str]) -> dict[str, DeliveryReport]:
+def stored_reports(
+    settings: Settings, conn_id: str, omnimessage_ids: Sequence[str], *, timeout: float = TIMEOUT
+) -> dict[str, DeliveryReport]:
     """Return what the receiver has stored about messages. This blocks.
 
     :param settings: of the connection; its ``receiver_url`` is set.
+    :param timeout: seconds for each request.
     :raises ReceiverError: if there is no response, or it is not what was requested.
     """
     import requests
@@ -224,7 +225,7 @@ def stored_reports(settings: Settings, conn_id: str, omnimessage_ids: Sequence[s
         for start in range(0, len(omnimessage_ids), IDS_AT_A_TIME):
             request = EventsRequest(settings, conn_id, ids=omnimessage_ids[start : start + IDS_AT_A_TIME])
             try:
-                response = session.get(request.url, headers=request.headers(), timeout=TIMEOUT, allow_redirects=False)
+                response = session.get(request.url, headers=request.headers(), timeout=timeout, allow_redirects=False)
             except requests.RequestException as error:
                 raise _unreachable(request, error) from error
             page = request.page(response.status_code, response.content)

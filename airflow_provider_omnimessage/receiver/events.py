@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from airflow_provider_omnimessage.api.delivery import FAILED_STATUSES
+from airflow_provider_omnimessage.api.delivery import STATUS_RANKS
 from airflow_provider_omnimessage.api.masking import mask_numbers
 
 Kind = Literal["report", "reply"]
@@ -18,18 +18,6 @@ LONGEST_TEXT = 500
 
 _ID = re.compile(r"[A-Za-z0-9_.:@=+/-]{1,64}")
 _STATUS = re.compile(r"[A-Z0-9_-]{1,32}")
-
-_DELIVERED = 5
-_ENDED = 4
-_RANKS = {
-    "ACK": 1,
-    "ACCEPTD": 2,
-    "UNKNOWN": 3,
-    **dict.fromkeys(FAILED_STATUSES, _ENDED),
-    "DELETED": _ENDED,
-    "DELIVRD": _DELIVERED,
-    "SEEN": 6,
-}
 
 
 class MalformedError(ValueError):
@@ -68,12 +56,12 @@ class Event:
 
 def rank_of(status: str) -> int:
     """Return how far along a status is; one that is not known yet is in progress."""
-    return _RANKS.get(status, 0)
+    return STATUS_RANKS.get(status, 0)
 
 
 def is_delivery(rank: int) -> bool:
     """Return whether a status of this rank says that the message was delivered or read."""
-    return rank >= _DELIVERED
+    return rank >= STATUS_RANKS["DELIVRD"]
 
 
 def read_report(conn_id: str, body: bytes) -> Event:

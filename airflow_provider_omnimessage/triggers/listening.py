@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -47,10 +47,13 @@ class Subscriber(Protocol):
     def omnimessage_ids(self) -> Iterable[str]:
         """The messages that it waits for."""
 
-    def on_events(self, omnimessage_id: str, events: Mapping[str, Mapping[str, Any]]) -> None:
+    def on_events(
+        self, omnimessage_id: str, events: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
+    ) -> None:
         """Take in what reports say about a message.
 
-        :param events: of each channel's message, by its id, the latest event.
+        :param events: of each channel, the latest event.
+        :param new: those of them that are new.
         """
 
     def on_push(self, is_reliable: bool) -> None:
@@ -148,8 +151,8 @@ class Listener:
                 await self._follow(client)
             except ReceiverError as error:
                 self._disconnect(str(error))
-            except Exception as error:  # the connection cannot be looked up: each wait says so itself
-                self._disconnect(f"{type(error).__name__}: {error}")
+            except Exception:  # the connection cannot be looked up: each wait says so itself
+                self._disconnect(None)
             finally:
                 if client is not None:
                     await client.close()
@@ -168,9 +171,9 @@ class Listener:
             self._has_warned = False
         self._spread_reliability()
 
-    def _disconnect(self, reason: str) -> None:
+    def _disconnect(self, reason: str | None) -> None:
         self._is_connected = False
-        if not self._has_warned:
+        if reason and not self._has_warned:
             self._has_warned = True
             log.warning("connection '%s': no delivery reports, polling Messente instead: %s", self._conn_id, reason)
         self._spread_reliability()
@@ -230,16 +233,15 @@ class Listener:
         if not subscribers:
             return
         known = self._events.setdefault(omnimessage_id, {})
-        is_news = False
+        new: dict[str, dict[str, Any]] = {}
         for event in events:
             before = known.get(event["message_id"])
             # what is stored may be older than what has come in meanwhile
             if before is None or before["seq"] < event["seq"]:
-                known[event["message_id"]] = event
-                is_news = True
-        if is_news:
+                known[event["message_id"]] = new[event["message_id"]] = event
+        if new:
             for subscriber in list(subscribers):
-                subscriber.on_events(omnimessage_id, known)
+                subscriber.on_events(omnimessage_id, list(known.values()), list(new.values()))
 
     def _spread_reliability(self) -> None:
         if self.is_reliable is not self._was_reliable:

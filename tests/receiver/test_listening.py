@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -32,9 +32,11 @@ class Waiting:
         self.outcomes: dict[str, Outcome] = {}
         self.push: list[bool] = []
 
-    def on_events(self, omnimessage_id: str, events: Mapping[str, Mapping[str, Any]]) -> None:
-        self.statuses[omnimessage_id] = {message_id: event["status"] for message_id, event in events.items()}
-        self.outcomes[omnimessage_id] = delivery_report(omnimessage_id, events.values()).outcome
+    def on_events(
+        self, omnimessage_id: str, events: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
+    ) -> None:
+        self.statuses[omnimessage_id] = {event["message_id"]: event["status"] for event in events}
+        self.outcomes[omnimessage_id] = delivery_report(omnimessage_id, events).outcome
 
     def on_push(self, is_reliable: bool) -> None:
         self.push.append(is_reliable)
