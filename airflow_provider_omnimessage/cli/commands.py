@@ -72,7 +72,15 @@ def get_commands() -> list[GroupCommand]:
                     *every,
                 ),
                 command(
-                    "doctor", "Check everything between here and Messente, and say how to fix it", "doctor.run", *every
+                    "doctor",
+                    "Check everything between here and Messente, and say how to fix it",
+                    "doctor.run",
+                    _arg(
+                        "--push",
+                        help="Check instead the way of delivery reports: post one to push_url, and read it back",
+                        action="store_true",
+                    ),
+                    *every,
                 ),
                 command(
                     "receiver",
