@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,15 +16,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from _airflow import AirflowHome, RunningAirflow
+from _airflow import ROOT, Airflow, AirflowHome, RunningAirflow
 from postgres import Postgres
 from receivers import CONN_ID, PASSWORD, Client, report
 from sqlalchemy import text
 
+from airflow_provider_omnimessage.api.messages import sms
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.receiver.database import open_url
+from airflow_provider_omnimessage.sandbox import Sandbox
 
 CONNECTION = json.dumps({"conn_type": "omnimessage", "login": "user", "password": PASSWORD})
 
@@ -280,3 +285,83 @@ def test_airflow_makes_no_tables_while_the_receiver_is_off(postgres: Postgres, t
         tables = connection.execute(text("SELECT count(*) FROM pg_tables WHERE tablename LIKE 'omnimessage%'"))
         assert tables.scalar() == 0
     engine.dispose()
+
+
+@pytest.fixture
+def pushed_airflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Airflow, RunningAirflow, Sandbox]]:
+    """A whole Airflow with the plugin on, and a sandbox that posts reports to it."""
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    for source in (ROOT / "tests/system/push_dags/pushed.py", ROOT / "example_dags/omnimessage_outcomes.py"):
+        shutil.copy(source, dags)
+    with Sandbox() as sandbox:
+        home = AirflowHome(
+            tmp_path / "airflow",
+            dags=dags,
+            connections={},
+            extra={
+                "AIRFLOW__OMNIMESSAGE__RECEIVER": "True",
+                "AIRFLOW__OMNIMESSAGE__RECEIVER_DATABASE": f"sqlite:///{tmp_path}/receiver.db",
+            },
+        )
+        connection = json.dumps({**sandbox.connection, "extra": {"push_url": f"{home.url}/omnimessage"}})
+        home.environment[f"AIRFLOW_CONN_{CONN_ID.upper()}"] = connection
+        monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", connection)
+        home.prepare()
+        running = RunningAirflow(home)
+        try:
+            running.start()
+            yield Airflow(home), running, sandbox
+        finally:
+            running.stop()
+
+
+def test_reports_wake_waits_and_start_dags_on_a_whole_airflow(
+    pushed_airflow: tuple[Airflow, RunningAirflow, Sandbox],
+) -> None:
+    airflow, running, sandbox = pushed_airflow
+    sandbox.freeze()
+    hook = OmnimessageHook(CONN_ID)
+    ids = [hook.send(f"+3725551{number:04}", [sms("a")]).omnimessage_id for number in range(2000, 2008)]
+    for dag_id in ("pushed", "omnimessage_outcomes"):
+        airflow.await_dag(dag_id)
+    run = airflow.call("POST", "/api/v2/dags/pushed/dagRuns", {"conf": {"ids": ids}, "logical_date": None})[
+        "dag_run_id"
+    ]
+
+    def instances() -> list[dict[str, Any]]:
+        path = f"/api/v2/dags/pushed/dagRuns/{run}/taskInstances"
+        return [each for each in airflow.call("GET", path)["task_instances"] if each["task_id"] == "wait"]
+
+    until(lambda: [each["state"] for each in instances()] == ["deferred"] * 8, 240)
+    # the watcher's trigger is there, and has its place in the log
+    until(lambda: consumers(running.home.folder.parent / "receiver.db"), 120)
+    polled = len(sandbox.requests)
+    sandbox.advance(30)
+    until(lambda: {each["state"] for each in instances()} == {"success"}, 120)
+    assert len(sandbox.requests) == polled, "no request to Messente after the waits have begun"
+
+    def counted() -> int:
+        runs = airflow.call("GET", "/api/v2/dags/omnimessage_outcomes/dagRuns")["dag_runs"]
+        ended = [each["dag_run_id"] for each in runs if each["state"] == "success"]
+        return sum(airflow.xcom("omnimessage_outcomes", id_, "count").get("delivered", 0) for id_ in ended)  # type: ignore[attr-defined]
+
+    until(lambda: counted() >= 8, 180)
+    # a triggerer that is killed goes on where it was, and repeats nothing that it has acknowledged
+    time.sleep(15)
+    running.kill(["triggerer"])
+    last = hook.send("+37255512345", [sms("a")]).omnimessage_id
+    sandbox.advance(30)
+    running.start(["triggerer"])
+    until(lambda: counted() >= 9, 240)
+    assert counted() == 9, last
+
+
+def consumers(database: Path) -> int:
+    engine = open_url(f"sqlite:///{database}")
+    with engine.connect() as connection:
+        count: int = connection.execute(text("SELECT count(*) FROM omnimessage_consumer")).scalar_one()
+    engine.dispose()
+    return count
