@@ -143,7 +143,11 @@ class DeliveryReport:
         )
 
     def merged_over(self, other: DeliveryReport | None) -> DeliveryReport:
-        """Return what both know: of each channel, the status that is further along."""
+        """
+        Return what both know: of each channel, the status that is further along.
+
+        :param other: an earlier report of the same message; ``None`` if there is none.
+        """
         if other is None:
             return self
         channels = {(status.channel, status.message_id): status for status in other.statuses}
