@@ -131,14 +131,15 @@ def _waits(database: str, folder: Path) -> list[Figure]:
 
     with _server("ours", database, folder) as url:
         ids = [f"wait{number}" for number in range(WAITS)]
-        waiting = subprocess.Popen(
-            [sys.executable, __file__, "waits", url], stdout=subprocess.PIPE, text=True, env={**os.environ}
-        )
-        assert waiting.stdout is not None
-        waiting.stdout.readline()  # they listen
+        output = folder / "waits.json"
+        command = [sys.executable, __file__, "waits", url, str(output)]
+        waiting = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # Airflow logs there
+        while not output.exists():
+            assert waiting.poll() is None, "the waits ended before they began"
+            time.sleep(0.05)
         accepted = asyncio.run(_post(f"{url}/v1/reports/bench", ids, SPREAD))
-        result: dict[str, Any] = json.loads(waiting.stdout.readline())
-        waiting.wait()
+        assert waiting.wait() == 0, "not every wait was fulfilled"
+        result: dict[str, Any] = json.loads(output.read_text())
     delays = sorted(result["fired"][id_] - accepted[id_] for id_ in ids)
     print(f"  {len(result['fired']):,} waits; from 200 to event: median {delays[WAITS // 2] * 1000:.0f} ms", flush=True)
     polls, age = 0, 0.0
@@ -176,8 +177,8 @@ def _waits(database: str, folder: Path) -> list[Figure]:
     ]
 
 
-def run_waits(url: str) -> None:
-    """Run 2,000 waits in this process, and print when each of them fired."""
+def run_waits(url: str, output: Path) -> None:
+    """Run 2,000 waits in this process, and write down when each of them fired."""
     os.environ["AIRFLOW_CONN_BENCH"] = json.dumps(
         {
             "conn_type": "omnimessage",
@@ -209,7 +210,6 @@ def run_waits(url: str) -> None:
             since=now.isoformat(),
             deadline=(now + timedelta(minutes=10)).isoformat(),
         )
-        trigger.log.setLevel("WARNING") if hasattr(trigger.log, "setLevel") else None
         async for event in trigger.run():
             assert event.payload["ending"] == "fulfilled", event.payload
         fired[id_] = time.time()
@@ -221,13 +221,13 @@ def run_waits(url: str) -> None:
             await asyncio.sleep(0.05)
             pollers = _pollers.get(asyncio.get_running_loop(), {})
             listener = next((poller.listener for poller in pollers.values()), None)
-        print("listening", flush=True)
+        output.touch()
         started = time.process_time()
         await asyncio.gather(*running)
         return time.process_time() - started
 
     cpu = asyncio.run(all_of_them())
-    print(json.dumps({"cpu": cpu, "requests": len(requests), "fired": fired}), flush=True)
+    output.write_text(json.dumps({"cpu": cpu, "requests": len(requests), "fired": fired}))
 
 
 def run_bare(database: str, announced: Path) -> None:
@@ -269,7 +269,7 @@ def run_bare(database: str, announced: Path) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "waits":
-        run_waits(sys.argv[2])
+        run_waits(sys.argv[2], Path(sys.argv[3]))
     else:
         options = dict(zip(sys.argv[2::2], sys.argv[3::2], strict=True))
         run_bare(options["--database"], Path(options["--announce"]))

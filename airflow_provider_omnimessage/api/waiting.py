@@ -29,7 +29,7 @@ from airflow_provider_omnimessage.api.errors import (
     RateLimitedError,
     UnexpectedResponseError,
 )
-from airflow_provider_omnimessage.api.poll_times import next_poll, spread_of
+from airflow_provider_omnimessage.api.poll_times import SHORTEST_GAP, next_poll, spread_of
 from airflow_provider_omnimessage.api.wait_result import Ending, WaitResult
 
 WaitFor = Literal["delivered", "seen"]
@@ -43,6 +43,8 @@ UNDELIVERED_LISTED = 100
 NOT_FOUND_PATIENCE = 60.0
 #: How many times rarer polls are while delivery reports arrive by themselves.
 POLLS_RARER_BY = 4
+#: How many times later the first poll is then: 40 to 80 seconds after the message was sent.
+FIRST_POLL_LATER_BY = 8
 #: Seconds before the deadline at which every message is polled once more, at most; a tenth of a short wait.
 LAST_POLL_MARGIN = 5.0
 
@@ -302,9 +304,11 @@ class Wait:
 
     def _schedule_next(self, message: AwaitedMessage, now: datetime) -> None:
         # a datetime holds whole microseconds: without this, a poll could be scheduled for the present
-        age = self._rarer_by * next_poll(
-            (self._age(message, now) + 0.001) / self._rarer_by, self._poke_interval, spread_of(message.omnimessage_id)
-        )
+        spread, age = spread_of(message.omnimessage_id), self._age(message, now) + 0.001
+        age = self._rarer_by * next_poll(age / self._rarer_by, self._poke_interval, spread)
+        if self._rarer_by > 1:
+            # most reports come in the first seconds: a poll in between would be for nothing
+            age = max(age, FIRST_POLL_LATER_BY * min(SHORTEST_GAP, self._poke_interval) * (1 + spread))
         sent_at, last = self._sent_at(message), self._last_poll(message)
         time = sent_at + timedelta(seconds=age)
         self._schedule(message, last if max(now, sent_at) < last < time else time)
