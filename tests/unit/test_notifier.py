@@ -282,5 +282,5 @@ def test_secrets_that_airflow_knows_are_masked():
     from airflow.sdk.log import mask_secret
 
     mask_secret("hunter2-hunter2")
-    said = default_text(of_a_task("failed", exception=ValueError("wrong password hunter2-hunter2")))
-    assert said == "report.load (run_1) failed: ValueError: wrong password ***"
+    text = default_text(of_a_task("failed", exception=ValueError("cannot log in with hunter2-hunter2")))
+    assert text == "report.load (run_1) failed: ValueError: cannot log in with ***"
