@@ -91,7 +91,10 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": INTEGRATION,
                 "python-modules": [f"{PACKAGE}.operators.omnimessage", f"{PACKAGE}.operators.bulk"],
             },
-            {"integration-name": INTEGRATION, "python-modules": [f"{PACKAGE}.deadman", f"{PACKAGE}.heartbeat"]},
+            {
+                "integration-name": INTEGRATION,
+                "python-modules": [f"{PACKAGE}.alerts.deadman", f"{PACKAGE}.alerts.heartbeat"],
+            },
         ],
         "sensors": [
             {"integration-name": INTEGRATION, "python-modules": [f"{PACKAGE}.sensors.omnimessage"]},

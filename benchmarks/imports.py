@@ -14,14 +14,13 @@ ROUNDS = 9
 AIM_MILLISECONDS = 15.0
 
 OURS = """
-from airflow_provider_omnimessage.deadman import DeadMansSwitch
-from airflow_provider_omnimessage.heartbeat import HeartbeatOperator
+from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator
 from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
 from airflow_provider_omnimessage.api.messages import omnimessage, rcs, sms, viber, whatsapp
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
 from airflow_provider_omnimessage.operators.omnimessage import (
-    CancelScheduledMessageOperator, ScheduleBulkOmnimessageOperator, ScheduleOmnimessageOperator,
-    SendOmnimessageOperator)
+    CancelScheduledMessageOperator, ScheduleOmnimessageOperator, SendOmnimessageOperator)
 from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
 """
 PEERS = {

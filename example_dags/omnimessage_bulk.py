@@ -15,10 +15,8 @@ import pendulum
 from airflow.sdk import DAG, Param, task
 
 from airflow_provider_omnimessage.api.messages import sms
-from airflow_provider_omnimessage.operators.omnimessage import (
-    CancelScheduledMessageOperator,
-    ScheduleBulkOmnimessageOperator,
-)
+from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
+from airflow_provider_omnimessage.operators.omnimessage import CancelScheduledMessageOperator
 from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
 
 with DAG(

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, Param, task
 
-from airflow_provider_omnimessage.deadman import DeadMansSwitch
+from airflow_provider_omnimessage.alerts import DeadMansSwitch
 
 with DAG(
     dag_id="omnimessage_dead_mans_switch",

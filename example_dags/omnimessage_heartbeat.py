@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, Param
 
-from airflow_provider_omnimessage.heartbeat import HeartbeatOperator
+from airflow_provider_omnimessage.alerts import HeartbeatOperator
 
 with DAG(
     dag_id="omnimessage_heartbeat",

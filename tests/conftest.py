@@ -65,11 +65,11 @@ class Pauses(list[float]):
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
-    from airflow_provider_omnimessage import alerts, deadman
+    from airflow_provider_omnimessage.alerts import arming, known
     from airflow_provider_omnimessage.hooks import transport
 
     pauses = Pauses()
-    for module in (transport, alerts, deadman):
+    for module in (transport, known, arming):
         monkeypatch.setattr(module, "time", pauses)
     return pauses
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow_provider_omnimessage.api.calls import Call
 from airflow_provider_omnimessage.api.errors import (
-    LostAnswerError,
+    LostResponseError,
     NotSentError,
     OmnimessageError,
     RateLimitedError,
@@ -31,7 +31,7 @@ def may_repeat(call: Call[Any], error: BaseException | None) -> bool:
     """
     if isinstance(error, (NotSentError, RateLimitedError)) and not isinstance(error, UntrustedError):
         return True
-    return call.method in ("GET", "DELETE") and isinstance(error, (LostAnswerError, ServerError))
+    return call.method in ("GET", "DELETE") and isinstance(error, (LostResponseError, ServerError))
 
 
 def pause(error: OmnimessageError, attempt: int, share: float) -> float:

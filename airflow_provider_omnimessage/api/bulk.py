@@ -242,7 +242,7 @@ def too_many_failed(failed: int, of: int, max_failed: float) -> bool:
     return failed > (max_failed if isinstance(max_failed, int) else math.floor(max_failed * of + 1e-9))
 
 
-def demand_limit(field: str, value: object) -> None:
+def require_limit(field: str, value: object) -> None:
     """
     Demand a number of messages or a share of them.
 

@@ -1,4 +1,4 @@
-"""Each call of the API as data: how to ask, and how to read the answer. Whoever has a transport can make them."""
+"""Each call of the API as data: how to ask, and how to read the response. Whoever has a transport can make them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from airflow_provider_omnimessage.api.errors import (
     InvalidInputError,
     NotFoundError,
     RateLimitedError,
-    RefusedError,
+    RejectedError,
     ServerError,
-    UnexpectedAnswerError,
+    UnexpectedResponseError,
 )
 from airflow_provider_omnimessage.api.masking import mask_numbers
 
@@ -34,7 +34,7 @@ _NOT_FOUND = "101"
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """
     What came back over HTTP.
 
@@ -58,14 +58,14 @@ class Call(Generic[T]):
     :param name: what it is called in logs and errors.
     :param method: the HTTP method.
     :param path: below the base URL.
-    :param read: makes the result of a successful answer.
+    :param read: makes the result of a successful response.
     :param body: what is sent as JSON, if anything: plain data, or JSON already.
     """
 
     name: str
     method: str
     path: str
-    read: Callable[[Answer], T]
+    read: Callable[[Response], T]
     body: Mapping[str, Any] | bytes | None = None
 
     @cached_property
@@ -73,16 +73,16 @@ class Call(Generic[T]):
         """What is sent, as it goes over the wire."""
         return json.dumps(self.body).encode() if isinstance(self.body, Mapping) else self.body
 
-    def result(self, answer: Answer) -> T:
+    def result(self, response: Response) -> T:
         """
         Read the answer to this call.
 
-        :param answer: what came back.
+        :param response: what came back.
         :raises ApiError: the kind that fits the status, in Messente's words where it used any.
         """
-        if not 200 <= answer.status < 300:
-            raise _error(self, answer)
-        return self.read(answer)
+        if not 200 <= response.status < 300:
+            raise _error(self, response)
+        return self.read(response)
 
 
 class Accepted(NamedTuple):
@@ -133,7 +133,7 @@ def send_bulk(omnimessages: Sequence[Mapping[str, Any] | bytes]) -> Call[list[Ac
     written = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in omnimessages]
     count = len(written)
     body = b'{"messages": [%s]}' % b", ".join(written)
-    return Call("bulk send", "POST", "/omnimessages", lambda answer: _read_bulk(answer, count), body=body)
+    return Call("bulk send", "POST", "/omnimessages", lambda response: _read_bulk(response, count), body=body)
 
 
 def cancel(omnimessage_id: str) -> Call[None]:
@@ -164,7 +164,7 @@ def credentials_check() -> Call[None]:
     Its result is ``None`` where the credentials work, which Messente says with its own 404.
     """
 
-    def read(_answer: Answer) -> None:
+    def read(_response: Response) -> None:
         return None
 
     return Call("credentials check", "GET", f"/omnimessage/{NOBODYS_ID}/status", read)
@@ -253,12 +253,12 @@ def as_list(given: object) -> list[Any]:
     return [given]
 
 
-def _read_accepted(answer: Answer) -> Accepted:
-    body = _json_object(answer, "send")
+def _read_accepted(response: Response) -> Accepted:
+    body = _json_object(response, "send")
     omnimessage_id = body.get("omnimessage_id")
     if not isinstance(omnimessage_id, str) or not omnimessage_id:
-        raise UnexpectedAnswerError(
-            "Messente accepted the message, but its answer names no omnimessage_id", status_code=answer.status
+        raise UnexpectedResponseError(
+            "Messente accepted the message, but its answer names no omnimessage_id", status_code=response.status
         )
     return Accepted(omnimessage_id, str(body.get("to", "")), _message_ids(body))
 
@@ -271,14 +271,14 @@ def _message_ids(body: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _read_bulk(answer: Answer, count: int) -> list[Accepted | NotAccepted]:
-    entries = _json_object(answer, "bulk send").get("messages")
+def _read_bulk(response: Response, count: int) -> list[Accepted | NotAccepted]:
+    entries = _json_object(response, "bulk send").get("messages")
     # a row more or less, and nobody knows which answer belongs to which message
     if not isinstance(entries, list) or len(entries) != count:
         found = f"{len(entries):,} entries" if isinstance(entries, list) else "no entries"
-        raise UnexpectedAnswerError(
+        raise UnexpectedResponseError(
             f"Messente answered {count:,} messages with {found}, so nobody can tell which were accepted",
-            status_code=answer.status,
+            status_code=response.status,
         )
     return [_read_entry(entry) for entry in entries]
 
@@ -295,34 +295,34 @@ def _read_entry(entry: object) -> Accepted | NotAccepted:
     return NotAccepted("; ".join(filter(None, map(_words, errors))) or "no reason given")
 
 
-def _read_cancelled(answer: Answer) -> None:
+def _read_cancelled(response: Response) -> None:
     # Any body will do, an empty one included; but a page is what a proxy or a login portal answers in Messente's place.
-    if "html" in _content_type(answer).lower():
-        raise UnexpectedAnswerError(
-            f"The answer to 'cancel' was {answer.status}, but not Messente's: {_content_type(answer)} of "
-            f"{len(answer.body):,} bytes",
-            status_code=answer.status,
+    if "html" in _content_type(response).lower():
+        raise UnexpectedResponseError(
+            f"The answer to 'cancel' was {response.status}, but not Messente's: {_content_type(response)} of "
+            f"{len(response.body):,} bytes",
+            status_code=response.status,
         )
 
 
-def _read_delivery_report(answer: Answer) -> DeliveryReport:
-    return DeliveryReport.read(_json_object(answer, "delivery report"))
+def _read_delivery_report(response: Response) -> DeliveryReport:
+    return DeliveryReport.read(_json_object(response, "delivery report"))
 
 
-def _json_object(answer: Answer, call: str) -> dict[str, Any]:
-    body = _json(answer)
+def _json_object(response: Response, call: str) -> dict[str, Any]:
+    body = _json(response)
     if isinstance(body, dict):
         return body
-    raise UnexpectedAnswerError(
-        f"The answer to '{call}' was {answer.status}, but not Messente's JSON: {_content_type(answer)} of "
-        f"{len(answer.body):,} bytes",
-        status_code=answer.status,
+    raise UnexpectedResponseError(
+        f"The answer to '{call}' was {response.status}, but not Messente's JSON: {_content_type(response)} of "
+        f"{len(response.body):,} bytes",
+        status_code=response.status,
     )
 
 
-def _json(answer: Answer) -> Any:
+def _json(response: Response) -> Any:
     try:
-        return json.loads(answer.body)
+        return json.loads(response.body)
     except (ValueError, RecursionError):
         return None
 
@@ -335,24 +335,24 @@ def _dicts(value: object) -> list[dict[str, Any]]:
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
-def _header(answer: Answer, name: str) -> str | None:
-    return next((value for key, value in answer.headers.items() if key.lower() == name), None)
+def _header(response: Response, name: str) -> str | None:
+    return next((value for key, value in response.headers.items() if key.lower() == name), None)
 
 
-def _content_type(answer: Answer) -> str:
-    return (_header(answer, "content-type") or "no content type").split(";")[0].strip()
+def _content_type(response: Response) -> str:
+    return (_header(response, "content-type") or "no content type").split(";")[0].strip()
 
 
-def _error(call: Call[Any], answer: Answer) -> ApiError:
-    status = answer.status
-    body = _json(answer)
+def _error(call: Call[Any], response: Response) -> ApiError:
+    status = response.status
+    body = _json(response)
     errors = _dicts(body.get("errors")) if isinstance(body, dict) else []
     codes = [str(error.get("code")) for error in errors]
-    retry_after = retry_after_seconds(_header(answer, "retry-after"), answer.at)
-    said = "; ".join(filter(None, map(_words, errors))) or f"{_content_type(answer)}, no reason given"
+    retry_after = retry_after_seconds(_header(response, "retry-after"), response.at)
+    said = "; ".join(filter(None, map(_words, errors))) or f"{_content_type(response)}, no reason given"
     if 300 <= status < 400:
-        host = _redirect_host(answer)
-        return UnexpectedAnswerError(
+        host = _redirect_host(response)
+        return UnexpectedResponseError(
             f"{call.name}: answered {status}, a redirect to {host}, which is not followed; "
             "check the connection's host, the base URL",
             status_code=status,
@@ -368,7 +368,7 @@ def _error(call: Call[Any], answer: Answer) -> ApiError:
         )
     if status == 404 and not errors:
         # any web server says 404 to a wrong path: to take that for 'sent already' would leave an alert scheduled
-        return UnexpectedAnswerError(
+        return UnexpectedResponseError(
             f"{call.name}: answered 404, but not as Messente does ({said}); check the connection's host, the base URL",
             status_code=status,
             maybe_processed=False,
@@ -387,14 +387,14 @@ def _error(call: Call[Any], answer: Answer) -> ApiError:
             retry_after=retry_after,
         )
     if 400 <= status < 500:
-        return RefusedError(
+        return RejectedError(
             f"{call.name}: Messente refused the request ({status}: {said})", status_code=status, codes=codes
         )
     if status >= 500:
         return ServerError(
             f"{call.name}: server error ({status}: {said})", status_code=status, codes=codes, retry_after=retry_after
         )
-    return UnexpectedAnswerError(f"{call.name}: unexpected answer {status}", status_code=status, codes=codes)
+    return UnexpectedResponseError(f"{call.name}: unexpected answer {status}", status_code=status, codes=codes)
 
 
 def _words(error: Mapping[str, Any]) -> str:
@@ -404,8 +404,8 @@ def _words(error: Mapping[str, Any]) -> str:
     return f"{words} [{str(source)[:60]}]" if source else words
 
 
-def _redirect_host(answer: Answer) -> str:
+def _redirect_host(response: Response) -> str:
     try:
-        return urlsplit(_header(answer, "location") or "").hostname or "nowhere"
+        return urlsplit(_header(response, "location") or "").hostname or "nowhere"
     except ValueError:
         return "nowhere"

@@ -21,7 +21,7 @@ def check_message(value: Any, field: str, problems: Problems) -> Any:
     """
     value = fields.as_plain(value)
     if not fields.is_mapping(value):
-        problems.refuse(
+        problems.reject(
             field,
             f"{fields.describe(value)} is not a message; build one with sms(), viber(), whatsapp() or rcs()",
         )
@@ -32,7 +32,7 @@ def check_message(value: Any, field: str, problems: Problems) -> Any:
     if not isinstance(channel, str) or channel not in _CHANNELS:
         shown = repr(channel) if isinstance(channel, str) and len(channel) <= 20 else fields.describe(channel)
         gone = " (Messente no longer offers it)" if channel == "telegram" else ""
-        problems.refuse(f"{field}.channel", f"{shown}{gone} is not accepted; give one of {', '.join(_CHANNELS)}")
+        problems.reject(f"{field}.channel", f"{shown}{gone} is not accepted; give one of {', '.join(_CHANNELS)}")
         return value
     return _CHANNELS[channel](value, field, problems)
 
@@ -63,7 +63,7 @@ def check_messages(value: Any, field: str, problems: Problems) -> Any:
         for index, message in enumerate(checked):
             channel = message.get("channel") if fields.is_mapping(message) else None
             if isinstance(channel, str) and channel in seen:
-                problems.refuse(f"{field}[{index}].channel", f"{channel} is there twice; give one message per channel")
+                problems.reject(f"{field}[{index}].channel", f"{channel} is there twice; give one message per channel")
             elif isinstance(channel, str) and not fields.is_deferred(channel):
                 seen.add(channel)
     return checked
@@ -75,7 +75,7 @@ def _message_or_deferred(value: Any, field: str, problems: Problems) -> Any:
 
 def _one_lifetime(present: Mapping[str, Any], field: str, problems: Problems) -> None:
     if "ttl" in present and "validity" in present:
-        problems.refuse(f"{field}.validity", "ttl is given too; give only one: ttl in seconds, or validity in minutes")
+        problems.reject(f"{field}.validity", "ttl is given too; give only one: ttl in seconds, or validity in minutes")
 
 
 _VIBER_CONTENT = [
@@ -98,7 +98,7 @@ def _viber_content(present: Mapping[str, Any], field: str, problems: Problems) -
     if content not in _VIBER_CONTENT:
         given = " + ".join(sorted(content)) or "no content"
         valid = "; ".join(" + ".join(sorted(combination)) for combination in _VIBER_CONTENT)
-        problems.refuse(field, f"{given} is not a valid combination; give one of: {valid}")
+        problems.reject(field, f"{given} is not a valid combination; give one of: {valid}")
 
 
 def _whatsapp_content(present: Mapping[str, Any], field: str, problems: Problems) -> None:
@@ -112,7 +112,7 @@ def _rcs_content(present: Mapping[str, Any], field: str, problems: Problems) -> 
     _one_lifetime(present, field, problems)
     fields.exactly_one_of("text", "content_info", "rich_card")(present, field, problems)
     if "sender" not in present and not problems.draft:
-        problems.refuse(f"{field}.sender", "is missing: RCS needs the agent's name, here or as the connection's sender")
+        problems.reject(f"{field}.sender", "is missing: RCS needs the agent's name, here or as the connection's sender")
 
 
 def _whatsapp_text(value: Any, field: str, problems: Problems) -> Any:

@@ -180,12 +180,12 @@ class DeliveryReport:
         return "; ".join(map(str, self.statuses)) or "no channel tried yet"
 
 
-class Cancelled(Enum):
+class CancelResult(Enum):
     """What became of a message that was to be cancelled."""
 
-    NOW = "cancelled"
-    BEFORE = "was cancelled before"
-    SENT = "has been sent already"
+    CANCELLED = "cancelled"
+    ALREADY_CANCELLED = "was cancelled before"
+    ALREADY_SENT = "has been sent already"
     UNKNOWN = "is unknown to Messente, or belongs to another account"
 
 
@@ -198,17 +198,17 @@ class Cancellation:
     :param report: its delivery report, where one was asked for.
     """
 
-    result: Cancelled
+    result: CancelResult
     report: DeliveryReport | None = None
 
     @property
     def is_cancelled(self) -> bool:
         """Whether the message is cancelled, now or before, so that nobody gets it."""
-        return self.result in (Cancelled.NOW, Cancelled.BEFORE)
+        return self.result in (CancelResult.CANCELLED, CancelResult.ALREADY_CANCELLED)
 
     def __str__(self) -> str:
         """Say it in words that follow the message's id: ``has been sent already (sms: DELIVRD)``."""
-        return f"{self.result.value} ({self.report})" if self.result is Cancelled.SENT else self.result.value
+        return f"{self.result.value} ({self.report})" if self.result is CancelResult.ALREADY_SENT else self.result.value
 
 
 def outcome_of(statuses: Iterable[str | None]) -> Outcome:

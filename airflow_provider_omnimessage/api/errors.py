@@ -6,17 +6,17 @@ Every exception the package raises, as one tree.
     OmnimessageError
     ├── InvalidInputError          refused here, before anything was sent (also a ValueError)
     │   └── PastTimeToSendError    the moment has gone by
-    ├── NoAnswerError              no answer that can be read came back
+    ├── NoResponseError              no answer that can be read came back
     │   ├── NotSentError           the request surely did not reach Messente
     │   │   └── UntrustedError     whoever answers there has no certificate that is trusted
-    │   └── LostAnswerError        it may have been processed: nobody can tell
+    │   └── LostResponseError        it may have been processed: nobody can tell
     └── ApiError                   Messente answered, and not with success
         ├── AuthenticationError    401, 403
         ├── NotFoundError          404
-        ├── RefusedError           400 and other 4xx
+        ├── RejectedError           400 and other 4xx
         ├── RateLimitedError       429
         ├── ServerError            5xx
-        └── UnexpectedAnswerError  a redirect, or a success that cannot be read
+        └── UnexpectedResponseError  a redirect, or a success that cannot be read
 """
 
 from __future__ import annotations
@@ -88,13 +88,13 @@ class PastTimeToSendError(InvalidInputError):
     """``time_to_send`` has gone by, and nobody said what to do then."""
 
 
-class NoAnswerError(OmnimessageError):
+class NoResponseError(OmnimessageError):
     """No answer that can be read came back from the API."""
 
     may_pass = True
 
 
-class NotSentError(NoAnswerError):
+class NotSentError(NoResponseError):
     """The request surely did not reach Messente: no route, no name, connection refused, TLS refused."""
 
 
@@ -118,7 +118,7 @@ class UntrustedError(NotSentError):
         )
 
 
-class LostAnswerError(NoAnswerError):
+class LostResponseError(NoResponseError):
     """The request went out and its answer did not come back: it may have been processed, or not."""
 
     maybe_processed = True
@@ -154,7 +154,7 @@ class NotFoundError(ApiError):
     """404: no such message, not yours, or, for a cancel, already sent."""
 
 
-class RefusedError(ApiError):
+class RejectedError(ApiError):
     """400 or another 4xx: Messente does not accept the request as it is."""
 
 
@@ -171,7 +171,7 @@ class ServerError(ApiError):
     may_pass = True
 
 
-class UnexpectedAnswerError(ApiError):
+class UnexpectedResponseError(ApiError):
     """
     An answer that is not Messente's.
 

@@ -31,7 +31,7 @@ class Problems(list[Problem]):
         super().__init__()
         self.draft = draft
 
-    def refuse(self, field: str, reason: str) -> None:
+    def reject(self, field: str, reason: str) -> None:
         """
         Note one problem.
 
@@ -102,11 +102,11 @@ def text(*, shortest: int = 1, longest: int | None = None) -> Rule:
 
     def check(value: Any, field: str, problems: Problems) -> Any:
         if not isinstance(value, str):
-            problems.refuse(field, f"{describe(value)} is not a text; give {span}")
+            problems.reject(field, f"{describe(value)} is not a text; give {span}")
         elif not value.strip() or len(value) < shortest or (longest is not None and len(value) > longest):
-            problems.refuse(field, f"{describe(value)} does not fit; give {span}")
+            problems.reject(field, f"{describe(value)} does not fit; give {span}")
         elif _HALF_A_PAIR.search(value):
-            problems.refuse(field, "holds half of a surrogate pair, which no channel can carry; give valid Unicode")
+            problems.reject(field, "holds half of a surrogate pair, which no channel can carry; give valid Unicode")
         return value
 
     return check
@@ -127,9 +127,9 @@ def integer(*, least: int = 1, most: int | None = None, unit: str) -> Rule:
         if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,18}\s*", value):
             number = int(value)
         if isinstance(number, bool) or not isinstance(number, int):
-            problems.refuse(field, f"{describe(value)} is not accepted; give {span}")
+            problems.reject(field, f"{describe(value)} is not accepted; give {span}")
         elif number < least or (most is not None and number > most):
-            problems.refuse(field, f"{number:,} is not accepted; give {span}")
+            problems.reject(field, f"{number:,} is not accepted; give {span}")
         return number
 
     return check
@@ -144,7 +144,7 @@ def number() -> Rule:
         except ValueError:
             number = None
         if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
-            problems.refuse(field, f"{describe(value)} is not a number")
+            problems.reject(field, f"{describe(value)} is not a number")
         return number
 
     return check
@@ -157,7 +157,7 @@ def flag() -> Rule:
         if isinstance(value, str) and value.strip().lower() in ("true", "false"):
             return value.strip().lower() == "true"
         if not isinstance(value, bool):
-            problems.refuse(field, f"{describe(value)} is not accepted; give True or False")
+            problems.reject(field, f"{describe(value)} is not accepted; give True or False")
         return value
 
     return check
@@ -176,7 +176,7 @@ def choice(*accepted: str, also: Sequence[str] = ()) -> Rule:
             value = value.value  # the official client's enums
         if not isinstance(value, str) or value not in (*accepted, *also):
             shown = repr(value) if isinstance(value, str) and len(value) <= 20 else describe(value)
-            problems.refuse(field, f"{shown} is not accepted; give one of {', '.join(accepted)}")
+            problems.reject(field, f"{shown} is not accepted; give one of {', '.join(accepted)}")
         return value
 
     return check
@@ -191,9 +191,9 @@ def url(*, longest: int | None = None) -> Rule:
 
     def check(value: Any, field: str, problems: Problems) -> Any:
         if not isinstance(value, str) or not _is_web_address(value):
-            problems.refuse(field, f"{describe(value)} is not a URL; give one that begins with https:// or http://")
+            problems.reject(field, f"{describe(value)} is not a URL; give one that begins with https:// or http://")
         elif longest is not None and len(value) > longest:
-            problems.refuse(field, f"{describe(value)} is too long; give a URL of at most {longest:,} characters")
+            problems.reject(field, f"{describe(value)} is too long; give a URL of at most {longest:,} characters")
         return value
 
     return check
@@ -214,7 +214,7 @@ def hexadecimal() -> Rule:
 
     def check(value: Any, field: str, problems: Problems) -> Any:
         if not isinstance(value, str) or not re.fullmatch(r"(?:[0-9A-Fa-f]{2})+", value):
-            problems.refuse(
+            problems.reject(
                 field, f"{describe(value)} is not accepted; give pairs of hexadecimal digits, as 050003CC0201"
             )
         return value
@@ -234,14 +234,14 @@ def phone_number() -> Rule:
     def check(value: Any, field: str, problems: Problems) -> Any:
         wanted = "give it in E.164: a string with +, country code and number, 7 to 15 digits in all"
         if isinstance(value, (list, tuple, set)):
-            problems.refuse(
+            problems.reject(
                 field,
                 f"a {type(value).__name__} is not a phone number; a message has one recipient: for several take "
                 ".expand(to=[...]), or one task for thousands, ScheduleBulkOmnimessageOperator",
             )
             return value
         if not isinstance(value, str):
-            problems.refuse(
+            problems.reject(
                 field,
                 f"{describe(value) if value is None else type(value).__name__} is not a phone number; {wanted}",
             )
@@ -249,18 +249,18 @@ def phone_number() -> Rule:
         if _E164.fullmatch(value):
             return value
         if re.search(r"\(\s*0\s*\)", value):
-            problems.refuse(
+            problems.reject(
                 field, f"{mask_number(value)} has a (0), which is not dialled from abroad; leave it out, {wanted}"
             )
             return value
         if re.search(r"\s/|/\s", value):
-            problems.refuse(field, f"{mask_number(value)} looks like two numbers; {wanted}")
+            problems.reject(field, f"{mask_number(value)} looks like two numbers; {wanted}")
             return value
         tidy = _SEPARATORS.sub("", value)
         if _E164.fullmatch(tidy):
             return tidy
         hint = " (write + in place of 00)" if tidy.startswith("00") else ""
-        problems.refuse(field, f"{mask_number(value)} is not a phone number{hint}; {wanted}")
+        problems.reject(field, f"{mask_number(value)} is not a phone number{hint}; {wanted}")
         return value
 
     return check
@@ -271,7 +271,7 @@ def mapping_of_texts() -> Rule:
 
     def check(value: Any, field: str, problems: Problems) -> Any:
         if not is_mapping(value):
-            problems.refuse(field, f"{describe(value)} is not accepted; give a dict of texts")
+            problems.reject(field, f"{describe(value)} is not accepted; give a dict of texts")
             return value
         return {str(key): _checked(text(), entry, f"{field}.{key}", problems) for key, entry in value.items()}
 
@@ -290,11 +290,11 @@ def many(item: Rule, *, least: int = 0, most: int | None = None) -> Rule:
 
     def check(value: Any, field: str, problems: Problems) -> Any:
         if type(value) is not list and (isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable)):
-            problems.refuse(field, f"{describe(value)} is not a list; give a list with {span}")
+            problems.reject(field, f"{describe(value)} is not a list; give a list with {span}")
             return value
         entries = list(value)
         if len(entries) < least or (most is not None and len(entries) > most):
-            problems.refuse(field, f"a list of {len(entries)} is not accepted; give {span}")
+            problems.reject(field, f"a list of {len(entries)} is not accepted; give {span}")
         return [_checked(item, entry, f"{field}[{index}]", problems) for index, entry in enumerate(entries)]
 
     return check
@@ -322,7 +322,7 @@ def record(
     def check(value: Any, field: str, problems: Problems) -> Any:
         value = as_plain(value)
         if not is_mapping(value):
-            problems.refuse(field, f"{describe(value)} is not accepted; give a dict with {', '.join(rules)}")
+            problems.reject(field, f"{describe(value)} is not accepted; give a dict with {', '.join(rules)}")
             return value
         checked: dict[str, Any] = {}
         for name, entry in value.items():
@@ -336,10 +336,10 @@ def record(
             else:
                 near = difflib.get_close_matches(str(name), rules, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(rules)}"
-                problems.refuse(path, f"no such field; {hint}")
+                problems.reject(path, f"no such field; {hint}")
         for name in required:
             if name not in checked:
-                problems.refuse(f"{field}.{name}" if field else name, "is missing")
+                problems.reject(f"{field}.{name}" if field else name, "is missing")
         if combination:
             combination(checked, field, problems)
         return checked
@@ -373,7 +373,7 @@ def exactly_one_of(*names: str) -> Combination:
         found = [name for name in names if name in present]
         if len(found) != 1:
             given = " and ".join(found) or "none of them"
-            problems.refuse(field, f"has {given}; give exactly one of {', '.join(names)}")
+            problems.reject(field, f"has {given}; give exactly one of {', '.join(names)}")
 
     return check
 
@@ -383,7 +383,7 @@ def _json_ready(value: Any, field: str, problems: Problems) -> Any:
         try:
             json.dumps(value, allow_nan=False, default=(lambda _: None) if problems.draft else None)
         except (TypeError, ValueError, RecursionError):
-            problems.refuse(field, f"{describe(value)} is not accepted; give what JSON can carry")
+            problems.reject(field, f"{describe(value)} is not accepted; give what JSON can carry")
     return value
 
 

@@ -85,7 +85,7 @@ def _compile_text(text: str, path: str, problems: Problems) -> Filler | None:
         elif match.group("escaped") is not None:
             literal += "$"
         else:
-            problems.refuse(
+            problems.reject(
                 path, f"the $ at character {match.start() + 1} begins no name; write $name or ${{name}}, and $$ for a $"
             )
     parts.append(literal + text[end:])
@@ -109,11 +109,11 @@ def _compile_text(text: str, path: str, problems: Problems) -> Filler | None:
 
 def _as_text(name: str, value: Any, path: str, noted: Problems) -> str:
     if value is None:
-        noted.refuse(name, f"is missing; {path} asks for ${name}")
+        noted.reject(name, f"is missing; {path} asks for ${name}")
     elif isinstance(value, (int, float, Decimal)) and not isinstance(value, bool) and _is_finite(value):
         return str(value)
     else:
-        noted.refuse(name, f"{describe(value)} is not accepted; give a text or a number, as {path} is to show it")
+        noted.reject(name, f"{describe(value)} is not accepted; give a text or a number, as {path} is to show it")
     return ""
 
 

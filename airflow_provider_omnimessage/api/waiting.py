@@ -22,7 +22,7 @@ from airflow_provider_omnimessage.api.errors import (
     NotFoundError,
     OmnimessageError,
     RateLimitedError,
-    UnexpectedAnswerError,
+    UnexpectedResponseError,
 )
 
 #: Seconds: the shortest gap between two looks at one message.
@@ -465,4 +465,4 @@ def _gravest(messages: Iterable[Awaited]) -> Ending:
 
 def _is_transient(error: OmnimessageError) -> bool:
     # a success that cannot be read is a gateway's doing, and passes; a redirect is a wrong base URL, and does not
-    return error.may_pass or (isinstance(error, UnexpectedAnswerError) and error.maybe_processed)
+    return error.may_pass or (isinstance(error, UnexpectedResponseError) and error.maybe_processed)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_omnimessage.api.errors import OmnimessageError
-from airflow_provider_omnimessage.cli.endings import Exit, TerminalHook, command, show
+from airflow_provider_omnimessage.cli.terminal import Exit, TerminalHook, command, show
 
 if TYPE_CHECKING:
     import requests

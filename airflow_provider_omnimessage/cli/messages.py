@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError, NotFoundError, OmnimessageError
-from airflow_provider_omnimessage.cli.endings import Exit, TerminalHook, command, exit_code, show, tell
+from airflow_provider_omnimessage.cli.terminal import Exit, TerminalHook, command, exit_code, show, tell
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.delivery import DeliveryReport
@@ -48,7 +48,7 @@ def schedule(args: Namespace) -> Exit:
 def _send(args: Namespace, when: Any) -> Exit:
     from airflow_provider_omnimessage.api import timing
     from airflow_provider_omnimessage.api.masking import mask_number
-    from airflow_provider_omnimessage.hooks.omnimessage import refuse_past
+    from airflow_provider_omnimessage.hooks.omnimessage import require_future
 
     to, messages = _what(args)
     with TerminalHook(args.conn_id) as hook:
@@ -56,7 +56,7 @@ def _send(args: Namespace, when: Any) -> Exit:
         if when is not None:
             zone = args.timezone or hook.settings.timezone
             moment = timing.resolve(when, zone=zone, now=datetime.now(timezone.utc))
-            refuse_past(moment)
+            require_future(moment)
             if moment.warning:
                 tell(moment.warning)
         accepted = hook.send(

@@ -13,8 +13,8 @@ import aiohttp
 from yarl import URL
 
 from airflow_provider_omnimessage import __version__
-from airflow_provider_omnimessage.api.calls import Answer, Call
-from airflow_provider_omnimessage.api.errors import LostAnswerError, NotSentError, UntrustedError
+from airflow_provider_omnimessage.api.calls import Call, Response
+from airflow_provider_omnimessage.api.errors import LostResponseError, NotSentError, UntrustedError
 from airflow_provider_omnimessage.hooks.settings import Settings
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class AiohttpTransport:
 
         :param call: which call.
         :raises NotSentError: where the request surely did not reach Messente.
-        :raises LostAnswerError: where it may have been processed, but no whole answer came back.
+        :raises LostResponseError: where it may have been processed, but no whole answer came back.
         :raises ApiError: where Messente answered, and not with success.
         """
         return call.result(await self._ask(call))
@@ -77,7 +77,7 @@ class AiohttpTransport:
         """Close the session and its connections."""
         await self._session.close()
 
-    async def _ask(self, call: Call[Any]) -> Answer:
+    async def _ask(self, call: Call[Any]) -> Response:
         url = URL(f"{self.settings.base_url}{call.path}", encoded=True)
         try:
             async with self._session.request(
@@ -89,7 +89,7 @@ class AiohttpTransport:
                 proxy=self._proxy,
             ) as response:
                 content = await response.read()
-                return Answer(response.status, response.headers, content, datetime.now(timezone.utc))
+                return Response(response.status, response.headers, content, datetime.now(timezone.utc))
         except aiohttp.ClientConnectorCertificateError as error:
             reason = _words(error.certificate_error)
             raise UntrustedError.of(call.name, self.settings.base_url, reason) from error
@@ -98,7 +98,7 @@ class AiohttpTransport:
                 f"{call.name}: could not reach {self.settings.base_url}, nothing was sent: {_words(error)}"
             ) from error
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            raise LostAnswerError(
+            raise LostResponseError(
                 f"{call.name}: no whole answer came back from {self.settings.base_url}: {_words(error)}"
             ) from error
 

@@ -83,7 +83,7 @@ def check_connection(hook: OmnimessageHook) -> tuple[bool, str]:
     try:
         hook.get_conn().make(calls.credentials_check())
     except AuthenticationError as error:
-        return False, _refused(error, settings.base_url, settings.username)
+        return False, _invalid(error, settings.base_url, settings.username)
     except UntrustedError as error:
         return False, f"Not trusted: {error}"
     except NotSentError as error:
@@ -108,7 +108,7 @@ def check_connection(hook: OmnimessageHook) -> tuple[bool, str]:
     )
 
 
-def _refused(error: ApiError, base_url: str, username: str) -> str:
+def _invalid(error: ApiError, base_url: str, username: str) -> str:
     if error.status_code == _FORBIDDEN:
         return (
             f"Refused address: {base_url} forbids this call (403). Check in Messente's dashboard which IP addresses "

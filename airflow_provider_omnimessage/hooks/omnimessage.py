@@ -142,7 +142,7 @@ class OmnimessageHook(BaseHook):
         :raises PastTimeToSendError: where the moment has gone by; nothing was sent. What was resolved before is not
             asked again: its age has then been judged.
         :raises NotSentError: where Messente was not reached.
-        :raises LostAnswerError: where it may have been accepted, but nobody can tell.
+        :raises LostResponseError: where it may have been accepted, but nobody can tell.
         :raises ApiError: where Messente answered, and not with success.
         """
         from airflow_provider_omnimessage.api.timing import TimeToSend
@@ -150,7 +150,7 @@ class OmnimessageHook(BaseHook):
         moment = time_to_send
         if moment is not None and not isinstance(moment, TimeToSend):
             moment = self.resolve_time_to_send(moment, timezone=timezone)
-            refuse_past(moment)
+            require_future(moment)
         return self.post(
             self.compose(
                 to,
@@ -207,7 +207,7 @@ class OmnimessageHook(BaseHook):
 
         return self._make(calls.send(omnimessage))
 
-    async def look_up(self) -> Settings:
+    async def look_up_connection(self) -> Settings:
         """
         Read the connection without blocking the event loop; after that, what asks for :attr:`settings` has them.
 
@@ -228,7 +228,7 @@ class OmnimessageHook(BaseHook):
         """
         Post what :meth:`compose` built, side by side and without blocking the event loop; repeated as :meth:`post` is.
 
-        :param omnimessages: whole bodies. :meth:`look_up` comes first.
+        :param omnimessages: whole bodies. :meth:`look_up_connection` comes first.
         :return: in their order, what was accepted, or the error that :meth:`post` would have raised.
         """
         import asyncio
@@ -290,13 +290,13 @@ class OmnimessageHook(BaseHook):
         :raises OmnimessageError: where that could not be found out: it may still be scheduled, or not.
         """
         from airflow_provider_omnimessage.api import calls
-        from airflow_provider_omnimessage.api.delivery import Cancellation, Cancelled, Outcome
+        from airflow_provider_omnimessage.api.delivery import Cancellation, CancelResult, Outcome
         from airflow_provider_omnimessage.api.errors import NotFoundError, OmnimessageError
 
         failures: list[OmnimessageError] = []
         try:
             self._make(calls.cancel(omnimessage_id), failures)
-            return Cancellation(Cancelled.NOW)
+            return Cancellation(CancelResult.CANCELLED)
         except OmnimessageError as error:
             is_not_found = isinstance(error, NotFoundError)
             if not is_not_found and not error.maybe_processed:
@@ -306,17 +306,17 @@ class OmnimessageHook(BaseHook):
                 report = self.get_delivery_report(omnimessage_id)
             except OmnimessageError as unknown:
                 if is_not_found and isinstance(unknown, NotFoundError):
-                    return Cancellation(Cancelled.UNKNOWN)
+                    return Cancellation(CancelResult.UNKNOWN)
                 self.log.warning("%s: could not find out what became of it: %s", omnimessage_id, unknown)
                 raise (unknown if is_not_found else error) from None
             if report.outcome is Outcome.CANCELLED:
                 if not in_doubt:
-                    return Cancellation(Cancelled.BEFORE, report)
+                    return Cancellation(CancelResult.ALREADY_CANCELLED, report)
                 self.log.info("%s: an answer was lost, but the message is cancelled", omnimessage_id)
-                return Cancellation(Cancelled.NOW, report)
+                return Cancellation(CancelResult.CANCELLED, report)
             if not is_not_found:
                 raise
-            return Cancellation(Cancelled.SENT, report)
+            return Cancellation(CancelResult.ALREADY_SENT, report)
 
     def get_delivery_report(self, omnimessage_id: str) -> DeliveryReport:
         """
@@ -379,7 +379,7 @@ class OmnimessageHook(BaseHook):
         metrics.count("retried", {"call": call.name.replace(" ", "_")})
 
 
-def refuse_past(moment: TimeToSend) -> None:
+def require_future(moment: TimeToSend) -> None:
     """
     Demand a moment that is still to come: Messente would send at once what is scheduled for the past.
 

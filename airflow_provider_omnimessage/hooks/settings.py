@@ -80,7 +80,7 @@ class Settings:
         checked = fields.record(_EXTRA)(_given_extra(connection, problems), "extra", problems)
         for name, label in (("login", "API username"), ("password", "API password")):
             if not getattr(connection, name):
-                problems.refuse(name, f"is missing; give the {label}")
+                problems.reject(name, f"is missing; give the {label}")
             else:
                 fields.text()(getattr(connection, name), name, problems)
         base_url = _base_url(connection, problems)
@@ -106,12 +106,12 @@ def _given_extra(connection: AirflowConnection, problems: Problems) -> dict[str,
     if connection.extra and not extra and str(connection.extra).strip() not in ("{}", "null"):
         extra = None  # Airflow reads broken JSON as nothing, which would drop the time zone without a word
     if not isinstance(extra, Mapping):
-        problems.refuse("extra", 'is not a JSON object; give one as {"sender": "ACME"}')
+        problems.reject("extra", 'is not a JSON object; give one as {"sender": "ACME"}')
         return {}
     for name in set(extra) - set(_EXTRA):
         near = difflib.get_close_matches(str(name), _EXTRA, n=1, cutoff=0.8)
         if near:
-            problems.refuse(f"extra.{name}", f"no such field; did you mean {near[0]}?")
+            problems.reject(f"extra.{name}", f"no such field; did you mean {near[0]}?")
     return {name: value for name, value in extra.items() if name in _EXTRA and value not in (None, "")}
 
 
@@ -119,7 +119,7 @@ def _zone(value: Any, path: str, problems: Problems) -> Any:
     try:
         resolve_zone(str(value))
     except InvalidInputError as error:
-        problems.refuse(path, error.problems[0].reason)
+        problems.reject(path, error.problems[0].reason)
     return value
 
 
@@ -129,7 +129,7 @@ def _seconds(value: Any, path: str, problems: Problems) -> Any:
     except (TypeError, ValueError):
         seconds = 0.0
     if isinstance(value, bool) or not 0 < seconds <= 3600:
-        problems.refuse(path, f"{fields.describe(value)} is not accepted; give seconds, more than 0 and at most 3,600")
+        problems.reject(path, f"{fields.describe(value)} is not accepted; give seconds, more than 0 and at most 3,600")
     return seconds
 
 
@@ -156,13 +156,13 @@ def _base_url(connection: AirflowConnection, problems: Problems) -> str:
         parts, port = SplitResult("", "", "", "", ""), 0
     name = parts.hostname or ""
     if parts.scheme not in ("http", "https") or not _is_host_name(name) or parts.query or parts.fragment:
-        problems.refuse("host", f"is not a base URL; leave it out, or give one as '{DEFAULT_BASE_URL}'")
+        problems.reject("host", f"is not a base URL; leave it out, or give one as '{DEFAULT_BASE_URL}'")
         return ""
     if parts.username or parts.password:
-        problems.refuse("host", "holds credentials; give them as login and password")
+        problems.reject("host", "holds credentials; give them as login and password")
         return ""
     if parts.scheme == "http" and not _is_loopback(name):
-        problems.refuse("host", f"http://{name} would send the password in clear; give an https:// URL")
+        problems.reject("host", f"http://{name} would send the password in clear; give an https:// URL")
         return ""
     # An Airflow URI keeps a path of one word in the schema field, and other providers a scheme.
     word = str(connection.schema or "").strip("/")

@@ -23,10 +23,10 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from airflow_provider_omnimessage import __version__
 from airflow_provider_omnimessage.api import backoff
-from airflow_provider_omnimessage.api.calls import Answer, Call
+from airflow_provider_omnimessage.api.calls import Call, Response
 from airflow_provider_omnimessage.api.errors import (
-    LostAnswerError,
-    NoAnswerError,
+    LostResponseError,
+    NoResponseError,
     NotSentError,
     OmnimessageError,
     UntrustedError,
@@ -77,7 +77,7 @@ class RequestsTransport:
         :param call: which call.
         :param on_repeat: told of each repeat before its pause; ``None``: the call is made once.
         :raises NotSentError: where the request surely did not reach Messente.
-        :raises LostAnswerError: where it may have been processed, but no whole answer came back.
+        :raises LostResponseError: where it may have been processed, but no whole answer came back.
         :raises ApiError: where Messente answered, and not with success.
         """
         until = time.monotonic() + self._settings.deadline
@@ -120,7 +120,7 @@ class RequestsTransport:
         """Close the connections of the pool."""
         self._session.close()
 
-    def _ask(self, call: Call[Any], until: float) -> Answer:
+    def _ask(self, call: Call[Any], until: float) -> Response:
         body = None if call.content is None else _Body(call.content)
         request = self._prepare(call, body)
         left = max(0.001, min(self._settings.timeout, until - time.monotonic()))
@@ -138,7 +138,7 @@ class RequestsTransport:
             raise self._no_answer(call, body, error) from error
         # Not in a finally: what is interrupted here, by a timeout of Airflow's or a kill, stays unanswered.
         self._asked.pop(threading.get_ident(), None)
-        return Answer(response.status_code, response.headers, content, datetime.now(timezone.utc))
+        return Response(response.status_code, response.headers, content, datetime.now(timezone.utc))
 
     def _content(self, response: requests.Response) -> bytes:
         content: bytes = response.raw.read(decode_content=True)
@@ -153,7 +153,7 @@ class RequestsTransport:
             request.prepare_body(body, None)
         return request
 
-    def _no_answer(self, call: Call[Any], body: _Body | None, error: Exception) -> NoAnswerError:
+    def _no_answer(self, call: Call[Any], body: _Body | None, error: Exception) -> NoResponseError:
         causes = list(_causes(error))
         reason = f"{type(causes[-1]).__name__}: {causes[-1]}".rstrip(": ")
         connected = not any(isinstance(cause, NOT_CONNECTED) for cause in causes)
@@ -161,7 +161,7 @@ class RequestsTransport:
             return UntrustedError.of(call.name, self._settings.base_url, reason)
         if not (connected if body is None else body.begun):
             return NotSentError(f"{call.name}: could not reach {self._settings.base_url}, nothing was sent: {reason}")
-        return LostAnswerError(f"{call.name}: no whole answer came back from {self._settings.base_url}: {reason}")
+        return LostResponseError(f"{call.name}: no whole answer came back from {self._settings.base_url}: {reason}")
 
 
 class _WholeAnswer(http.client.HTTPResponse):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage._compat import BaseNotifier
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
-from airflow_provider_omnimessage.rendering import PlainStrings
+from airflow_provider_omnimessage.tasks.rendering import PlainStrings
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.timing import TimeToSend
@@ -19,7 +19,7 @@ LENGTHS = {"viber": 1000, "whatsapp": 4096, "rcs": 3072}
 
 
 @dataclass
-class _Letter:
+class _Notification:
     """A message to one recipient: what is posted, and what came of it."""
 
     to: str
@@ -84,7 +84,7 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         omnimessage_conn_id: str = OmnimessageHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        from airflow_provider_omnimessage.alerts import alert_messages
+        from airflow_provider_omnimessage.alerts.known import alert_messages
 
         super().__init__(**kwargs)
         if not isinstance(max_parts, int) or isinstance(max_parts, bool) or max_parts < 1:
@@ -170,7 +170,7 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         # importing takes a quarter of a second, once: too long to hold up everybody else on this loop
         await asyncio.to_thread(_import_what_is_needed)
         hook = OmnimessageHook(self.omnimessage_conn_id)
-        await hook.look_up()
+        await hook.look_up_connection()
         letters = self._letters(context, hook)
         whole = [letter for letter in letters if letter.draft is not None]
         answers = await hook.post_all([letter.draft for letter in whole if letter.draft is not None])
@@ -181,8 +181,8 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
                 letter.omnimessage_id = answer.omnimessage_id
         self._account(context, letters)
 
-    def _letters(self, context: Mapping[str, Any], hook: OmnimessageHook) -> list[_Letter]:
-        from airflow_provider_omnimessage.alerts import recipients
+    def _letters(self, context: Mapping[str, Any], hook: OmnimessageHook) -> list[_Notification]:
+        from airflow_provider_omnimessage.alerts.known import recipients
         from airflow_provider_omnimessage.api.messages import sms
 
         given = [sms(default_text(context))] if self.messages is None else self.messages
@@ -190,7 +190,7 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         moment = self._moment(hook)
         letters = []
         for to in recipients(self.to):
-            letter = _Letter(to, moment)
+            letter = _Notification(to, moment)
             try:
                 letter.draft = hook.compose(
                     to,
@@ -205,7 +205,7 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
             letters.append(letter)
         return letters
 
-    def _account(self, context: Mapping[str, Any], letters: Sequence[_Letter]) -> None:
+    def _account(self, context: Mapping[str, Any], letters: Sequence[_Notification]) -> None:
         from airflow_provider_omnimessage import metrics
         from airflow_provider_omnimessage.api.masking import mask_number
 
@@ -226,13 +226,13 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
 
     def _moment(self, hook: OmnimessageHook) -> TimeToSend | None:
         from airflow_provider_omnimessage.api.errors import PastTimeToSendError
-        from airflow_provider_omnimessage.hooks.omnimessage import refuse_past
+        from airflow_provider_omnimessage.hooks.omnimessage import require_future
 
         if self.time_to_send is None:
             return None
         moment = hook.resolve_time_to_send(self.time_to_send, timezone=self.timezone)
         try:
-            refuse_past(moment)
+            require_future(moment)
         except PastTimeToSendError:
             return None
         return moment

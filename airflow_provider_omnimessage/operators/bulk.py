@@ -11,11 +11,11 @@ from airflow_provider_omnimessage._compat import (
     AirflowSkipException,
     BaseOperator,
 )
-from airflow_provider_omnimessage.failures import refusals, task_failures
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
-from airflow_provider_omnimessage.operators.omnimessage import ON_PAST, _demand_choice, _draft_time, _tags
-from airflow_provider_omnimessage.rendering import PlainStrings
+from airflow_provider_omnimessage.tasks.arguments import ON_PAST, check_time_at_parse, require_choice, task_tags
+from airflow_provider_omnimessage.tasks.failures import constructor_errors, task_failures
+from airflow_provider_omnimessage.tasks.rendering import PlainStrings
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.bulk import Composer
     from airflow_provider_omnimessage.api.errors import Problem
     from airflow_provider_omnimessage.api.timing import TimeToSend
-    from airflow_provider_omnimessage.bulk_send import BulkMemory, Sending
-    from airflow_provider_omnimessage.durable import Batch, Plan
-    from airflow_provider_omnimessage.recipients import Spool
-    from airflow_provider_omnimessage.results import Results
+    from airflow_provider_omnimessage.bulk.memory import Batch, BulkMemory, Plan
+    from airflow_provider_omnimessage.bulk.results import Results
+    from airflow_provider_omnimessage.bulk.rows import Spool
+    from airflow_provider_omnimessage.bulk.send import BulkSender
 
 DOUBT = (
     "Messente may have accepted them all the same, so this task is not retried: they could go out twice. Look for one "
@@ -128,19 +128,19 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
         omnimessage_conn_id: str = OmnimessageHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        from airflow_provider_omnimessage.api.bulk import MOST_IN_A_CALL, demand_limit
-        from airflow_provider_omnimessage.recipients import held
+        from airflow_provider_omnimessage.api.bulk import MOST_IN_A_CALL, require_limit
+        from airflow_provider_omnimessage.bulk.rows import held
 
         super().__init__(**kwargs)
-        with refusals(self):
-            _demand_choice("delivery_guarantee", delivery_guarantee, ("at_most_once", "at_least_once"))
-            _demand_choice("on_past", on_past, ON_PAST)
-            _demand_choice("on_invalid", on_invalid, ("fail", "drop"))
-            demand_limit("max_failed", max_failed)
+        with constructor_errors(self):
+            require_choice("delivery_guarantee", delivery_guarantee, ("at_most_once", "at_least_once"))
+            require_choice("on_past", on_past, ON_PAST)
+            require_choice("on_invalid", on_invalid, ("fail", "drop"))
+            require_limit("max_failed", max_failed)
             _demand_number("batch_size", batch_size, MOST_IN_A_CALL)
             _demand_number("parallel", parallel, MOST_PARALLEL)
             if time_to_send is not None:
-                _draft_time(time_to_send, timezone)
+                check_time_at_parse(time_to_send, timezone)
             _demand_results_path(results_path)
             self.messages = _draft(omnimessages, recipients, messages)
         self.omnimessages = held(omnimessages)
@@ -167,7 +167,7 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """Check everything, send what is not sent yet, and tell what became of each row."""
-        from airflow_provider_omnimessage.recipients import Spool
+        from airflow_provider_omnimessage.bulk.rows import Spool
 
         with task_failures(again=self._again), self.hook, Spool() as spool:
             return self._execute(context, spool)
@@ -189,15 +189,16 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
         from dataclasses import replace
 
         from airflow_provider_omnimessage import metrics
-        from airflow_provider_omnimessage.bulk_send import Progress, Sending
-        from airflow_provider_omnimessage.durable import Again, next_bulk_step
+        from airflow_provider_omnimessage.bulk.memory import BulkStep, next_bulk_step
+        from airflow_provider_omnimessage.bulk.parallel import Progress
+        from airflow_provider_omnimessage.bulk.send import BulkSender
 
-        _demand_choice("on_past", self.on_past, ON_PAST, rendered=True)
+        require_choice("on_past", self.on_past, ON_PAST, rendered=True)
         memory = self._memory(context)
         max_tries = context["ti"].max_tries
         plan = memory.plan() if memory else None
         step = next_bulk_step(plan, max_tries)
-        kept = plan if step is Again.GO_ON else None
+        kept = plan if step is BulkStep.RESUME else None
         results = self._results()
         try:
             checked = self._check(context, spool, memory, kept)
@@ -207,14 +208,14 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
             if memory and plan:
                 self._report_what_is_known(context, memory, plan, results)
             raise
-        if memory and plan and step is Again.REPLACE:
+        if memory and plan and step is BulkStep.REPLACE:
             self._replace(context, memory, plan)
         if not spool.rows:
             raise AirflowSkipException("There are no rows: nobody to send to")
         plan = checked.plan(spool.rows, max_tries)
         if memory and not checked.halted:
             memory.keep_plan(plan)
-        sending = Sending(
+        sending = BulkSender(
             self.hook,
             memory,
             results,
@@ -236,8 +237,8 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
                 raise
             raise AirflowFailException(f"Interrupted: {error!r}. {NO_MEMORY}") from error
         finally:
-            metrics.count("scheduled", _tags(context), sending.scheduled)
-            metrics.count("sent", _tags(context), sending.sent)
+            metrics.count("scheduled", task_tags(context), sending.scheduled)
+            metrics.count("sent", task_tags(context), sending.sent)
         self._judge(context, sending, results, memory)
         told = self._close(context, results, memory)
         if memory:
@@ -250,7 +251,7 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
         return bool(counts["accepted"] or (counts["unknown"] and not self._again))
 
     def _memory(self, context: Mapping[str, Any]) -> BulkMemory | None:
-        from airflow_provider_omnimessage.bulk_send import BulkMemory
+        from airflow_provider_omnimessage.bulk.memory import BulkMemory
 
         memory = BulkMemory.of(context) if self.durable else None
         if self.durable and memory is None:
@@ -261,13 +262,13 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
         return memory
 
     def _results(self) -> Results:
-        from airflow_provider_omnimessage.results import File, Table
+        from airflow_provider_omnimessage.bulk.results import ResultsFile, ResultsTable
 
         if self.results_path in (None, "", "None"):
-            return Table()
+            return ResultsTable()
         _demand_results_path(self.results_path, rendered=True)
-        file = File(self.results_path)
-        file.demand_writable()
+        file = ResultsFile(self.results_path)
+        file.require_writable()
         return file
 
     def _check(
@@ -278,7 +279,7 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
 
         from airflow_provider_omnimessage.api.bulk import RowProblems
         from airflow_provider_omnimessage.api.errors import InvalidInputError
-        from airflow_provider_omnimessage.recipients import rows_of
+        from airflow_provider_omnimessage.bulk.rows import rows_of
 
         now = datetime.now(timezone.utc)
         checked = _Checked(
@@ -349,23 +350,25 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
         from dataclasses import replace
         from datetime import datetime, timezone
 
-        from airflow_provider_omnimessage.bulk_cancel import cancel_all
+        from airflow_provider_omnimessage.bulk.cancel import cancel_all
 
         memory.keep_plan(replace(plan, state="replacing"))
         numbers = range(1, plan.batches + 1)
         if plan.last_moment and datetime.fromisoformat(plan.last_moment) > datetime.now(timezone.utc):
             ids = (id_ for number in numbers for id_ in getattr(memory.batch(number), "ids", ()) if id_)
-            counts = cancel_all(self.hook, list(ids), self.log, _tags(context))
+            counts = cancel_all(self.hook, list(ids), self.log, task_tags(context))
             self.log.info("Cleared after its success: of what it had scheduled before, %s", counts)
             counts.raise_if_unknown()
         for number in numbers:
             memory.forget_batch(number)
 
-    def _judge(self, context: Mapping[str, Any], sending: Sending, results: Results, memory: BulkMemory | None) -> None:
+    def _judge(
+        self, context: Mapping[str, Any], sending: BulkSender, results: Results, memory: BulkMemory | None
+    ) -> None:
         """End the task as what became of its messages says; what does not succeed has told it before."""
         from airflow_provider_omnimessage.api.bulk import too_many_failed
-        from airflow_provider_omnimessage.api.errors import LostAnswerError
-        from airflow_provider_omnimessage.results import in_words
+        from airflow_provider_omnimessage.api.errors import LostResponseError
+        from airflow_provider_omnimessage.bulk.results import in_words
 
         counts = results.counts
         told = in_words(counts)
@@ -377,7 +380,7 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
             if not memory and self._may_have_sent(results) and not isinstance(stop, AirflowFailException):
                 error = AirflowFailException(f"{told}. It stopped: {stop}. {NO_MEMORY}")
         elif counts["unknown"] and self._again and memory:
-            error = sending.lost or LostAnswerError("; ".join(sending.doubts[:5]))
+            error = sending.lost or LostResponseError("; ".join(sending.doubts[:5]))
         elif counts["unknown"]:
             doubts = "; ".join(sending.doubts[:5])
             more = f"; and {len(sending.doubts) - 5} more batches" if len(sending.doubts) > 5 else ""
@@ -397,25 +400,25 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
             raise AirflowSkipException(f"{told}: nothing was sent")
 
     def _close(self, context: Mapping[str, Any], results: Results, memory: BulkMemory | None) -> dict[str, Any]:
-        from airflow_provider_omnimessage.results import File
+        from airflow_provider_omnimessage.bulk.results import ResultsFile
 
         try:
             return results.close()
         except Exception as error:
-            if memory or not isinstance(results, File):
+            if memory or not isinstance(results, ResultsFile):
                 raise  # a retry sends nothing again, and writes them
             context["ti"].xcom_push(key="return_value", value=results.as_table().close())
             raise AirflowFailException(f"The results could not be written: {error}. They are in the XCom") from error
 
     def _report(self, context: Mapping[str, Any], results: Results) -> None:
         """Leave what a task that does not succeed has done: it returns nothing."""
-        from airflow_provider_omnimessage.results import File
+        from airflow_provider_omnimessage.bulk.results import ResultsFile
 
         try:
             told = results.close()
         except Exception:
             self.log.exception("The results could not be written; they go to the XCom")
-            told = results.as_table().close() if isinstance(results, File) else {}
+            told = results.as_table().close() if isinstance(results, ResultsFile) else {}
         try:
             context["ti"].xcom_push(key="return_value", value=told)
         except Exception:
@@ -425,7 +428,7 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
         self, context: Mapping[str, Any], memory: BulkMemory, kept: Plan, results: Results
     ) -> None:
         """Leave what an earlier try has sent, where the rows of this one are others."""
-        from airflow_provider_omnimessage.results import RowResult
+        from airflow_provider_omnimessage.bulk.results import RowResult
 
         for number in range(1, kept.batches + 1):
             batch = memory.batch(number)
@@ -528,7 +531,7 @@ class _Checked:
         :param rows: how many.
         :param max_tries: the task's.
         """
-        from airflow_provider_omnimessage.durable import Plan
+        from airflow_provider_omnimessage.bulk.memory import Plan
 
         return Plan(
             since=self.since.isoformat(),
@@ -555,7 +558,7 @@ class _Checked:
             self._numbers = []
 
     def _end_batch(self) -> None:
-        from airflow_provider_omnimessage.durable import are_of_one_key, fingerprint_of_recipients
+        from airflow_provider_omnimessage.bulk.memory import are_of_one_key, fingerprint_of_recipients
 
         self.fingerprints.append(fingerprint_of_recipients(self._numbers, self._secret))
         if self._batch is None or self.halted:
@@ -585,7 +588,7 @@ def _draft(omnimessages: Any, recipients: Any, messages: Any) -> Any:
     from airflow_provider_omnimessage.api.fields import Problems, is_deferred
     from airflow_provider_omnimessage.api.messages import draft_messages
     from airflow_provider_omnimessage.api.placeholders import as_draft, compile_placeholders
-    from airflow_provider_omnimessage.recipients import demand_source
+    from airflow_provider_omnimessage.bulk.rows import require_source
 
     if (omnimessages is None) == (recipients is None):
         found = "missing" if omnimessages is None else "given"
@@ -594,13 +597,13 @@ def _draft(omnimessages: Any, recipients: Any, messages: Any) -> Any:
         given = "goes with recipients only: omnimessages have their own" if recipients is None else "is missing"
         raise InvalidInputError.of("messages", given)
     if recipients is None:
-        demand_source("omnimessages", omnimessages)
+        require_source("omnimessages", omnimessages)
         if isinstance(omnimessages, str) and omnimessages.lower().endswith(".csv"):
             raise InvalidInputError.of(
                 "omnimessages", "a CSV file holds recipients; give recipients and messages, or a file of JSON Lines"
             )
         return None
-    demand_source("recipients", recipients)
+    require_source("recipients", recipients)
     if not is_deferred(messages):
         plain = plain_messages(messages)
         problems = Problems(draft=True)

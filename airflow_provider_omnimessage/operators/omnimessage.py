@@ -13,14 +13,15 @@ from airflow_provider_omnimessage._compat import (
     TaskMemory,
     push_xcom,
 )
-from airflow_provider_omnimessage.failures import refusals, task_failures
-from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook, refuse_past
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook, require_future
 from airflow_provider_omnimessage.links import OmnimessageLink
-from airflow_provider_omnimessage.rendering import PlainStrings
+from airflow_provider_omnimessage.tasks.arguments import ON_PAST, check_time_at_parse, require_choice, task_tags
+from airflow_provider_omnimessage.tasks.failures import constructor_errors, task_failures
+from airflow_provider_omnimessage.tasks.rendering import PlainStrings
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.timing import TimeToSend
-    from airflow_provider_omnimessage.durable import Remembered, Step
+    from airflow_provider_omnimessage.tasks.memory import MessageRecord, SendStep
 
 DOUBT = (
     "Messente may have accepted the message all the same, so this task is not retried: a second one could go out. "
@@ -28,7 +29,6 @@ DOUBT = (
 )
 
 
-ON_PAST = ("fail", "skip", "send_now")
 IF_ALREADY_SENT = ("fail", "skip", "ignore")
 
 
@@ -89,8 +89,8 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
         from airflow_provider_omnimessage.api.messages import draft_omnimessage
 
         super().__init__(**kwargs)
-        with refusals(self):
-            _demand_choice("delivery_guarantee", delivery_guarantee, ("at_most_once", "at_least_once"))
+        with constructor_errors(self):
+            require_choice("delivery_guarantee", delivery_guarantee, ("at_most_once", "at_least_once"))
             drafts = draft_omnimessage(to, messages, dlr_url=dlr_url, text_store=text_store, priority=priority)
         self.to = to
         self.messages = drafts
@@ -108,7 +108,7 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
 
     def execute(self, context: Mapping[str, Any]) -> str:
         """Send, or find the message that an earlier try has sent, and return the omnimessage_id."""
-        from airflow_provider_omnimessage.durable import fingerprint
+        from airflow_provider_omnimessage.tasks.memory import fingerprint
 
         with task_failures(again=self._again), self.hook:
             draft = self.hook.compose(
@@ -143,8 +143,8 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
         """When to send: now."""
         return None
 
-    def _recall(self, context: Mapping[str, Any]) -> tuple[TaskMemory | None, Remembered | None, Step]:
-        from airflow_provider_omnimessage.durable import KEY, Remembered, next_step
+    def _recall(self, context: Mapping[str, Any]) -> tuple[TaskMemory | None, MessageRecord | None, SendStep]:
+        from airflow_provider_omnimessage.tasks.memory import KEY, MessageRecord, next_step
 
         memory = TaskMemory.of(context, KEY) if self.durable else None
         if self.durable and memory is None:
@@ -152,33 +152,33 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
                 "durable=True takes Airflow 3.3 or newer. Here, a worker that dies around the request leaves a "
                 "message that its retry does not know of and may send again, and a cleared task schedules another"
             )
-        earlier = Remembered.read(memory.recall()) if memory is not None else None
+        earlier = MessageRecord.read(memory.recall()) if memory is not None else None
         return memory, earlier, next_step(earlier, context["ti"].max_tries, at_least_once=self._again)
 
-    def _earlier(self, step: Step, earlier: Remembered | None, draft: Mapping[str, Any]) -> Remembered | None:
+    def _earlier(self, step: SendStep, earlier: MessageRecord | None, draft: Mapping[str, Any]) -> MessageRecord | None:
         """Return the message of an earlier try of this task, or fail where there may be one that nobody knows."""
-        from airflow_provider_omnimessage.durable import Step, fingerprint
+        from airflow_provider_omnimessage.tasks.memory import SendStep, fingerprint
 
         if earlier is None:
             return None
-        if step is Step.FAIL:
+        if step is SendStep.FAIL:
             raise AirflowFailException(
                 f"An earlier try of this task was about to post its message at {earlier.since}, and ended before it "
                 f"knew the answer. {DOUBT}"
             )
-        if step is Step.POST_AGAIN:
+        if step is SendStep.POST_AGAIN:
             self.log.warning(
                 "An earlier try may have posted this message at %s; another one is posted, as %s",
                 earlier.since,
                 "delivery_guarantee='at_least_once' says" if self._again else "the task was cleared",
             )
-        if step is Step.LOOK:
+        if step is SendStep.LOOK_UP:
             self.log.info(
                 "Cleared; before that, this task posted %s for %s",
                 earlier.omnimessage_id,
                 earlier.time_to_send or "now",
             )
-        if step is not Step.KEEP:
+        if step is not SendStep.KEEP:
             return None
         self.log.info("An earlier try has posted this message: omnimessage_id %s is kept", earlier.omnimessage_id)
         if fingerprint(draft, self.hook.settings.password) != earlier.fingerprint:
@@ -189,17 +189,17 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
         self,
         context: Mapping[str, Any],
         memory: TaskMemory | None,
-        step: Step,
-        earlier: Remembered | None,
+        step: SendStep,
+        earlier: MessageRecord | None,
         print_of_draft: str,
         moment: TimeToSend | None,
-    ) -> Remembered | None:
+    ) -> MessageRecord | None:
         """Return a cleared task's message where it is still scheduled and the same; cancel it where it changed."""
         from dataclasses import replace
 
-        from airflow_provider_omnimessage.durable import Step
+        from airflow_provider_omnimessage.tasks.memory import SendStep
 
-        if step is not Step.LOOK or memory is None or earlier is None or earlier.omnimessage_id is None:
+        if step is not SendStep.LOOK_UP or memory is None or earlier is None or earlier.omnimessage_id is None:
             return None
         omnimessage_id = earlier.omnimessage_id
         if not self._is_pending(earlier):
@@ -217,13 +217,13 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
             self.log.warning("%s %s; a new one is posted", omnimessage_id, cancellation)
         return None
 
-    def _is_pending(self, earlier: Remembered) -> bool:
+    def _is_pending(self, earlier: MessageRecord) -> bool:
         from datetime import datetime, timezone
 
-        from airflow_provider_omnimessage.posting import Now, look_up
+        from airflow_provider_omnimessage.tasks.posting import MessageState, message_state
 
         now = datetime.now(timezone.utc)
-        return earlier.waits(now) and look_up(self.hook, earlier, now) is Now.WAITING
+        return earlier.waits(now) and message_state(self.hook, earlier, now) is MessageState.SCHEDULED
 
     def _post(
         self,
@@ -232,15 +232,15 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
         draft: dict[str, Any],
         print_of_draft: str,
         moment: TimeToSend | None,
-    ) -> Remembered:
+    ) -> MessageRecord:
         from datetime import datetime, timezone
 
         from airflow_provider_omnimessage import metrics
         from airflow_provider_omnimessage.api.timing import as_time_to_send
-        from airflow_provider_omnimessage.durable import Remembered
-        from airflow_provider_omnimessage.posting import post
+        from airflow_provider_omnimessage.tasks.memory import MessageRecord
+        from airflow_provider_omnimessage.tasks.posting import post
 
-        intent = Remembered(
+        intent = MessageRecord(
             fingerprint=print_of_draft,
             max_tries=context["ti"].max_tries,
             time_to_send=_as_text(moment),
@@ -265,10 +265,10 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
             ", then ".join(posted.message_ids or ()) or "the channels given",
             posted.omnimessage_id,
         )
-        metrics.count("scheduled" if moment else "sent", _tags(context))
+        metrics.count("scheduled" if moment else "sent", task_tags(context))
         return posted
 
-    def _report(self, context: Mapping[str, Any], message: Remembered, to: str) -> None:
+    def _report(self, context: Mapping[str, Any], message: MessageRecord, to: str) -> None:
         values = {"message_ids": message.message_ids, "to": to, "time_to_send": message.time_to_send}
         for key, value in values.items():
             try:
@@ -304,9 +304,9 @@ class ScheduleOmnimessageOperator(SendOmnimessageOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        with refusals(self):
-            _demand_choice("on_past", on_past, ON_PAST)
-            _draft_time(time_to_send, timezone)
+        with constructor_errors(self):
+            require_choice("on_past", on_past, ON_PAST)
+            check_time_at_parse(time_to_send, timezone)
         self.time_to_send = time_to_send
         self.timezone = timezone
         self.on_past = on_past
@@ -314,10 +314,10 @@ class ScheduleOmnimessageOperator(SendOmnimessageOperator):
     def _moment(self) -> TimeToSend | None:
         from airflow_provider_omnimessage.api.errors import PastTimeToSendError
 
-        _demand_choice("on_past", self.on_past, ON_PAST, rendered=True)
+        require_choice("on_past", self.on_past, ON_PAST, rendered=True)
         moment = self.hook.resolve_time_to_send(self.time_to_send, timezone=self.timezone)
         try:
-            refuse_past(moment)
+            require_future(moment)
         except PastTimeToSendError as error:
             if self.on_past == "skip":
                 raise AirflowSkipException(f"Nothing is scheduled: {error}") from None
@@ -362,8 +362,8 @@ class CancelScheduledMessageOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(trigger_rule=trigger_rule, **kwargs)
-        with refusals(self):
-            _demand_choice("if_already_sent", if_already_sent, IF_ALREADY_SENT)
+        with constructor_errors(self):
+            require_choice("if_already_sent", if_already_sent, IF_ALREADY_SENT)
         self.omnimessage_id = omnimessage_id
         self.if_already_sent = if_already_sent
         self.omnimessage_conn_id = omnimessage_conn_id
@@ -377,7 +377,7 @@ class CancelScheduledMessageOperator(BaseOperator):
         """Cancel, and return the ids that are cancelled now; of a bulk send's result, numbers."""
         from airflow_provider_omnimessage.api.calls import checked_id
         from airflow_provider_omnimessage.api.errors import AuthenticationError, OmnimessageError
-        from airflow_provider_omnimessage.results import is_result
+        from airflow_provider_omnimessage.bulk.results import is_result
 
         if is_result(self.omnimessage_id):
             return self._cancel_bulk(context)
@@ -407,15 +407,15 @@ class CancelScheduledMessageOperator(BaseOperator):
         return cancelled
 
     def _cancel_bulk(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        from airflow_provider_omnimessage.bulk_cancel import cancel_all
-        from airflow_provider_omnimessage.results import accepted_in
+        from airflow_provider_omnimessage.bulk.cancel import cancel_all
+        from airflow_provider_omnimessage.bulk.results import accepted_in
 
         with task_failures(), self.hook:
-            _demand_choice("if_already_sent", self.if_already_sent, IF_ALREADY_SENT, rendered=True)
+            require_choice("if_already_sent", self.if_already_sent, IF_ALREADY_SENT, rendered=True)
             ids = [omnimessage_id for omnimessage_id, _ in accepted_in(self.omnimessage_id)]
             if not ids:
                 raise AirflowSkipException("No message was accepted, so there is nothing to cancel")
-            found = cancel_all(self.hook, ids, self.log, _tags(context))
+            found = cancel_all(self.hook, ids, self.log, task_tags(context))
             self.log.info("Of %s messages %s", f"{len(ids):,}", found)
             if found.errors or (found.too_late and self.if_already_sent != "ignore"):
                 context["ti"].xcom_push(key="return_value", value=found.as_dict())
@@ -428,7 +428,7 @@ class CancelScheduledMessageOperator(BaseOperator):
         from airflow_provider_omnimessage.api.calls import as_list
 
         with task_failures():
-            _demand_choice("if_already_sent", self.if_already_sent, IF_ALREADY_SENT, rendered=True)
+            require_choice("if_already_sent", self.if_already_sent, IF_ALREADY_SENT, rendered=True)
             # a template renders None as text
             given = [item for item in as_list(self.omnimessage_id) if item is not None and item not in ("None", "")]
         if not given:
@@ -450,14 +450,14 @@ class CancelScheduledMessageOperator(BaseOperator):
         self, context: Mapping[str, Any], omnimessage_id: str, cancelled: list[str], too_late: list[str]
     ) -> None:
         from airflow_provider_omnimessage import metrics
-        from airflow_provider_omnimessage.api.delivery import Cancelled
+        from airflow_provider_omnimessage.api.delivery import CancelResult
 
         cancellation = self.hook.try_to_cancel(omnimessage_id)
         if not cancellation.is_cancelled:
             too_late.append(f"{omnimessage_id} {cancellation}")
             return
-        if cancellation.result is Cancelled.NOW:
-            metrics.count("cancelled", _tags(context))
+        if cancellation.result is CancelResult.CANCELLED:
+            metrics.count("cancelled", task_tags(context))
         cancelled.append(omnimessage_id)
         self.log.info("Cancelled %s before it was sent", omnimessage_id)
 
@@ -480,40 +480,3 @@ def _masked(number: object) -> str:
     from airflow_provider_omnimessage.api.masking import mask_number
 
     return mask_number(number)
-
-
-def _tags(context: Mapping[str, Any]) -> dict[str, str]:
-    task_instance = context["ti"]
-    return {"dag_id": task_instance.dag_id, "task_id": task_instance.task_id}
-
-
-def _draft_time(time_to_send: Any, timezone: Any) -> None:
-    """Check while the DAG is parsed what can be seen of a time by then."""
-    from datetime import datetime, timedelta
-    from datetime import timezone as utc_offset
-
-    from airflow_provider_omnimessage.api.fields import is_deferred
-    from airflow_provider_omnimessage.api.timing import resolve
-
-    known_zone = None if is_deferred(timezone) else timezone
-    known_time = timedelta(0) if is_deferred(time_to_send) else time_to_send
-    resolve(known_time, zone=known_zone, now=datetime.now(utc_offset.utc))
-
-
-def _demand_choice(field: str, value: object, accepted: Sequence[str], *, rendered: bool = False) -> None:
-    from airflow_provider_omnimessage.api.errors import InvalidInputError
-    from airflow_provider_omnimessage.api.fields import describe, is_deferred
-
-    if value in accepted or (is_deferred(value) and not rendered):
-        return
-    shown = repr(value) if isinstance(value, str) and len(value) <= 20 else describe(value)
-    raise InvalidInputError.of(field, f"{shown} is not accepted; give one of {', '.join(accepted)}")
-
-
-def __getattr__(name: str) -> Any:
-    # its module stands on this one, and is read only where somebody asks for it
-    if name == "ScheduleBulkOmnimessageOperator":
-        from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
-
-        return ScheduleBulkOmnimessageOperator
-    raise AttributeError(name)

@@ -21,9 +21,9 @@ from airflow_provider_omnimessage._compat import (
     first_started_at,
     has_listeners,
 )
-from airflow_provider_omnimessage.failures import refusals, task_failures
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
+from airflow_provider_omnimessage.tasks.failures import constructor_errors, task_failures
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.delivery import DeliveryReport
@@ -85,7 +85,7 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        with refusals(self):
+        with constructor_errors(self):
             _demand("wait_for", wait_for, wait_for in ("delivered", "seen"), "'delivered' or 'seen'")
             is_share = isinstance(require, (int, float)) and not isinstance(require, bool) and 0 < require <= 1
             _demand("require", require, require in ("all", "any") or is_share, "'all', 'any', or a share as 0.95")
@@ -203,7 +203,7 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
 
     def _awaited_in_bulk(self) -> list[Awaited]:
         from airflow_provider_omnimessage.api.waiting import Awaited
-        from airflow_provider_omnimessage.results import accepted_in
+        from airflow_provider_omnimessage.bulk.results import accepted_in
 
         awaited = [
             Awaited(omnimessage_id, datetime.fromisoformat(moment) if moment else None)
@@ -249,7 +249,7 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
 
     def _look(self, now: datetime, *, last: bool = False, most: int | None = None, quiet: bool = False) -> None:
         from airflow_provider_omnimessage.api.errors import OmnimessageError
-        from airflow_provider_omnimessage.bulk_cancel import a_few_at_a_time
+        from airflow_provider_omnimessage.bulk.parallel import a_few_at_a_time
 
         due = self._wait.due(now, last=last)[:most]
         looks = a_few_at_a_time(self._ask, due) if self._is_bulk else ((each, self._ask(each)) for each in due)
@@ -330,7 +330,7 @@ class OmnimessageDeliverySensor(BaseSensorOperator):
 
     @property
     def _is_bulk(self) -> bool:
-        from airflow_provider_omnimessage.results import is_result
+        from airflow_provider_omnimessage.bulk.results import is_result
 
         return is_result(self.omnimessage_id)
 

@@ -15,7 +15,7 @@ from airflow_provider_omnimessage._compat import SHORTEST_ABSENCE, success_in_tr
 from airflow_provider_omnimessage.api.calls import delivery_report
 from airflow_provider_omnimessage.api.errors import AuthenticationError, OmnimessageError
 from airflow_provider_omnimessage.api.waiting import Awaited, Ending, Verdict, Wait
-from airflow_provider_omnimessage.results import read_file
+from airflow_provider_omnimessage.bulk.results import read_file
 from airflow_provider_omnimessage.triggers.polling import IN_FLIGHT, polling
 
 if TYPE_CHECKING:

@@ -70,7 +70,7 @@ class Poller:
         self._share = share
         self._loop = asyncio.get_running_loop()
         self._slots = asyncio.Semaphore(IN_FLIGHT)
-        self._looking_up = asyncio.Lock()
+        self._opening = asyncio.Lock()
         self._transport: AiohttpTransport | None = None
         self._replaced: list[AiohttpTransport] = []
         self._resting: set[asyncio.Future[None]] = set()
@@ -91,7 +91,7 @@ class Poller:
         async with self._slots:
             for may_renew in (True, False):
                 self._demand_leave()
-                transport = self._transport or await self._look_up(None)
+                transport = self._transport or await self._open_transport(None)
                 pauses = self._pauses
                 try:
                     result = await transport.make(call)
@@ -99,7 +99,7 @@ class Poller:
                     self._pause(error, pauses)
                     raise
                 except AuthenticationError as error:
-                    if may_renew and await self._look_up(transport) is not transport:
+                    if may_renew and await self._open_transport(transport) is not transport:
                         continue
                     self._refuse(error)
                     raise
@@ -157,9 +157,9 @@ class Poller:
             if not woken.done():
                 woken.set_exception(self.refusal)
 
-    async def _look_up(self, refused: AiohttpTransport | None) -> AiohttpTransport:
+    async def _open_transport(self, refused: AiohttpTransport | None) -> AiohttpTransport:
         """Give the transport, made anew where there is none, or where the refused one's connection has changed."""
-        async with self._looking_up:
+        async with self._opening:
             # importing takes a quarter of a second, once: too long to hold up everybody else on this loop
             await asyncio.to_thread(_import_what_is_needed)
             from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport

@@ -10,10 +10,11 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from airflow.sdk import DAG, ObjectStoragePath, task
 
-from airflow_provider_omnimessage import bulk_send
 from airflow_provider_omnimessage.api.delivery import DeliveryReport
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import omnimessage, sms, viber
+from airflow_provider_omnimessage.bulk import memory as bulk_memory
+from airflow_provider_omnimessage.bulk import parallel
 from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
 from airflow_provider_omnimessage.operators.omnimessage import CancelScheduledMessageOperator
 from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
@@ -154,13 +155,6 @@ class TestTheInput:
         sending(recipients=[])
         assert run_dag(dag).tasks == {"send": "skipped"}
 
-    def test_it_is_where_the_other_operators_are(self):
-        from airflow_provider_omnimessage.operators import omnimessage as module
-
-        assert module.ScheduleBulkOmnimessageOperator is ScheduleBulkOmnimessageOperator
-        with pytest.raises(AttributeError, match="Nothing"):
-            _ = module.Nothing
-
 
 class TestChecking:
     def test_nothing_is_sent_where_one_row_is_wrong_and_all_are_told(self, dag, run_dag, sandbox):
@@ -266,7 +260,7 @@ class TestSending:
         assert "10,000 accepted" in run.log
         assert len(run.log.splitlines()) < 100, "no line per message"
 
-    def test_every_tenth_is_refused(self, dag, run_dag, sandbox):
+    def test_every_tenth_is_invalid(self, dag, run_dag, sandbox):
         rows = people(10_000)
         for row in rows[9::10]:
             row["to"] = f"{row['to'][:-4]}0005"
@@ -451,14 +445,14 @@ class TestSending:
         assert sizes(sandbox) == [100] * 5
 
     def test_a_whole_call_that_is_refused_is_told_for_each_row(self, dag, run_dag, sandbox, monkeypatch):
-        from airflow_provider_omnimessage.api.errors import RefusedError
+        from airflow_provider_omnimessage.api.errors import RejectedError
         from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
         post = OmnimessageHook.post_bulk
 
         def refusing(self, bodies):
             if b"Person 3" in bodies[0]:
-                raise RefusedError("bulk send: no", status_code=400)
+                raise RejectedError("bulk send: no", status_code=400)
             return post(self, bodies)
 
         monkeypatch.setattr(OmnimessageHook, "post_bulk", refusing)
@@ -468,7 +462,7 @@ class TestSending:
         assert run.xcom("send")["errors"] == [{"error": "bulk send: no", "rows": [4, 5, 6]}]
 
     def test_it_says_how_far_it_is(self, dag, run_dag, sandbox, monkeypatch):
-        monkeypatch.setattr(bulk_send, "PROGRESS_EVERY", 0.0)
+        monkeypatch.setattr(parallel, "PROGRESS_EVERY", 0.0)
         sending(recipients=people(400), batch_size=100)
         run = run_dag(dag)
         assert "200 of 400 rows (50%), " in run.log
@@ -512,7 +506,7 @@ class TestRecipientsThatChange:
 class TestWithoutAMemory:
     @pytest.fixture(autouse=True)
     def _airflow_3_2(self, monkeypatch):
-        monkeypatch.setattr(bulk_send.TaskMemory, "of", lambda context, key: None)
+        monkeypatch.setattr(bulk_memory.TaskMemory, "of", lambda context, key: None)
 
     def test_it_says_so_once(self, dag, run_dag, sandbox):
         sending(recipients=people(300), batch_size=100)
@@ -580,7 +574,7 @@ class TestAFileOfResults:
     def test_what_cannot_be_written_in_the_end_is_written_by_a_retry_that_sends_nothing(
         self, dag, run_dag, sandbox, tmp_path, monkeypatch
     ):
-        from airflow_provider_omnimessage import results
+        from airflow_provider_omnimessage.bulk import results
 
         copies = []
         copy = results.shutil.copyfileobj
@@ -724,10 +718,10 @@ class TestWaiting:
         assert [request for request in sandbox.requests if request["call"] == "status"] == []
 
     def test_a_file_keeps_the_row_of_the_trigger_small(self, sandbox, tmp_path):
-        from airflow_provider_omnimessage.results import File, RowResult, Table
+        from airflow_provider_omnimessage.bulk.results import ResultsFile, ResultsTable, RowResult
 
         rows = {}
-        for results in (Table(), File(str(tmp_path / "a.jsonl"))):
+        for results in (ResultsTable(), ResultsFile(str(tmp_path / "a.jsonl"))):
             for row in range(10_000):
                 results.add(
                     RowResult(row, "accepted", f"01234567-0123-0123-0123-{row:012}", "2099-01-01T09:00:00+00:00")
@@ -749,8 +743,8 @@ class TestWaiting:
             awaited = trigger._planned().messages
             assert [each.omnimessage_id for each in awaited] == [each.omnimessage_id for each in sensor._wait.messages]
             assert {each.time_to_send for each in awaited} == {datetime(2099, 1, 1, 9, tzinfo=timezone.utc)}
-        assert rows[File] < 1000
-        assert rows[Table] < 400_000
+        assert rows[ResultsFile] < 1000
+        assert rows[ResultsTable] < 400_000
 
 
 @pytest.mark.parametrize("on_invalid", ["fail", "drop"])

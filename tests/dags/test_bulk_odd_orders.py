@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 from airflow.sdk import DAG, task
 
-from airflow_provider_omnimessage import bulk_send, durable
 from airflow_provider_omnimessage.api.messages import sms
+from airflow_provider_omnimessage.bulk import memory as bulk_memory
 from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
 from airflow_provider_omnimessage.operators.omnimessage import CancelScheduledMessageOperator
 
@@ -55,7 +55,7 @@ class Changing:
 class TestWithoutAMemory:
     @pytest.fixture(autouse=True)
     def _airflow_3_2(self, monkeypatch):
-        monkeypatch.setattr(bulk_send.TaskMemory, "of", lambda context, key: None)
+        monkeypatch.setattr(bulk_memory.TaskMemory, "of", lambda context, key: None)
 
     def test_doubts_alone_are_not_retried(self, dag, run_dag, sandbox):
         sandbox.add_fault("lost_answer", call="bulk", times=2)
@@ -78,14 +78,14 @@ class TestRecipientsThatChange:
     @pytest.mark.parametrize(("later", "state", "reached"), [(300, "success", 300), (100, "failed", 150)])
     def test_a_new_password_is_no_new_recipient(self, dag, run_dag, sandbox, monkeypatch, later, state, reached):
         """The fingerprints are keyed with the password, and a wrong one is what a try ended with."""
-        of_recipients = durable.fingerprint_of_recipients
+        of_recipients = bulk_memory.fingerprint_of_recipients
         sandbox.add_fault("rate_limited", call="bulk", after=1, retry_after=500)
         tries = [people(300), people(later)]
 
         def customers():
             if len(tries) == 1:
                 monkeypatch.setattr(
-                    durable, "fingerprint_of_recipients", lambda numbers, secret: of_recipients(numbers, "rotated")
+                    bulk_memory, "fingerprint_of_recipients", lambda numbers, secret: of_recipients(numbers, "rotated")
                 )
             return tries.pop(0)
 
@@ -147,7 +147,7 @@ class TestAFileOfResults:
     def test_a_clear_that_breaks_leaves_the_file_of_the_run_before(
         self, dag, run_dag, clear_and_run, sandbox, tmp_path, monkeypatch
     ):
-        monkeypatch.setattr(bulk_send.TaskMemory, "of", lambda context, key: None)
+        monkeypatch.setattr(bulk_memory.TaskMemory, "of", lambda context, key: None)
         path = tmp_path / "out.jsonl"
         sending(recipients=Changing(people(30), OSError("gone")), time_to_send=NEW_YEAR, results_path=str(path))
         run = run_dag(dag)
@@ -212,7 +212,7 @@ class TestTheInput:
         assert run.tasks == {"send": "success"}
         assert run.xcom("send")["accepted"] >= 2
 
-    def test_a_csv_with_a_column_twice_is_refused(self, dag, run_dag, sandbox, tmp_path):
+    def test_a_csv_with_a_column_twice_is_invalid(self, dag, run_dag, sandbox, tmp_path):
         path = tmp_path / "people.csv"
         path.write_text(f"to,name,to\n{number(1)},x,{number(2)}\n")
         sending(recipients=str(path))
@@ -265,7 +265,7 @@ class TestTheInput:
 
 
 def test_the_memory_that_breaks_with_calls_under_way_loses_no_id(dag, run_dag, sandbox, monkeypatch):
-    read = bulk_send.BulkMemory.batch
+    read = bulk_memory.BulkMemory.batch
     asked = []
 
     def breaking(self, number):
@@ -274,7 +274,7 @@ def test_the_memory_that_breaks_with_calls_under_way_loses_no_id(dag, run_dag, s
             raise OSError("the store is down")
         return read(self, number)
 
-    monkeypatch.setattr(bulk_send.BulkMemory, "batch", breaking)
+    monkeypatch.setattr(bulk_memory.BulkMemory, "batch", breaking)
     sandbox.add_fault("slow", call="bulk", times=2, seconds=0.5)
     sending(recipients=people(50), batch_size=10, parallel=3)
     run = run_dag(dag)
@@ -285,10 +285,10 @@ def test_the_memory_that_breaks_with_calls_under_way_loses_no_id(dag, run_dag, s
 def test_a_doubt_under_airflows_timeout_is_not_retried_without_a_memory(dag, run_dag, sandbox, monkeypatch):
     import time
 
-    from airflow_provider_omnimessage.api.errors import LostAnswerError
+    from airflow_provider_omnimessage.api.errors import LostResponseError
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
-    monkeypatch.setattr(bulk_send.TaskMemory, "of", lambda context, key: None)
+    monkeypatch.setattr(bulk_memory.TaskMemory, "of", lambda context, key: None)
     post, posts = OmnimessageHook.post_bulk, []
 
     def late(self, bodies):
@@ -296,7 +296,7 @@ def test_a_doubt_under_airflows_timeout_is_not_retried_without_a_memory(dag, run
         posts.append(1)
         if len(posts) == 1:
             time.sleep(2.5)
-            raise LostAnswerError("bulk send: lost")
+            raise LostResponseError("bulk send: lost")
         return answer
 
     monkeypatch.setattr(OmnimessageHook, "post_bulk", late)

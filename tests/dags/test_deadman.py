@@ -14,9 +14,9 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.python import ShortCircuitOperator
 from airflow.sdk import DAG, TaskGroup, setup, task, task_group, teardown
 
+from airflow_provider_omnimessage.alerts import DeadMansSwitch
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import sms, viber
-from airflow_provider_omnimessage.deadman import DeadMansSwitch
 
 TO = "+37255555555"
 SOON = timedelta(hours=1)
@@ -635,7 +635,7 @@ class TestWhileTheDagIsParsed:
         with pytest.raises(InvalidInputError, match=said):
             DeadMansSwitch("by_nine", **{**ALERT, **settings})
 
-    def test_an_empty_group_is_refused(self, dag):
+    def test_an_empty_group_is_invalid(self, dag):
         with pytest.raises(InvalidInputError, match="holds no task"), DeadMansSwitch("by_nine", **ALERT):
             pass
 

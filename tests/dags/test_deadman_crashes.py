@@ -11,14 +11,15 @@ import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, task
 
-from airflow_provider_omnimessage import metrics, posting
+from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage._compat import TaskMemory
-from airflow_provider_omnimessage.alerts import KnownAlerts
+from airflow_provider_omnimessage.alerts import HeartbeatOperator
+from airflow_provider_omnimessage.alerts.deadman import ArmDeadMansSwitchOperator, DeadMansSwitch
+from airflow_provider_omnimessage.alerts.known import KnownAlerts
 from airflow_provider_omnimessage.api.messages import sms
-from airflow_provider_omnimessage.deadman import ArmDeadMansSwitchOperator, DeadMansSwitch
-from airflow_provider_omnimessage.heartbeat import HeartbeatOperator
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
+from airflow_provider_omnimessage.tasks import posting
 
 TO = "+37255555555"
 OTHER = "+37255555556"

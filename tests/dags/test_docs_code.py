@@ -26,8 +26,8 @@ from datetime import timedelta
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference, Param, task
 from airflow_provider_omnimessage.api.messages import rcs, sms, viber, whatsapp
-from airflow_provider_omnimessage.deadman import DeadMansSwitch
-from airflow_provider_omnimessage.heartbeat import HeartbeatOperator
+from airflow_provider_omnimessage.alerts import DeadMansSwitch
+from airflow_provider_omnimessage.alerts import HeartbeatOperator
 from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
 from airflow_provider_omnimessage.operators.omnimessage import (
     CancelScheduledMessageOperator,

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
-from airflow_provider_omnimessage import metrics, posting
+from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.operators import omnimessage as operators
@@ -23,6 +23,7 @@ from airflow_provider_omnimessage.operators.omnimessage import (
     ScheduleOmnimessageOperator,
     SendOmnimessageOperator,
 )
+from airflow_provider_omnimessage.tasks import posting
 
 TO = "+37255555555"
 NEW_YEAR = "2099-01-01T09:00Z"

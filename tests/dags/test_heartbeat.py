@@ -11,9 +11,9 @@ import pytest
 from airflow.models import Variable
 from airflow.sdk import DAG
 
+from airflow_provider_omnimessage.alerts import HeartbeatOperator
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import sms, viber
-from airflow_provider_omnimessage.heartbeat import HeartbeatOperator
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
 TO = "+37255555555"
@@ -225,6 +225,6 @@ def test_a_variable_that_holds_something_else_is_written_anew(dag, run_dag, sand
 
 
 @pytest.mark.parametrize("grace", [timedelta(seconds=5), 900, None])
-def test_a_grace_that_is_none_is_refused(dag, grace):
+def test_a_grace_that_is_none_is_invalid(dag, grace):
     with pytest.raises(InvalidInputError, match="grace"):
         HeartbeatOperator(task_id="beat", to=TO, grace=grace)

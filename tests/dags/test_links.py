@@ -7,9 +7,8 @@ from datetime import timedelta
 
 import pytest
 
+from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator
 from airflow_provider_omnimessage.api.messages import sms
-from airflow_provider_omnimessage.deadman import DeadMansSwitch
-from airflow_provider_omnimessage.heartbeat import HeartbeatOperator
 from airflow_provider_omnimessage.operators.omnimessage import (
     CancelScheduledMessageOperator,
     ScheduleOmnimessageOperator,
@@ -86,7 +85,7 @@ def test_a_task_that_failed_before_its_message_has_no_link(run_dag, sandbox, das
     assert run.xcom("schedule", KEY) == ""
 
 
-def test_a_dashboard_that_a_browser_would_run_is_refused(run_dag, sandbox, dashboard):
+def test_a_dashboard_that_a_browser_would_run_is_invalid(run_dag, sandbox, dashboard):
     dashboard("javascript:alert(1)")
     run = run_dag(_dag())
     assert run.tasks["schedule"] == "failed"

@@ -51,7 +51,7 @@ def one(data: bytes) -> None:
         timing.resolve(given.ConsumeUnicode(40), zone=zone, now=NOW)
     nearly = json.dumps(value(given, 4)).encode() if given.ConsumeBool() else given.ConsumeBytes(sys.maxsize)
     with contextlib.suppress(OmnimessageError):
-        result = call.result(calls.Answer(status, headers, nearly, NOW))
+        result = call.result(calls.Response(status, headers, nearly, NOW))
         if result is not None:
             str(result)
             str(getattr(result, "outcome", ""))

@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 
 from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage.api import backoff, calls
-from airflow_provider_omnimessage.api.delivery import Cancellation, Cancelled, Outcome
+from airflow_provider_omnimessage.api.delivery import Cancellation, CancelResult, Outcome
 from airflow_provider_omnimessage.api.errors import (
     AuthenticationError,
-    LostAnswerError,
+    LostResponseError,
     NotFoundError,
     NotSentError,
     RateLimitedError,
-    RefusedError,
+    RejectedError,
     ServerError,
-    UnexpectedAnswerError,
+    UnexpectedResponseError,
     UntrustedError,
 )
 from airflow_provider_omnimessage.api.messages import sms
@@ -43,12 +43,12 @@ NOW = datetime(2026, 11, 23, 9, 0, tzinfo=timezone.utc)
         (NotSentError(""), True, True),
         (UntrustedError(""), False, False),
         (RateLimitedError("", status_code=429), True, True),
-        (LostAnswerError(""), False, True),
+        (LostResponseError(""), False, True),
         (ServerError("", status_code=503), False, True),
-        (UnexpectedAnswerError("", status_code=200), False, False),
+        (UnexpectedResponseError("", status_code=200), False, False),
         (AuthenticationError("", status_code=401), False, False),
         (NotFoundError("", status_code=404), False, False),
-        (RefusedError("", status_code=400), False, False),
+        (RejectedError("", status_code=400), False, False),
         (KeyError("a defect of ours"), False, False),
     ],
 )
@@ -102,7 +102,7 @@ def test_whatever_retry_after_says_it_is_seconds_or_nothing(header):
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_the_error_carries_what_was_asked_for(status):
-    answer = calls.Answer(status, {"Retry-After": "Mon, 23 Nov 2026 09:00:30 GMT"}, b"", NOW)
+    answer = calls.Response(status, {"Retry-After": "Mon, 23 Nov 2026 09:00:30 GMT"}, b"", NOW)
     with pytest.raises((RateLimitedError, ServerError)) as caught:
         SEND.result(answer)
     assert caught.value.retry_after == 30
@@ -147,7 +147,7 @@ class TestDeadline:
             connection = {**sandbox.connection, "host": f"http://127.0.0.1:{server.getsockname()[1]}"}
             connection["extra"] = {"timeout": 0.4}
             monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", json.dumps(connection))
-            with OmnimessageHook() as hook, pytest.raises(LostAnswerError, match=r"was not complete after 0\.4 s"):
+            with OmnimessageHook() as hook, pytest.raises(LostResponseError, match=r"was not complete after 0\.4 s"):
                 hook.send(TO, [sms("a")])
             gone.set()
             thread.join()
@@ -164,19 +164,19 @@ class TestCancel:
             waiting = hook.send(TO, [sms("a")], time_to_send=timedelta(hours=1)).omnimessage_id
             sent = hook.send(TO, [sms("a")]).omnimessage_id
             sandbox.advance(60)
-            assert hook.try_to_cancel(waiting) == Cancellation(Cancelled.NOW)
+            assert hook.try_to_cancel(waiting) == Cancellation(CancelResult.CANCELLED)
             again, too_late = hook.try_to_cancel(waiting), hook.try_to_cancel(sent)
-            assert (again.result, again.is_cancelled) == (Cancelled.BEFORE, True)
-            assert (too_late.result, too_late.is_cancelled) == (Cancelled.SENT, False)
+            assert (again.result, again.is_cancelled) == (CancelResult.ALREADY_CANCELLED, True)
+            assert (too_late.result, too_late.is_cancelled) == (CancelResult.ALREADY_SENT, False)
             assert str(too_late) == "has been sent already (sms: DELIVRD)"
-            assert hook.try_to_cancel(ID) == Cancellation(Cancelled.UNKNOWN)
+            assert hook.try_to_cancel(ID) == Cancellation(CancelResult.UNKNOWN)
 
     @pytest.mark.parametrize("fault", ["lost_answer", "server_error"])
     def test_after_a_lost_answer_it_was_cancelled_now(self, sandbox, fault):
         with OmnimessageHook() as hook:
             omnimessage_id = hook.send(TO, [sms("a")], time_to_send=timedelta(hours=1)).omnimessage_id
             sandbox.add_fault(fault, call="cancel", processed=True)
-            assert hook.try_to_cancel(omnimessage_id).result is Cancelled.NOW
+            assert hook.try_to_cancel(omnimessage_id).result is CancelResult.CANCELLED
 
     def test_where_the_look_after_a_404_fails_nothing_is_claimed(self, sandbox):
         with OmnimessageHook() as hook:
@@ -201,7 +201,7 @@ class TestCancel:
         with OmnimessageHook() as hook:
             omnimessage_id = hook.send(TO, [sms("a")], time_to_send=timedelta(hours=1)).omnimessage_id
             sandbox.add_fault("lost_answer", times="always")
-            with pytest.raises(LostAnswerError):
+            with pytest.raises(LostResponseError):
                 hook.cancel(omnimessage_id)
         assert f"{omnimessage_id}: could not find out what became of it" in "".join(capfd.readouterr())
 

@@ -16,8 +16,8 @@ from airflow_provider_omnimessage.api import calls, timing
 from airflow_provider_omnimessage.api.delivery import Outcome
 from airflow_provider_omnimessage.api.errors import InvalidInputError, OmnimessageError
 from airflow_provider_omnimessage.api.messages import draft_messages, omnimessage, rcs, sms, viber, whatsapp
-from airflow_provider_omnimessage.durable import Remembered, next_step
 from airflow_provider_omnimessage.hooks.settings import Settings
+from airflow_provider_omnimessage.tasks.memory import MessageRecord, next_step
 
 ID = "6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6"
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=timezone.utc)
@@ -115,7 +115,7 @@ def test_any_answer_is_read_or_becomes_an_error_that_knows_what_it_means(call, s
     error: OmnimessageError | None = None
     result: Any = None
     try:
-        result = call.result(calls.Answer(status, headers, body, NOW))
+        result = call.result(calls.Response(status, headers, body, NOW))
     except OmnimessageError as caught:
         error = caught
     if error is not None:
@@ -165,9 +165,9 @@ MEMORY = {"fingerprint": "a", "max_tries": 1, "time_to_send": "2099-01-01T09:00:
 @given(
     JSON | st.dictionaries(st.sampled_from([*MEMORY, "omnimessage_id"]), JSON).map(lambda value: {**MEMORY, **value})
 )
-def test_whatever_the_state_store_holds_is_a_memory_or_refused(value):
+def test_whatever_the_state_store_holds_is_a_memory_or_invalid(value):
     with contextlib.suppress(InvalidInputError):
-        earlier = Remembered.read(value)
+        earlier = MessageRecord.read(value)
         assert (earlier is None) is (value is None)
         next_step(earlier, 1, at_least_once=False)
         if earlier is not None:
@@ -175,5 +175,5 @@ def test_whatever_the_state_store_holds_is_a_memory_or_refused(value):
 
 
 def test_a_memory_reads_itself_and_leaves_out_what_is_newer():
-    earlier = Remembered(**MEMORY, omnimessage_id=ID, message_ids={"sms": "1"})
-    assert Remembered.read({**earlier.as_dict(), "newer": 1}) == earlier
+    earlier = MessageRecord(**MEMORY, omnimessage_id=ID, message_ids={"sms": "1"})
+    assert MessageRecord.read({**earlier.as_dict(), "newer": 1}) == earlier

@@ -8,16 +8,16 @@ from decimal import Decimal
 
 import pytest
 
-from airflow_provider_omnimessage.api.bulk import Composer, RowProblems, demand_limit, too_many_failed
-from airflow_provider_omnimessage.api.calls import Accepted, Answer, NotAccepted, send_bulk
-from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem, UnexpectedAnswerError
+from airflow_provider_omnimessage.api.bulk import Composer, RowProblems, require_limit, too_many_failed
+from airflow_provider_omnimessage.api.calls import Accepted, NotAccepted, Response, send_bulk
+from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem, UnexpectedResponseError
 from airflow_provider_omnimessage.api.fields import Problems
 from airflow_provider_omnimessage.api.messages import sms, viber, whatsapp
 from airflow_provider_omnimessage.api.placeholders import compile_placeholders
-from airflow_provider_omnimessage.bulk_send import Progress
-from airflow_provider_omnimessage.durable import Again, Batch, Plan, next_bulk_step
-from airflow_provider_omnimessage.recipients import Spool, held, rows_of
-from airflow_provider_omnimessage.results import File, RowResult, Table, accepted_in, is_result
+from airflow_provider_omnimessage.bulk.memory import Batch, BulkStep, Plan, next_bulk_step
+from airflow_provider_omnimessage.bulk.parallel import Progress
+from airflow_provider_omnimessage.bulk.results import ResultsFile, ResultsTable, RowResult, accepted_in, is_result
+from airflow_provider_omnimessage.bulk.rows import Spool, held, rows_of
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=timezone.utc)
 TO = "+37255555555"
@@ -51,7 +51,7 @@ class TestPlaceholders:
         assert problems == []
 
     @pytest.mark.parametrize("text", ["$5", "a $ b", "${na me}", "${a.b}", "$"])
-    def test_a_dollar_that_begins_no_name_is_refused(self, text):
+    def test_a_dollar_that_begins_no_name_is_invalid(self, text):
         problems = Problems()
         compile_placeholders([{"channel": "sms", "text": text}], "messages", problems)
         assert [problem.field for problem in problems] == ["messages[0].text"]
@@ -122,7 +122,7 @@ class TestComposing:
             whole = composer(messages, sender="ACME", defaults={"priority": "low"}).compose
             assert told(quick, row) == told(whole, row)
 
-    def test_an_unknown_field_of_an_omnimessage_is_refused(self):
+    def test_an_unknown_field_of_an_omnimessage_is_invalid(self):
         with pytest.raises(InvalidInputError, match="did you mean time_to_send"):
             composer().compose({"to": TO, "messages": [sms("a")], "time_to_sent": "2099-01-01T09:00"})
 
@@ -170,13 +170,13 @@ class TestComposing:
     @pytest.mark.parametrize("limit", [-1, 1.01, True, "1", None, float("nan")])
     def test_a_limit_that_is_none(self, limit):
         with pytest.raises(InvalidInputError, match="max_failed"):
-            demand_limit("max_failed", limit)
+            require_limit("max_failed", limit)
 
 
 class TestTheAnswer:
     def read(self, entries, count=2, status=201):
         body = json.dumps(entries if isinstance(entries, dict) else {"messages": entries}).encode()
-        return send_bulk([{"to": TO}] * count).result(Answer(status, {"content-type": "application/json"}, body))
+        return send_bulk([{"to": TO}] * count).result(Response(status, {"content-type": "application/json"}, body))
 
     def test_each_answer_belongs_to_its_message_by_position(self):
         good = {"omnimessage_id": "a", "to": TO, "messages": [{"channel": "sms", "message_id": "m"}]}
@@ -194,7 +194,7 @@ class TestTheAnswer:
 
     @pytest.mark.parametrize("entries", [[], [{}], [{}] * 3, {"messages": {}}, {}])
     def test_another_number_of_entries_is_a_doubt_for_all(self, entries):
-        with pytest.raises(UnexpectedAnswerError) as unreadable:
+        with pytest.raises(UnexpectedResponseError) as unreadable:
             self.read(entries)
         assert unreadable.value.maybe_processed
 
@@ -285,28 +285,28 @@ class TestWhatARetryPosts:
     @pytest.mark.parametrize(
         ("state", "max_tries", "step"),
         [
-            ("sending", 0, Again.GO_ON),
-            ("sending", 1, Again.GO_ON),
-            ("ended", 0, Again.GO_ON),
-            ("ended", 1, Again.REPLACE),
-            ("replacing", 1, Again.REPLACE),
-            ("replacing", 0, Again.REPLACE),
+            ("sending", 0, BulkStep.RESUME),
+            ("sending", 1, BulkStep.RESUME),
+            ("ended", 0, BulkStep.RESUME),
+            ("ended", 1, BulkStep.REPLACE),
+            ("replacing", 1, BulkStep.REPLACE),
+            ("replacing", 0, BulkStep.REPLACE),
         ],
     )
     def test_only_a_clear_after_a_success_begins_anew(self, state, max_tries, step):
         plan = Plan(NOW.isoformat(), 0, 1000, 3, None, state)
         assert next_bulk_step(plan, max_tries) is step
-        assert next_bulk_step(None, max_tries) is Again.BEGIN
+        assert next_bulk_step(None, max_tries) is BulkStep.START
 
     @pytest.mark.parametrize("value", ["x", {}, {"since": 1}, 7, [1]])
-    def test_what_was_written_by_somebody_else_is_refused(self, value):
+    def test_what_was_written_by_somebody_else_is_invalid(self, value):
         with pytest.raises(InvalidInputError, match="task_state_store"):
             Plan.read(value)
         with pytest.raises(InvalidInputError, match="task_state_store"):
             Batch.read(value, "k")
 
     @pytest.mark.parametrize("change", [{"ids": [1]}, {"unknown": [3]}, {"at": "now"}])
-    def test_a_batch_that_was_edited_is_refused(self, change):
+    def test_a_batch_that_was_edited_is_invalid(self, change):
         assert Batch.read(a_batch().as_dict(), "k") == a_batch()
         with pytest.raises(InvalidInputError, match="task_state_store"):
             Batch.read({**a_batch().as_dict(), **change}, "k")
@@ -326,7 +326,7 @@ class TestResults:
     )
 
     def test_a_table(self):
-        table = Table()
+        table = ResultsTable()
         for result in self.RESULTS:
             table.add(result)
         told = table.close()
@@ -335,7 +335,7 @@ class TestResults:
         assert list(accepted_in(json.loads(json.dumps(told)))) == [("a", "2099-01-01T09:00:00+00:00"), ("b", None)]
 
     def test_one_moment_for_all_is_told_once(self):
-        table = Table()
+        table = ResultsTable()
         table.add(self.RESULTS[1])
         table.add(self.RESULTS[0])
         told = table.close()
@@ -343,8 +343,8 @@ class TestResults:
         assert list(accepted_in(told)) == [("a", "2099-01-01T09:00:00+00:00")]
 
     def test_a_file(self, tmp_path):
-        file = File(str(tmp_path / "new" / "out.jsonl"))
-        file.demand_writable()
+        file = ResultsFile(str(tmp_path / "new" / "out.jsonl"))
+        file.require_writable()
         for result in self.RESULTS:
             file.add(result)
         told = json.loads(json.dumps(file.close()))
@@ -355,7 +355,7 @@ class TestResults:
     def test_the_pointer_keeps_the_connection(self):
         from airflow.sdk import ObjectStoragePath
 
-        assert File(ObjectStoragePath("file://me@/tmp/out.jsonl")).close()["results"].startswith("file://me@")
+        assert ResultsFile(ObjectStoragePath("file://me@/tmp/out.jsonl")).close()["results"].startswith("file://me@")
 
     @pytest.mark.parametrize("value", ["a", ["a"], None, {"omnimessage_id": "a"}, {"cancelled": 3}])
     def test_other_things_are_none(self, value):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_omnimessage.api import calls
-from airflow_provider_omnimessage.api.calls import Answer
+from airflow_provider_omnimessage.api.calls import Response
 from airflow_provider_omnimessage.api.delivery import DeliveryReport, Outcome
 from airflow_provider_omnimessage.api.errors import (
     ApiError,
@@ -20,17 +20,17 @@ from airflow_provider_omnimessage.api.errors import (
     OmnimessageError,
     PastTimeToSendError,
     RateLimitedError,
-    RefusedError,
+    RejectedError,
     ServerError,
-    UnexpectedAnswerError,
+    UnexpectedResponseError,
 )
 
 ID = "6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6"
 
 
-def answer(status: int, body: object = None, **headers: str) -> Answer:
+def answer(status: int, body: object = None, **headers: str) -> Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Answer(status, {"Content-Type": "application/json", **headers}, content)
+    return Response(status, {"Content-Type": "application/json", **headers}, content)
 
 
 def failure(status: int, body: object = None, **headers: str) -> ApiError:
@@ -73,13 +73,13 @@ def test_a_cancel_succeeds_whatever_its_body(body):
 @pytest.mark.parametrize(
     ("status", "kind", "maybe_processed", "may_pass"),
     [
-        (301, UnexpectedAnswerError, False, False),
-        (307, UnexpectedAnswerError, False, False),
-        (400, RefusedError, False, False),
+        (301, UnexpectedResponseError, False, False),
+        (307, UnexpectedResponseError, False, False),
+        (400, RejectedError, False, False),
         (401, AuthenticationError, False, False),
         (403, AuthenticationError, False, False),
         (404, NotFoundError, False, False),
-        (405, RefusedError, False, False),
+        (405, RejectedError, False, False),
         (429, RateLimitedError, False, True),
         (500, ServerError, True, True),
         (502, ServerError, True, True),
@@ -127,7 +127,7 @@ def test_retry_after_is_read_in_seconds(header, seconds):
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'"ok"', b"{", b"{}", b'{"omnimessage_id": 5}', b"<html/>", b"\xff"])
 def test_a_success_of_a_send_that_names_no_id_may_have_been_processed(body):
-    with pytest.raises(UnexpectedAnswerError) as caught:
+    with pytest.raises(UnexpectedResponseError) as caught:
         calls.send({}).result(answer(201, body))
     assert caught.value.maybe_processed
 
@@ -177,7 +177,7 @@ def test_errors_survive_being_pickled_as_airflow_may_do():
         InvalidInputError.of("to", "is missing"),
         PastTimeToSendError.of("time_to_send", "has gone by"),
         RateLimitedError("slow", status_code=429, codes=["1"], retry_after=3.0),
-        UnexpectedAnswerError("odd", status_code=302, maybe_processed=False),
+        UnexpectedResponseError("odd", status_code=302, maybe_processed=False),
         ServerError("bad", status_code=500),
     ]
     for original in originals:

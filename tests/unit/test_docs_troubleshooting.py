@@ -17,9 +17,9 @@ ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "airflow_provider_omnimessage"
 GAP = "…"
 RAISED = re.compile(r"(Error|Exception)$")
-NAMED = {"refuse", "_refused", "Problem", "Verdict", "_end", "_news", "cls"}
+NAMED = {"reject", "_invalid", "Problem", "Verdict", "_end", "_news", "cls"}
 LOGGED = {"warning", "error", "exception"}
-SHOWN = {"Cancelled"}
+SHOWN = {"CancelResult"}
 """Enumerations whose values are words for people."""
 NOT_FOR_USERS = {
     "unreachable: the second attempt returns or raises": "a line that cannot be reached",

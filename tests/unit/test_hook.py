@@ -15,15 +15,15 @@ from tls import tls_server
 from airflow_provider_omnimessage.api.errors import (
     AuthenticationError,
     InvalidInputError,
-    LostAnswerError,
+    LostResponseError,
     NotFoundError,
     NotSentError,
     OmnimessageError,
     PastTimeToSendError,
     RateLimitedError,
-    RefusedError,
+    RejectedError,
     ServerError,
-    UnexpectedAnswerError,
+    UnexpectedResponseError,
     UntrustedError,
 )
 from airflow_provider_omnimessage.api.messages import rcs, sms, viber
@@ -191,15 +191,15 @@ class TestWhatGoesWrong:
     @pytest.mark.parametrize(
         ("fault", "error", "maybe_processed", "messages"),
         [
-            ({"fault": "cut"}, LostAnswerError, True, 0),
-            ({"fault": "lost_answer"}, LostAnswerError, True, 1),
-            ({"fault": "broken_json"}, UnexpectedAnswerError, True, 1),
-            ({"fault": "html"}, UnexpectedAnswerError, True, 0),
+            ({"fault": "cut"}, LostResponseError, True, 0),
+            ({"fault": "lost_answer"}, LostResponseError, True, 1),
+            ({"fault": "broken_json"}, UnexpectedResponseError, True, 1),
+            ({"fault": "html"}, UnexpectedResponseError, True, 0),
             ({"fault": "server_error"}, ServerError, True, 0),
             ({"fault": "server_error", "status": 502, "html": True}, ServerError, True, 0),
             ({"fault": "rate_limited", "retry_after": 500}, RateLimitedError, False, 0),
             ({"fault": "unauthorized"}, AuthenticationError, False, 0),
-            ({"fault": "redirect", "location": "https://evil.example/"}, UnexpectedAnswerError, False, 0),
+            ({"fault": "redirect", "location": "https://evil.example/"}, UnexpectedResponseError, False, 0),
         ],
     )
     def test_a_fault_becomes_an_error_that_knows_whether_to_try_again(
@@ -217,7 +217,7 @@ class TestWhatGoesWrong:
         try:
             requests.get("http://127.0.0.1:1/", timeout=5)
         except requests.ConnectionError:
-            with pytest.raises(LostAnswerError):
+            with pytest.raises(LostResponseError):
                 hook.send(TO, [sms("a")])
         assert len(sandbox.messages) == 1
 
@@ -226,7 +226,7 @@ class TestWhatGoesWrong:
         answer = f"HTTP/1.1 307 Temporary Redirect\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
         with Listener(answer.encode("latin-1")) as listener, pytest.raises(OmnimessageError) as caught:
             connect(host=listener.host).send(TO, [sms("a")])
-        assert isinstance(caught.value, (LostAnswerError, UnexpectedAnswerError))
+        assert isinstance(caught.value, (LostResponseError, UnexpectedResponseError))
 
     def test_a_missing_certificate_bundle_is_one_of_our_own_errors(self, connect, monkeypatch):
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent/bundle.pem")
@@ -236,7 +236,7 @@ class TestWhatGoesWrong:
 
     def test_an_answer_slower_than_the_timeout_is_lost(self, connect, sandbox):
         sandbox.add_fault("slow", seconds=2)
-        with pytest.raises(LostAnswerError, match="no whole answer came back"):
+        with pytest.raises(LostResponseError, match="no whole answer came back"):
             connect(extra={"timeout": 0.3}).send(TO, [sms("a")])
 
     def test_a_refused_connection_surely_sent_nothing(self, connect):
@@ -273,7 +273,7 @@ class TestWhatGoesWrong:
             listener.answer = (
                 f"HTTP/1.1 307 Temporary Redirect\r\nLocation: {thief.host}/v1\r\nContent-Length: 0\r\n\r\n"
             ).encode()
-            with pytest.raises(UnexpectedAnswerError, match=r"a redirect to 127\.0\.0\.1, which is not followed"):
+            with pytest.raises(UnexpectedResponseError, match=r"a redirect to 127\.0\.0\.1, which is not followed"):
                 connect(host=listener.host).send(TO, [sms("a")])
             assert thief.heard == b""
 
@@ -298,7 +298,7 @@ class TestWhatGoesWrong:
         assert len(sandbox.messages) == 1
 
     def test_what_messente_refuses_is_said_in_its_words(self, hook, sandbox):
-        with pytest.raises(RefusedError, match="Messente refused the request"):
+        with pytest.raises(RejectedError, match="Messente refused the request"):
             hook.send("+37255550005", [sms("a")])
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_provider_omnimessage.deadman import silent_because
+from airflow_provider_omnimessage.alerts.late_starts import silent_because
 
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)

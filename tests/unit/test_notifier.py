@@ -7,7 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_provider_omnimessage.api.errors import InvalidInputError, LostAnswerError, RateLimitedError, RefusedError
+from airflow_provider_omnimessage.api.errors import (
+    InvalidInputError,
+    LostResponseError,
+    RateLimitedError,
+    RejectedError,
+)
 from airflow_provider_omnimessage.api.messages import rcs, sms, viber, whatsapp
 from airflow_provider_omnimessage.hooks import transport
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -205,7 +210,7 @@ class TestInTheTriggerer:
 
     def test_what_may_have_been_accepted_is_not(self, sandbox):
         sandbox.add_fault("lost_answer")
-        with pytest.raises(LostAnswerError):
+        with pytest.raises(LostResponseError):
             self.awaited()
         assert len(sandbox.messages) == 1
 
@@ -221,7 +226,7 @@ class TestInTheTriggerer:
         assert sorted(message["to"] for message in sandbox.messages) == [TO, "+37255555556"]
 
     def test_whom_messente_refuses_does_not_cost_the_others_theirs(self, sandbox, caplog, capsys):
-        with pytest.raises(RefusedError):
+        with pytest.raises(RejectedError):
             self.awaited(to=["+37255550005", TO])
         said = caplog.text + capsys.readouterr().out
         assert "+37255•••05 was not notified" in said

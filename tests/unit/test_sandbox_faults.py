@@ -96,7 +96,7 @@ def test_a_web_page_comes_instead_of_json(sandbox: Sandbox) -> None:
     assert sandbox.messages == []
 
 
-def test_good_credentials_are_refused(sandbox: Sandbox) -> None:
+def test_good_credentials_are_invalid(sandbox: Sandbox) -> None:
     sandbox.add_fault("unauthorized")
     assert send(sandbox).status_code == 401
     assert send(sandbox).status_code == 201

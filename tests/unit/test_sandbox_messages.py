@@ -316,7 +316,7 @@ def test_a_bulk_send_answers_each_message_in_order_and_refuses_only_the_bad_ones
 @pytest.mark.parametrize(
     ("body", "code"), [({}, "106"), ({"messages": []}, "105"), ({"messages": {}}, "105"), ({"messages": None}, "106")]
 )
-def test_a_bulk_send_without_messages_is_refused(sandbox: Sandbox, body: Any, code: str) -> None:
+def test_a_bulk_send_without_messages_is_invalid(sandbox: Sandbox, body: Any, code: str) -> None:
     answer = call(sandbox, "POST", "/omnimessages", body)
     assert answer.status_code == 400
     assert [(error["code"], error["source"]) for error in answer.json()["errors"]] == [(code, "messages")]
@@ -327,7 +327,7 @@ def test_a_bulk_send_without_messages_is_refused(sandbox: Sandbox, body: Any, co
     [b"", b"{", b"[]", b"null", b'"hi"', b'{"to": NaN}', b"\xff\xfe", b"[" * 100_000, b'{"to": ' + b"9" * 5000 + b"}"],
 )
 @pytest.mark.parametrize("path", ["/omnimessage", "/omnimessages"])
-def test_a_body_that_is_not_a_json_object_is_refused(sandbox: Sandbox, path: str, raw: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_invalid(sandbox: Sandbox, path: str, raw: bytes) -> None:
     answer = call(sandbox, "POST", path, raw)
     assert answer.status_code == 400
     assert answer.json()["errors"][0]["title"] in ("Invalid data", "Missing data")

@@ -247,7 +247,7 @@ def test_a_time_without_a_zone_is_utc_and_one_with_a_zone_is_converted(written: 
         "9999-12-31T23:59:59Z",
     ],
 )
-def test_what_is_not_an_iso_moment_is_refused(written: str) -> None:
+def test_what_is_not_an_iso_moment_is_invalid(written: str) -> None:
     assert sources(omnimessage(sms(), time_to_send=written)) == [("105", "time_to_send")]
 
 

@@ -15,7 +15,7 @@ from blockbuster import blockbuster_ctx
 from airflow_provider_omnimessage.api.calls import delivery_report
 from airflow_provider_omnimessage.api.errors import (
     AuthenticationError,
-    LostAnswerError,
+    LostResponseError,
     NotSentError,
     RateLimitedError,
     UntrustedError,
@@ -506,7 +506,7 @@ class TestTheTransport:
     @pytest.mark.parametrize("fault", [{"fault": "cut", "times": 5}, {"fault": "slow", "seconds": 5}])
     def test_no_answer_is_a_lost_answer(self, sandbox, fault):
         sandbox.add_fault(**fault)
-        with pytest.raises(LostAnswerError, match="no whole answer"):
+        with pytest.raises(LostResponseError, match="no whole answer"):
             self.make(delivery_report("m-1"), self.a_connection(sandbox, extra='{"timeout": 0.3}'))
 
     def test_a_redirect_is_not_followed(self, sandbox):

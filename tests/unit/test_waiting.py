@@ -14,13 +14,13 @@ from airflow_provider_omnimessage.api import backoff
 from airflow_provider_omnimessage.api.delivery import DeliveryReport, Outcome, confirmed_outcome
 from airflow_provider_omnimessage.api.errors import (
     AuthenticationError,
-    LostAnswerError,
+    LostResponseError,
     NotFoundError,
     NotSentError,
     RateLimitedError,
-    RefusedError,
+    RejectedError,
     ServerError,
-    UnexpectedAnswerError,
+    UnexpectedResponseError,
     UntrustedError,
 )
 from airflow_provider_omnimessage.api.waiting import FLOOR, Awaited, Ending, Verdict, Wait, next_look, spread_of
@@ -251,10 +251,10 @@ class TestAWait:
         "error",
         [
             ServerError("", status_code=503),
-            LostAnswerError(""),
+            LostResponseError(""),
             NotSentError(""),
             RateLimitedError("", status_code=429),
-            UnexpectedAnswerError("a gateway's page", status_code=200),
+            UnexpectedResponseError("a gateway's page", status_code=200),
         ],
     )
     def test_what_may_pass_is_patience(self, error):
@@ -266,9 +266,9 @@ class TestAWait:
         "error",
         [
             AuthenticationError("who are you", status_code=401),
-            RefusedError("no", status_code=400),
+            RejectedError("no", status_code=400),
             UntrustedError("an unknown issuer"),
-            UnexpectedAnswerError("elsewhere", status_code=307, maybe_processed=False),
+            UnexpectedResponseError("elsewhere", status_code=307, maybe_processed=False),
         ],
     )
     def test_what_will_not_pass_is_the_end(self, error):

@@ -17,9 +17,8 @@ except ImportError:
     except ImportError:  # Airflow 3.0 and older
         DeadlineAlert = None
 
+from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator
 from airflow_provider_omnimessage.api.messages import sms, viber
-from airflow_provider_omnimessage.deadman import DeadMansSwitch
-from airflow_provider_omnimessage.heartbeat import HeartbeatOperator
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
 from airflow_provider_omnimessage.operators.omnimessage import (

@@ -14,8 +14,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference, SyncCallback, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_provider_omnimessage.deadman import DeadMansSwitch
-from airflow_provider_omnimessage.heartbeat import HeartbeatOperator
+from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator
 from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
 
 
@@ -96,10 +95,10 @@ def _after(owner: Any, name: str) -> Callable[[], None]:
 
 def killed(context: Any) -> None:
     """Let arming be killed at the point that the run is told: in its first try, or in each."""
-    from airflow_provider_omnimessage import posting
     from airflow_provider_omnimessage._compat import TaskMemory
-    from airflow_provider_omnimessage.deadman import ArmDeadMansSwitchOperator
+    from airflow_provider_omnimessage.alerts.arming import ArmDeadMansSwitchOperator
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+    from airflow_provider_omnimessage.tasks import posting
 
     point = context["dag_run"].conf["point"]
     if point == "each try":

@@ -10,7 +10,7 @@ from typing import Any
 from airflow.sdk import DAG, Param
 
 from airflow_provider_omnimessage.api.messages import sms
-from airflow_provider_omnimessage.operators.omnimessage import ScheduleBulkOmnimessageOperator
+from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
 
 ROWS, BATCH = 500, 50
 #: Each batch is stored twice: before it is posted, and with its ids.
@@ -45,7 +45,7 @@ class Dying(ScheduleBulkOmnimessageOperator):
         return told
 
     def _arm(self, number: int, after: bool) -> None:
-        from airflow_provider_omnimessage.bulk_send import BulkMemory
+        from airflow_provider_omnimessage.bulk.memory import BulkMemory
 
         whole = BulkMemory.keep_batch
         stores: list[int] = []

@@ -88,10 +88,10 @@ def _points() -> dict[str, Callable[[Dying], None]]:
     import requests
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-    from airflow_provider_omnimessage import posting
     from airflow_provider_omnimessage._compat import TaskMemory
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
     from airflow_provider_omnimessage.hooks.transport import RequestsTransport
+    from airflow_provider_omnimessage.tasks import posting
 
     return {
         "at the start": Dying.die,

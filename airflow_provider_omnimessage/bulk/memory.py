@@ -1,116 +1,21 @@
-"""What a task remembers of its message, and what a later try of the same task is to do with it: decisions only."""
+"""What a bulk send remembers of its batches across tries, and what a later try does with them."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from enum import Enum
 from typing import Any
 
+from airflow_provider_omnimessage._compat import TaskMemory
 from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.tasks.memory import KEY
 
-#: Under which it is kept in ``task_state_store``. A task that was begun before an upgrade reads it after it.
-KEY = "omnimessage"
-
-
-@dataclass(frozen=True)
-class Remembered:
-    """
-    A message that a task was about to post, or has posted. It holds no text, no number and no credentials.
-
-    :param fingerprint: of the message, without its time: see :func:`fingerprint`.
-    :param max_tries: the task's, when it was posted: a clear makes it grow, a retry does not.
-    :param time_to_send: ISO 8601 in UTC; ``None``: at once.
-    :param since: when it was about to be posted, ISO 8601 in UTC.
-    :param omnimessage_id: once Messente's answer is known.
-    :param message_ids: by channel, with the id.
-    """
-
-    fingerprint: str
-    max_tries: int
-    time_to_send: str | None
-    since: str
-    omnimessage_id: str | None = None
-    message_ids: dict[str, str] | None = None
-
-    @classmethod
-    def read(cls, value: Any) -> Remembered | None:
-        """
-        Read what was kept; fields of a newer version are left out.
-
-        :param value: from the store; ``None``: nothing.
-        :raises InvalidInputError: where it is something else, as when it was edited by hand. To go on could send twice.
-        """
-        if value is None:
-            return None
-        try:
-            read = cls(**{field.name: value[field.name] for field in fields(cls) if field.name in value})
-            moment = None if read.time_to_send is None else datetime.fromisoformat(read.time_to_send)
-            is_sound = isinstance(read.max_tries, int) and isinstance(read.omnimessage_id, (str, type(None)))
-        except (TypeError, ValueError, KeyError, IndexError):
-            is_sound = False
-        if is_sound and (moment is None or moment.tzinfo is not None):
-            return read
-        raise InvalidInputError.of(
-            "task_state_store",
-            f"what stands there under '{KEY}' was not written by this task; delete that key, unless this task has a "
-            "message that is still scheduled",
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Write it as plain data."""
-        return asdict(self)
-
-    def waits(self, now: datetime) -> bool:
-        """
-        Tell whether its time is still to come.
-
-        :param now: with a zone.
-        """
-        return self.time_to_send is not None and datetime.fromisoformat(self.time_to_send) > now
-
-
-class Step(Enum):
-    """What a try is to do."""
-
-    POST = "nothing is known of an earlier message: post one"
-    KEEP = "the message of an earlier try is known: return it"
-    FAIL = "an earlier try may have posted one, and a second must not go out: fail"
-    POST_AGAIN = "an earlier try may have posted one: post another all the same"
-    LOOK = "the task was cleared: what became of its message decides"
-
-
-def next_step(earlier: Remembered | None, max_tries: int, *, at_least_once: bool) -> Step:
-    """
-    Decide what a try does, from what an earlier one has left.
-
-    :param earlier: what was kept.
-    :param max_tries: the task's, now.
-    :param at_least_once: whether a second message is better than none.
-    """
-    if earlier is None:
-        return Step.POST
-    is_cleared = max_tries > earlier.max_tries
-    if earlier.omnimessage_id is not None:
-        return Step.LOOK if is_cleared else Step.KEEP
-    # Whoever clears the task has been told to look for the message first.
-    return Step.POST_AGAIN if is_cleared or at_least_once else Step.FAIL
-
-
-def fingerprint(omnimessage: Mapping[str, Any], secret: str) -> str:
-    """
-    Tell whether two messages are the same without keeping either.
-
-    :param omnimessage: the body that is posted; its ``time_to_send`` is left out.
-    :param secret: a key, so that nobody who reads the store can try numbers and texts until one fits.
-    """
-    body = {name: value for name, value in omnimessage.items() if name != "time_to_send"}
-    written = json.dumps(body, sort_keys=True).encode()
-    return hmac.new(secret.encode(), written, hashlib.sha256).hexdigest()
+#: Under which the progress stands. Airflow's page sorts by key: before the batches, which fill a page each.
+PROGRESS = "bulk_progress"
 
 
 @dataclass(frozen=True)
@@ -218,15 +123,15 @@ class Batch:
         return sorted(again + (list(self.refused()) if is_cleared else []))
 
 
-class Again(Enum):
+class BulkStep(Enum):
     """What a later try of a bulk send does with what an earlier one has begun."""
 
-    BEGIN = "nothing was begun: begin"
-    GO_ON = "it did not end, or this is a retry: keep what is known, and send the rest"
+    START = "nothing was begun: begin"
+    RESUME = "it did not end, or this is a retry: keep what is known, and send the rest"
     REPLACE = "it had ended with success, and was cleared: cancel what still waits, and begin anew"
 
 
-def next_bulk_step(plan: Plan | None, max_tries: int) -> Again:
+def next_bulk_step(plan: Plan | None, max_tries: int) -> BulkStep:
     """
     Decide what a try of a bulk send does.
 
@@ -234,10 +139,10 @@ def next_bulk_step(plan: Plan | None, max_tries: int) -> Again:
     :param max_tries: the task's, now.
     """
     if plan is None:
-        return Again.BEGIN
+        return BulkStep.START
     if plan.state == "replacing" or (plan.state == "ended" and max_tries > plan.max_tries):
-        return Again.REPLACE
-    return Again.GO_ON
+        return BulkStep.REPLACE
+    return BulkStep.RESUME
 
 
 def batch_key(number: int) -> str:
@@ -270,6 +175,77 @@ def are_of_one_key(one: str, other: str) -> bool:
     :param other: of the same.
     """
     return one.partition("-")[0] == other.partition("-")[0]
+
+
+class BulkMemory:
+    """
+    What a bulk send keeps in ``task_state_store``: its plan, each batch, and how far it is, for people to look at.
+
+    :param context: the task's.
+    """
+
+    def __init__(self, context: Mapping[str, Any]) -> None:
+        self._context = context
+
+    @classmethod
+    def of(cls, context: Mapping[str, Any]) -> BulkMemory | None:
+        """
+        Find a task's memory; ``None`` where this Airflow has none.
+
+        :param context: the task's.
+        """
+        return cls(context) if TaskMemory.of(context, KEY) is not None else None
+
+    def plan(self) -> Plan | None:
+        """Recall the plan of an earlier try."""
+        return Plan.read(self._at(KEY).recall())
+
+    def keep_plan(self, plan: Plan) -> None:
+        """
+        Keep the plan.
+
+        :param plan: the present one.
+        """
+        self._at(KEY).keep(dict(vars(plan)))
+
+    def batch(self, number: int) -> Batch | None:
+        """
+        Recall a batch.
+
+        :param number: from 1.
+        """
+        key = batch_key(number)
+        return Batch.read(self._at(key).recall(), key)
+
+    def keep_batch(self, number: int, batch: Batch) -> None:
+        """
+        Keep a batch.
+
+        :param number: from 1.
+        :param batch: what is known of it.
+        """
+        self._at(batch_key(number)).keep(batch.as_dict())
+
+    def forget_batch(self, number: int) -> None:
+        """
+        Forget a batch.
+
+        :param number: from 1.
+        """
+        self._at(batch_key(number)).forget()
+
+    def show(self, progress: dict[str, Any]) -> None:
+        """
+        Let people see how far it is: Airflow's UI shows a task's state store while it runs.
+
+        :param progress: plain data.
+        """
+        self._at(PROGRESS).keep(progress)
+
+    def _at(self, key: str) -> TaskMemory:
+        memory = TaskMemory.of(self._context, key)
+        assert memory is not None
+        return memory
 
 
 def _not_ours(key: str) -> InvalidInputError:

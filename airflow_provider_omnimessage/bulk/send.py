@@ -2,169 +2,28 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_omnimessage._compat import TaskMemory
 from airflow_provider_omnimessage.api.calls import Accepted, NotAccepted
-from airflow_provider_omnimessage.api.errors import LostAnswerError, OmnimessageError, RefusedError
-from airflow_provider_omnimessage.durable import KEY, Batch, Plan, batch_key
-from airflow_provider_omnimessage.results import RowResult
+from airflow_provider_omnimessage.api.errors import LostResponseError, OmnimessageError, RejectedError
+from airflow_provider_omnimessage.bulk.memory import Batch
+from airflow_provider_omnimessage.bulk.results import RowResult
 
 if TYPE_CHECKING:
+    from airflow_provider_omnimessage.bulk.memory import BulkMemory
+    from airflow_provider_omnimessage.bulk.parallel import Progress
+    from airflow_provider_omnimessage.bulk.results import Results
+    from airflow_provider_omnimessage.bulk.rows import CheckedRow, Spool
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
-    from airflow_provider_omnimessage.recipients import Line, Spool
-    from airflow_provider_omnimessage.results import Results
 
 #: So many batches in a row without an answer, and no further one is posted: each would only be one more doubt.
 DOUBTS_IN_A_ROW = 2
-#: Under which the progress stands. Airflow's page sorts by key: before the batches, which fill a page each.
-PROGRESS = "bulk_progress"
-#: Seconds between two lines of progress in the log, and two writes of it for the UI.
-PROGRESS_EVERY = 5.0
-
-
-class BulkMemory:
-    """
-    What a bulk send keeps in ``task_state_store``: its plan, each batch, and how far it is, for people to look at.
-
-    :param context: the task's.
-    """
-
-    def __init__(self, context: Mapping[str, Any]) -> None:
-        self._context = context
-
-    @classmethod
-    def of(cls, context: Mapping[str, Any]) -> BulkMemory | None:
-        """
-        Find a task's memory; ``None`` where this Airflow has none.
-
-        :param context: the task's.
-        """
-        return cls(context) if TaskMemory.of(context, KEY) is not None else None
-
-    def plan(self) -> Plan | None:
-        """Recall the plan of an earlier try."""
-        return Plan.read(self._at(KEY).recall())
-
-    def keep_plan(self, plan: Plan) -> None:
-        """
-        Keep the plan.
-
-        :param plan: the present one.
-        """
-        self._at(KEY).keep(dict(vars(plan)))
-
-    def batch(self, number: int) -> Batch | None:
-        """
-        Recall a batch.
-
-        :param number: from 1.
-        """
-        key = batch_key(number)
-        return Batch.read(self._at(key).recall(), key)
-
-    def keep_batch(self, number: int, batch: Batch) -> None:
-        """
-        Keep a batch.
-
-        :param number: from 1.
-        :param batch: what is known of it.
-        """
-        self._at(batch_key(number)).keep(batch.as_dict())
-
-    def forget_batch(self, number: int) -> None:
-        """
-        Forget a batch.
-
-        :param number: from 1.
-        """
-        self._at(batch_key(number)).forget()
-
-    def show(self, progress: dict[str, Any]) -> None:
-        """
-        Let people see how far it is: Airflow's UI shows a task's state store while it runs.
-
-        :param progress: plain data.
-        """
-        self._at(PROGRESS).keep(progress)
-
-    def _at(self, key: str) -> TaskMemory:
-        memory = TaskMemory.of(self._context, key)
-        assert memory is not None
-        return memory
-
-
-class Progress:
-    """
-    Says how far a long work is, every few seconds.
-
-    :param of: how many there are.
-    :param what: what they are called.
-    :param log: where it is said.
-    :param show: told the same as data; what it raises is logged, and no reason to stop. ``None``: nobody.
-    :param clock: seconds.
-    """
-
-    def __init__(
-        self,
-        of: int,
-        what: str,
-        log: Any,
-        show: Callable[[dict[str, Any]], None] | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._of = of
-        self._what = what
-        self._log = log
-        self._show = show
-        self._clock = clock
-        self._begin = self._last = clock()
-
-    def at(self, done: int) -> None:
-        """
-        Tell how many are done; said if the last time is long enough ago, or it is over.
-
-        :param done: how many.
-        """
-        now = self._clock()
-        is_over = done >= self._of
-        if now - self._last < PROGRESS_EVERY and not (is_over and self._last > self._begin):
-            return
-        self._last = now
-        rate = done / max(now - self._begin, 1e-9)
-        left = round((self._of - done) / rate) if rate else None
-        percent = round(100 * done / self._of) if self._of else 100
-        self._log.info(
-            "%s of %s %s (%d%%), %s per second, %s",
-            f"{done:,}",
-            f"{self._of:,}",
-            self._what,
-            percent,
-            f"{rate:,.0f}",
-            "done" if is_over else f"about {left:,} s left" if left is not None else "time left unknown",
-        )
-        if self._show is None:
-            return
-        try:
-            self._show(
-                {
-                    "done": done,
-                    "of": self._of,
-                    "percent": percent,
-                    "per_second": round(rate, 1),
-                    "seconds_left": 0 if is_over else left,
-                }
-            )
-        except Exception:
-            self._log.warning("The progress could not be stored for the UI", exc_info=True)
-            self._show = None
 
 
 @dataclass
@@ -172,7 +31,7 @@ class _Posting:
     """One batch under way: its rows, what became of each, and which are posted."""
 
     number: int
-    lines: list[Line]
+    lines: list[CheckedRow]
     #: the result of each line; ``None`` while it is open
     results: list[RowResult | None]
     #: rows that can be sent, each with its index in ``lines``: the positions that a :class:`Batch` counts
@@ -190,7 +49,7 @@ class _Posting:
         return f"Batch {self.number:,} (rows {self.lines[0].row:,} to {self.lines[-1].row:,})"
 
 
-class Sending:
+class BulkSender:
     """
     The sending of one task.
 
@@ -279,7 +138,7 @@ class Sending:
             self._settle(self._parallel - 1)
         self._settle(0)
 
-    def _judge(self, number: int, lines: list[Line]) -> _Posting:
+    def _judge(self, number: int, lines: list[CheckedRow]) -> _Posting:
         """Tell what is known of each row, and which are to be posted."""
         before = self._memory.batch(number) if self._memory else None
         sendable = [index for index, line in enumerate(lines) if not line.problem]
@@ -322,7 +181,7 @@ class Sending:
         posting.moments[position] = line.moment or None
 
     @staticmethod
-    def _is_past(line: Line, at: datetime) -> bool:
+    def _is_past(line: CheckedRow, at: datetime) -> bool:
         return bool(line.moment) and _moment(line.moment) <= at
 
     def _begin(self, posting: _Posting, pool: ThreadPoolExecutor) -> None:
@@ -385,14 +244,14 @@ class Sending:
         if error is None:
             self._doubts_in_a_row = 0
             self._keep(posting, self._read(posting, intent, answer.result()))
-        elif isinstance(error, RefusedError):
+        elif isinstance(error, RejectedError):
             self._doubts_in_a_row = 0
             self._log.warning("%s: %s", posting.rows, error)
             refused: list[Accepted | NotAccepted] = [NotAccepted(str(error))] * len(posting.to_post)
             self._keep(posting, self._read(posting, intent, refused))
         elif not isinstance(error, OmnimessageError):  # nobody knows how far it came
             self.stop = self.stop or error
-            self._doubt(posting, intent, LostAnswerError(f"bulk send: broke off: {error!r}"))
+            self._doubt(posting, intent, LostResponseError(f"bulk send: broke off: {error!r}"))
         elif error.maybe_processed:
             self._doubt(posting, intent, error)
         else:

@@ -16,7 +16,7 @@ from airflow_provider_omnimessage.api.errors import (
     InvalidInputError,
     NotFoundError,
     OmnimessageError,
-    RefusedError,
+    RejectedError,
 )
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
@@ -41,7 +41,7 @@ def exit_code(error: OmnimessageError, *, changes_something: bool) -> Exit:
     :param error: what a call raised.
     :param changes_something: whether the call, if it was carried out all the same, must not be made again unseen.
     """
-    if isinstance(error, (InvalidInputError, RefusedError)):
+    if isinstance(error, (InvalidInputError, RejectedError)):
         return Exit.WRONG_USE
     if isinstance(error, AuthenticationError):
         return Exit.CREDENTIALS

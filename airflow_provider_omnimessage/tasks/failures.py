@@ -35,7 +35,7 @@ def task_failures(doubt: str = "", *, again: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def refusals(operator: Any) -> Iterator[None]:
+def constructor_errors(operator: Any) -> Iterator[None]:
     """
     Let what a constructor refuses be seen in time: while the DAG is parsed, as it is.
 

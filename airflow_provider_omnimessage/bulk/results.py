@@ -61,7 +61,7 @@ class Results(Protocol):
         """Give the XCom; a file is complete when this returns."""
 
 
-class Table:
+class ResultsTable:
     """The results as one compact XCom: columns, and errors by their reason."""
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class Table:
         }
 
 
-class File:
+class ResultsFile:
     """
     The results as a file of JSON Lines.
 
@@ -113,7 +113,7 @@ class File:
         self._error_counts: Counter[str] = Counter()
         self._beside = tempfile.TemporaryFile()  # noqa: SIM115 - goes with this object
 
-    def demand_writable(self) -> None:
+    def require_writable(self) -> None:
         """Find out before anything is sent that the file cannot be written."""
         if str(self._path.protocol or "file") in ("file", "local"):
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,9 +166,9 @@ class File:
             ],
         }
 
-    def as_table(self) -> Table:
+    def as_table(self) -> ResultsTable:
         """Read back what was written beside the worker: what is left to report where the file cannot be written."""
-        table = Table()
+        table = ResultsTable()
         self._beside.seek(0)
         for line in self._beside:
             said = json.loads(line)

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage import metrics
-from airflow_provider_omnimessage.api.delivery import Cancellation, Cancelled
+from airflow_provider_omnimessage.api.delivery import Cancellation, CancelResult
 from airflow_provider_omnimessage.api.errors import AuthenticationError, OmnimessageError
-from airflow_provider_omnimessage.bulk_send import Progress
+from airflow_provider_omnimessage.bulk.parallel import Progress, a_few_at_a_time
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
-T = TypeVar("T")
-R = TypeVar("R")
 
-#: Calls under way at a time, where many are made: as many as the session keeps connections.
-IN_FLIGHT = 10
 #: So many ids are told one by one.
 IDS_TOLD = 100
 
@@ -30,7 +24,7 @@ IDS_TOLD = 100
 class Cancellations:
     """What came of cancelling many messages: numbers, and the ids of the first that could not be cancelled."""
 
-    counts: Counter[Cancelled] = field(default_factory=Counter)
+    counts: Counter[CancelResult] = field(default_factory=Counter)
     failed: int = 0
     not_cancelled: list[str] = field(default_factory=list)
     errors: list[OmnimessageError] = field(default_factory=list)
@@ -38,12 +32,12 @@ class Cancellations:
     @property
     def cancelled(self) -> int:
         """How many are cancelled, now or before."""
-        return self.counts[Cancelled.NOW] + self.counts[Cancelled.BEFORE]
+        return self.counts[CancelResult.CANCELLED] + self.counts[CancelResult.ALREADY_CANCELLED]
 
     @property
     def too_late(self) -> int:
         """How many cannot be cancelled any more: they were sent, or Messente does not know them."""
-        return self.counts[Cancelled.SENT] + self.counts[Cancelled.UNKNOWN]
+        return self.counts[CancelResult.ALREADY_SENT] + self.counts[CancelResult.UNKNOWN]
 
     def add(self, omnimessage_id: str, outcome: Cancellation | OmnimessageError) -> None:
         """
@@ -79,8 +73,8 @@ class Cancellations:
         """Write it as plain data."""
         return {
             "cancelled": self.cancelled,
-            "sent_already": self.counts[Cancelled.SENT],
-            "unknown_to_messente": self.counts[Cancelled.UNKNOWN],
+            "sent_already": self.counts[CancelResult.ALREADY_SENT],
+            "unknown_to_messente": self.counts[CancelResult.UNKNOWN],
             "failed": self.failed,
             "first_not_cancelled": self.not_cancelled,
         }
@@ -88,10 +82,10 @@ class Cancellations:
     def __str__(self) -> str:
         """Say it in words, without the ids."""
         told = [f"{self.cancelled:,} are cancelled"]
-        if self.counts[Cancelled.SENT]:
-            told.append(f"{self.counts[Cancelled.SENT]:,} had been sent already")
-        if self.counts[Cancelled.UNKNOWN]:
-            told.append(f"{self.counts[Cancelled.UNKNOWN]:,} are unknown to Messente, or another account's")
+        if self.counts[CancelResult.ALREADY_SENT]:
+            told.append(f"{self.counts[CancelResult.ALREADY_SENT]:,} had been sent already")
+        if self.counts[CancelResult.UNKNOWN]:
+            told.append(f"{self.counts[CancelResult.UNKNOWN]:,} are unknown to Messente, or another account's")
         if self.failed:
             told.append(f"of {self.failed:,} it could not be found out ({self.errors[0]})")
         return ", ".join(told)
@@ -125,27 +119,5 @@ def cancel_all(
             if isinstance(outcome, AuthenticationError):
                 break
     finally:
-        metrics.count("cancelled", tags, found.counts[Cancelled.NOW])
+        metrics.count("cancelled", tags, found.counts[CancelResult.CANCELLED])
     return found
-
-
-def a_few_at_a_time(work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
-    """
-    Do something to many things, in their order, several of them at a time. Whoever stops looking stops it.
-
-    :param work: what to do; called in threads.
-    :param items: with what.
-    """
-    waiting: deque[tuple[T, Future[R]]] = deque()
-    with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="omnimessage") as pool:
-        with suppress(GeneratorExit):
-            for item in items:
-                waiting.append((item, pool.submit(work, item)))
-                if len(waiting) >= 2 * IN_FLIGHT:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        for _, future in waiting:
-            future.cancel()

@@ -14,11 +14,11 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_omnimessage._compat import BaseOperator, Variable
-from airflow_provider_omnimessage.alerts import alert_messages, recipients
-from airflow_provider_omnimessage.failures import task_failures
+from airflow_provider_omnimessage.alerts.known import alert_messages, recipients
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
-from airflow_provider_omnimessage.rendering import PlainStrings
+from airflow_provider_omnimessage.tasks.failures import task_failures
+from airflow_provider_omnimessage.tasks.rendering import PlainStrings
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.errors import OmnimessageError
@@ -225,7 +225,7 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
     ) -> list[str]:
         """Cancel, and return the ids that are still scheduled, as far as is known."""
         from airflow_provider_omnimessage import metrics
-        from airflow_provider_omnimessage.api.delivery import Cancelled
+        from airflow_provider_omnimessage.api.delivery import CancelResult
         from airflow_provider_omnimessage.api.errors import InvalidInputError, OmnimessageError
 
         left = []
@@ -241,11 +241,11 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
                 if unanswered is not None:
                     unanswered.append(error)
                 continue
-            if cancellation.result is Cancelled.NOW:
+            if cancellation.result is CancelResult.CANCELLED:
                 metrics.count("cancelled", self._tags)
-            elif cancellation.result is Cancelled.SENT:
+            elif cancellation.result is CancelResult.ALREADY_SENT:
                 self.log.warning("Airflow is heard again; %s had gone out", omnimessage_id)
-            elif cancellation.result is Cancelled.UNKNOWN:
+            elif cancellation.result is CancelResult.UNKNOWN:
                 self.log.warning("%s %s", omnimessage_id, cancellation)
         return left
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow_provider_omnimessage.api.errors import NotFoundError, OmnimessageError
 
 if TYPE_CHECKING:
-    from airflow_provider_omnimessage.durable import Remembered
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+    from airflow_provider_omnimessage.tasks.memory import MessageRecord
 
 
 class Place(Protocol):
@@ -32,18 +32,18 @@ class Place(Protocol):
         """Forget it."""
 
 
-class Now(Enum):
+class MessageState(Enum):
     """What a message that was posted has come to."""
 
-    WAITING = "is still scheduled"
+    SCHEDULED = "is still scheduled"
     CANCELLED = "was cancelled"
-    GONE_OUT = "has gone out"
+    SENT = "has gone out"
     UNKNOWN = "is unknown to Messente"
 
 
 def post(
-    hook: OmnimessageHook, omnimessage: dict[str, Any], intent: Remembered, place: Place | None, log: Any
-) -> Remembered:
+    hook: OmnimessageHook, omnimessage: dict[str, Any], intent: MessageRecord, place: Place | None, log: Any
+) -> MessageRecord:
     """
     Post a message, and keep the intent before and the id after. What surely was not processed is forgotten again.
 
@@ -71,7 +71,7 @@ def post(
     return posted
 
 
-def remember(place: Place, posted: Remembered, log: Any) -> None:
+def remember(place: Place, posted: MessageRecord, log: Any) -> None:
     """
     Keep the id of what was posted. To fail now would put a message in doubt that is there.
 
@@ -99,7 +99,7 @@ def forget(place: Place, log: Any) -> None:
         log.exception("Nothing was posted, but that could not be stored: a retry may take it for a doubt")
 
 
-def look_up(hook: OmnimessageHook, message: Remembered, now: datetime) -> Now:
+def message_state(hook: OmnimessageHook, message: MessageRecord, now: datetime) -> MessageState:
     """
     Ask what has become of a message that was posted, of which the id is known.
 
@@ -113,7 +113,7 @@ def look_up(hook: OmnimessageHook, message: Remembered, now: datetime) -> Now:
     try:
         outcome = hook.get_delivery_report(str(message.omnimessage_id)).outcome
     except NotFoundError:
-        return Now.UNKNOWN
+        return MessageState.UNKNOWN
     if outcome is Outcome.CANCELLED:
-        return Now.CANCELLED
-    return Now.WAITING if outcome is Outcome.IN_PROGRESS and message.waits(now) else Now.GONE_OUT
+        return MessageState.CANCELLED
+    return MessageState.SCHEDULED if outcome is Outcome.IN_PROGRESS and message.waits(now) else MessageState.SENT

@@ -18,8 +18,8 @@ from airflow_provider_omnimessage._compat import TaskMemory
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.timing import TimeToSend
-    from airflow_provider_omnimessage.durable import Remembered
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+    from airflow_provider_omnimessage.tasks.memory import MessageRecord
 
 #: Requests of which nobody knows whether they were accepted, at most, for one alert to one recipient.
 MOST_IN_DOUBT = 3
@@ -67,7 +67,7 @@ class Alert:
     """
 
     recipient: str
-    message: Remembered
+    message: MessageRecord
 
 
 class KnownAlerts:
@@ -92,11 +92,11 @@ class KnownAlerts:
         """List what is known to have been scheduled, and not known to be cancelled."""
         return [alert.message.omnimessage_id for alert in self.alerts if alert.message.omnimessage_id]
 
-    def in_doubt(self) -> list[Remembered]:
+    def in_doubt(self) -> list[MessageRecord]:
         """List the requests of which nobody knows whether they were accepted."""
         return [alert.message for alert in self.alerts if not alert.message.omnimessage_id]
 
-    def of(self, recipient: str) -> list[Remembered]:
+    def of(self, recipient: str) -> list[MessageRecord]:
         """
         List what is known to have been scheduled for somebody, the newest first.
 
@@ -126,20 +126,21 @@ class KnownAlerts:
         :return: the omnimessage_id of the one that is known.
         :raises OmnimessageError: where none is known. With ``maybe_processed``, there may be some all the same.
         """
-        from airflow_provider_omnimessage import metrics, posting
+        from airflow_provider_omnimessage import metrics
         from airflow_provider_omnimessage.api import backoff
-        from airflow_provider_omnimessage.api.errors import LostAnswerError, OmnimessageError
+        from airflow_provider_omnimessage.api.errors import LostResponseError, OmnimessageError
         from airflow_provider_omnimessage.api.timing import as_time_to_send
-        from airflow_provider_omnimessage.durable import Remembered, fingerprint
+        from airflow_provider_omnimessage.tasks.memory import MessageRecord, fingerprint
+        from airflow_provider_omnimessage.tasks.posting import post
 
         password = hook.settings.password
         recipient = fingerprint({"to": draft["to"]}, password)
         body = {**draft, "time_to_send": as_time_to_send(moment.utc)} if moment else draft
-        error: OmnimessageError = LostAnswerError(
+        error: OmnimessageError = LostResponseError(
             f"earlier tries of this task have made {MOST_IN_DOUBT} requests, and ended before they knew the answers"
         )
         while (doubts := self._doubts(recipient)) < MOST_IN_DOUBT:
-            intent = Remembered(
+            intent = MessageRecord(
                 fingerprint=fingerprint(draft, password),
                 max_tries=self.max_tries,
                 time_to_send=due.isoformat(),
@@ -147,7 +148,7 @@ class KnownAlerts:
             )
             place = _Place(self, Alert(recipient, intent))
             try:
-                posted = posting.post(hook, body, intent, place, self._log)
+                posted = post(hook, body, intent, place, self._log)
                 metrics.count("scheduled" if moment else "sent", self._tags)
                 return str(posted.omnimessage_id)
             except OmnimessageError as failure:
@@ -183,13 +184,13 @@ class KnownAlerts:
         )
 
     def _recall(self) -> list[Alert]:
-        from airflow_provider_omnimessage.durable import Remembered
+        from airflow_provider_omnimessage.tasks.memory import MessageRecord
 
         try:
             kept = self._memory.recall() if self._memory is not None else None
             alerts = []
             for row in kept["alerts"] if kept else []:
-                message = Remembered.read(row)
+                message = MessageRecord.read(row)
                 if message is not None:
                     alerts.append(Alert(str(row["recipient"]), message))
         except Exception as error:
@@ -215,9 +216,9 @@ class _Place:
         self._alert = alert
 
     def keep(self, value: dict[str, Any]) -> None:
-        from airflow_provider_omnimessage.durable import Remembered
+        from airflow_provider_omnimessage.tasks.memory import MessageRecord
 
-        self._alert.message = Remembered.read(value) or self._alert.message
+        self._alert.message = MessageRecord.read(value) or self._alert.message
         self._known.put(self._alert)
 
     def forget(self) -> None:

@@ -30,7 +30,7 @@ CSV = (".csv",)
 _INVALID = b"!"
 
 
-def demand_source(field: str, given: Any) -> None:
+def require_source(field: str, given: Any) -> None:
     """
     Refuse, while a DAG is parsed, what cannot be a source of rows.
 
@@ -109,7 +109,7 @@ def rows_of(field: str, given: Any, context: Mapping[str, Any]) -> Iterator[Any]
     yield from as_list(given) if isinstance(given, Sequence) and not isinstance(given, list) else given
 
 
-class Line(NamedTuple):
+class CheckedRow(NamedTuple):
     """
     A row as it waits to be sent.
 
@@ -168,20 +168,20 @@ class Spool:
         self.rows += 1
         self._file.write(b"%s\t%s\n" % (_INVALID, json.dumps(problem).encode()))
 
-    def batches(self, size: int) -> Iterator[list[Line]]:
+    def batches(self, size: int) -> Iterator[list[CheckedRow]]:
         """
         Go through what was kept, in its order.
 
         :param size: rows in a batch, the last one excepted.
         """
         self._file.seek(0)
-        batch: list[Line] = []
+        batch: list[CheckedRow] = []
         for row, written in enumerate(self._file, 1):
             moment, _, rest = written.rstrip(b"\n").partition(b"\t")
             if moment == _INVALID:
-                batch.append(Line(row, "", b"", json.loads(rest)))
+                batch.append(CheckedRow(row, "", b"", json.loads(rest)))
             else:
-                batch.append(Line(row, moment.decode(), rest))
+                batch.append(CheckedRow(row, moment.decode(), rest))
             if len(batch) == size:
                 yield batch
                 batch = []

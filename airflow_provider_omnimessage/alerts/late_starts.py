@@ -1,0 +1,50 @@
+"""Decide whether a run that starts after its deadline still alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from airflow_provider_omnimessage._compat import core_timetable
+
+LONG_PAST = timedelta(hours=24)
+"""A deadline that has been gone for longer than this is nobody's news, where no timetable says more."""
+
+
+def silent_because(context: Mapping[str, Any], deadline: datetime, now: datetime) -> str | None:
+    """
+    Tell why a run that begins after its deadline alerts nobody, or ``None`` where it does.
+
+    :param context: Airflow's context of the running task.
+    :param deadline: when the work should have been done; it has gone by.
+    :param now: the current moment.
+    """
+    dag_run = context["dag_run"]
+    run_type = str(getattr(dag_run.run_type, "value", dag_run.run_type))
+    if run_type == "backfill":
+        return "this is a backfill"
+    if run_type == "scheduled":
+        following = _following_run(context)
+        if following is not None:
+            return f"the next run was due at {following:%Y-%m-%d %H:%M} UTC already" if following <= now else None
+    if now - deadline > LONG_PAST:
+        return f"that is more than {LONG_PAST.total_seconds() / 3600:.0f} hours ago"
+    return None
+
+
+def _following_run(context: Mapping[str, Any]) -> datetime | None:
+    """Ask the DAG's timetable when the run after this one is due."""
+    try:
+        from airflow.timetables.base import DataInterval, TimeRestriction
+
+        dag_run = context["dag_run"]
+        start = dag_run.data_interval_start or dag_run.run_after
+        following = core_timetable(context["dag"]).next_dagrun_info(
+            last_automated_data_interval=DataInterval(start, dag_run.data_interval_end or start),
+            restriction=TimeRestriction(earliest=None, latest=None, catchup=True),
+        )
+    except Exception:
+        # a timetable of the user's own may need what is not here
+        return None
+    return following.run_after.astimezone(timezone.utc) if following else None

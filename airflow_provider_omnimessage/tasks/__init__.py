@@ -1,0 +1,1 @@
+"""What every task that sends shares: memory across tries, posting, failures, arguments and templates."""

@@ -1,0 +1,38 @@
+"""Checks of the arguments that several operators share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+ON_PAST = ("fail", "skip", "send_now")
+
+
+def task_tags(context: Mapping[str, Any]) -> dict[str, str]:
+    """Return the metric tags of a running task."""
+    task_instance = context["ti"]
+    return {"dag_id": task_instance.dag_id, "task_id": task_instance.task_id}
+
+
+def check_time_at_parse(time_to_send: Any, timezone: Any) -> None:
+    """Check, while the DAG is parsed, the parts of a time that are known by then."""
+    from datetime import datetime, timedelta
+    from datetime import timezone as utc_offset
+
+    from airflow_provider_omnimessage.api.fields import is_deferred
+    from airflow_provider_omnimessage.api.timing import resolve
+
+    known_zone = None if is_deferred(timezone) else timezone
+    known_time = timedelta(0) if is_deferred(time_to_send) else time_to_send
+    resolve(known_time, zone=known_zone, now=datetime.now(utc_offset.utc))
+
+
+def require_choice(field: str, value: object, accepted: Sequence[str], *, rendered: bool = False) -> None:
+    """Raise unless ``value`` is one of ``accepted``, or a template that is not rendered yet."""
+    from airflow_provider_omnimessage.api.errors import InvalidInputError
+    from airflow_provider_omnimessage.api.fields import describe, is_deferred
+
+    if value in accepted or (is_deferred(value) and not rendered):
+        return
+    shown = repr(value) if isinstance(value, str) and len(value) <= 20 else describe(value)
+    raise InvalidInputError.of(field, f"{shown} is not accepted; give one of {', '.join(accepted)}")
