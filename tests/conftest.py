@@ -66,10 +66,10 @@ class Pauses(list[float]):
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
     from airflow_provider_omnimessage.alerts import arming, known
-    from airflow_provider_omnimessage.hooks import transport
+    from airflow_provider_omnimessage.hooks import budget, transport
 
     pauses = Pauses()
-    for module in (transport, known, arming):
+    for module in (transport, budget, known, arming):
         monkeypatch.setattr(module, "time", pauses)
     return pauses
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from airflow_provider_omnimessage.api.calls import Call
 from airflow_provider_omnimessage.api.errors import (
+    DeadlineExceededError,
     LostResponseError,
     NotSentError,
     OmnimessageError,
@@ -29,7 +30,9 @@ def may_repeat(call: Call[Any], error: BaseException | None) -> bool:
     :param call: which call.
     :param error: what became of it.
     """
-    if isinstance(error, (NotSentError, RateLimitedError)) and not isinstance(error, UntrustedError):
+    if isinstance(error, (NotSentError, RateLimitedError)) and not isinstance(
+        error, (UntrustedError, DeadlineExceededError)
+    ):
         return True
     return call.method in ("GET", "DELETE") and isinstance(error, (LostResponseError, ServerError))
 

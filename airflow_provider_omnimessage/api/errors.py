@@ -8,7 +8,8 @@ Every exception the package raises, as one tree.
     │   └── PastTimeToSendError    the moment has gone by
     ├── NoResponseError              no answer that can be read came back
     │   ├── NotSentError           the request surely did not reach Messente
-    │   │   └── UntrustedError     whoever answers there has no certificate that is trusted
+    │   │   ├── UntrustedError     whoever answers there has no certificate that is trusted
+    │   │   └── DeadlineExceededError  no time was left for the request, so it was not made
     │   └── LostResponseError        it may have been processed: nobody can tell
     └── ApiError                   Messente answered, and not with success
         ├── AuthenticationError    401, 403
@@ -116,6 +117,19 @@ class UntrustedError(NotSentError):
             f"{call}: the certificate of {base_url} is not trusted, nothing was sent: {reason}. Check the connection's "
             "host; where the certificate is right, name the bundle that vouches for it in REQUESTS_CA_BUNDLE"
         )
+
+
+class DeadlineExceededError(NotSentError):
+    """No time was left for the request, so it was not made."""
+
+    @classmethod
+    def of(cls, call: str) -> DeadlineExceededError:
+        """
+        Return the error for a call that was not made.
+
+        :param call: the name of the call.
+        """
+        return cls(f"{call}: no time is left for this request, nothing was sent; allow more time, or try again later")
 
 
 class LostResponseError(NoResponseError):

@@ -14,7 +14,12 @@ from yarl import URL
 
 from airflow_provider_omnimessage import __version__
 from airflow_provider_omnimessage.api.calls import Call, Response
-from airflow_provider_omnimessage.api.errors import LostResponseError, NotSentError, UntrustedError
+from airflow_provider_omnimessage.api.errors import (
+    DeadlineExceededError,
+    LostResponseError,
+    NotSentError,
+    UntrustedError,
+)
 from airflow_provider_omnimessage.hooks.settings import Settings
 
 T = TypeVar("T")
@@ -58,26 +63,30 @@ class AiohttpTransport:
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections, ssl=tls),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=settings.timeout, connect=min(CONNECT_TIMEOUT, settings.timeout)),
         )
         return cls(settings, session, proxy)
 
-    async def make(self, call: Call[T]) -> T:
+    async def make(self, call: Call[T], timeout: float | None = None) -> T:
         """
         Make one call, once.
 
         :param call: which call.
+        :param timeout: seconds for the whole request; default, and most: the connection's.
+        :raises DeadlineExceededError: if no time is left; nothing was sent.
         :raises NotSentError: where the request surely did not reach Messente.
         :raises LostResponseError: where it may have been processed, but no whole answer came back.
         :raises ApiError: where Messente answered, and not with success.
         """
-        return call.result(await self._ask(call))
+        seconds = self.settings.timeout if timeout is None else min(timeout, self.settings.timeout)
+        if seconds <= 0:
+            raise DeadlineExceededError.of(call.name)
+        return call.result(await self._ask(call, seconds))
 
     async def close(self) -> None:
         """Close the session and its connections."""
         await self._session.close()
 
-    async def _ask(self, call: Call[Any]) -> Response:
+    async def _ask(self, call: Call[Any], seconds: float) -> Response:
         url = URL(f"{self.settings.base_url}{call.path}", encoded=True)
         try:
             async with self._session.request(
@@ -87,6 +96,7 @@ class AiohttpTransport:
                 data=call.content,
                 allow_redirects=False,
                 proxy=self._proxy,
+                timeout=aiohttp.ClientTimeout(total=seconds, connect=min(CONNECT_TIMEOUT, seconds)),
             ) as response:
                 content = await response.read()
                 return Response(response.status, response.headers, content, datetime.now(timezone.utc))

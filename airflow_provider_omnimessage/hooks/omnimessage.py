@@ -7,9 +7,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_omnimessage._compat import BaseHook
+from airflow_provider_omnimessage.hooks.budget import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from airflow_provider_omnimessage.api.calls import Accepted, Call, NotAccepted
     from airflow_provider_omnimessage.api.delivery import Cancellation, DeliveryReport
@@ -67,6 +69,7 @@ class OmnimessageHook(BaseHook):
         super().__init__(**kwargs)
         self.omnimessage_conn_id = omnimessage_conn_id
         self._unanswered: Call[Any] | None = None
+        self._budget = Budget()
 
     def __enter__(self) -> OmnimessageHook:
         return self
@@ -101,6 +104,30 @@ class OmnimessageHook(BaseHook):
         if transport is not None:
             self._unanswered = transport.unanswered
             transport.close()
+
+    def within(self, seconds: float) -> AbstractContextManager[None]:
+        """
+        Limit the time of every call inside a ``with`` block, repeats and pauses included.
+
+        The timeout of each request is bounded by what is left, and a pause that would end too late is not begun: the
+        call then raises the error of its last attempt. A call that would begin too late is not made. Limits may be
+        nested; the earliest end counts. They hold in all threads that use this hook.
+
+        Example::
+
+            with hook.within(30):
+                for omnimessage_id in ids:
+                    hook.try_to_cancel(omnimessage_id)
+
+        :param seconds: from now.
+        :raises DeadlineExceededError: by a call, if no time is left; nothing was sent.
+        """
+        return self._budget.within(seconds)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds left of the time that :meth:`within` set; ``None`` if it set none."""
+        return self._budget.remaining()
 
     def resolve_time_to_send(self, value: Any, *, timezone: str | None = None) -> TimeToSend:
         """
@@ -349,7 +376,7 @@ class OmnimessageHook(BaseHook):
             if failures is not None:
                 failures.append(error)
 
-        return self.get_conn().make(call, on_repeat)
+        return self.get_conn().make(call, on_repeat, self._budget.end_of_call(self.settings.deadline))
 
     async def _make_on_loop(self, call: Call[T], transport: AiohttpTransport) -> T:
         import asyncio
@@ -359,12 +386,12 @@ class OmnimessageHook(BaseHook):
         from airflow_provider_omnimessage.api.errors import OmnimessageError
 
         clock = asyncio.get_running_loop().time
-        until = clock() + self.settings.deadline
+        until = self._budget.end_of_call(self.settings.deadline)
         attempt = 0
         while True:
             attempt += 1
             try:
-                return await transport.make(call)
+                return await transport.make(call, until - clock())
             except OmnimessageError as error:
                 seconds = backoff.pause(error, attempt, random.random())
                 if not backoff.may_repeat(call, error) or clock() + seconds >= until:

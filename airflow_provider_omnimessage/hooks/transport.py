@@ -20,11 +20,13 @@ from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.util import Timeout
 
 from airflow_provider_omnimessage import __version__
 from airflow_provider_omnimessage.api import backoff
 from airflow_provider_omnimessage.api.calls import Call, Response
 from airflow_provider_omnimessage.api.errors import (
+    DeadlineExceededError,
     LostResponseError,
     NoResponseError,
     NotSentError,
@@ -70,17 +72,20 @@ class RequestsTransport:
             environment["proxies"] = {}
         self._environment: dict[str, Any] = {key: value for key, value in environment.items() if key != "stream"}
 
-    def make(self, call: Call[T], on_repeat: OnRepeat | None = None) -> T:
+    def make(self, call: Call[T], on_repeat: OnRepeat | None = None, until: float | None = None) -> T:
         """
         Make one call; again where :func:`~airflow_provider_omnimessage.api.backoff.may_repeat` allows it.
 
         :param call: which call.
         :param on_repeat: told of each repeat before its pause; ``None``: the call is made once.
+        :param until: the time on the monotonic clock by which the call must end; default: the connection's deadline.
+        :raises DeadlineExceededError: if no time is left; nothing was sent.
         :raises NotSentError: where the request surely did not reach Messente.
         :raises LostResponseError: where it may have been processed, but no whole answer came back.
         :raises ApiError: where Messente answered, and not with success.
         """
-        until = time.monotonic() + self._settings.deadline
+        if until is None:
+            until = time.monotonic() + self._settings.deadline
         try:
             return call.result(self._ask(call, until))
         except OmnimessageError as error:
@@ -121,14 +126,20 @@ class RequestsTransport:
         self._session.close()
 
     def _ask(self, call: Call[Any], until: float) -> Response:
+        left = min(self._settings.timeout, until - time.monotonic())
+        if left <= 0:
+            raise DeadlineExceededError.of(call.name)
         body = None if call.content is None else _Body(call.content)
         request = self._prepare(call, body)
-        left = max(0.001, min(self._settings.timeout, until - time.monotonic()))
         self._asked[threading.get_ident()] = (call, body)
         try:
             # Not by way of Session.send, which keeps cookies and looks for redirects.
             response = self._adapter.send(
-                request, stream=True, timeout=(min(CONNECT_TIMEOUT, left), left), **self._environment
+                request,
+                stream=True,
+                # requests passes it on to urllib3 as it is; only its type stubs do not know it
+                timeout=Timeout(total=left, connect=min(CONNECT_TIMEOUT, left), read=left),  # type: ignore[arg-type]
+                **self._environment,
             )
             with response:
                 content = self._content(response)
@@ -199,7 +210,7 @@ class _UntilThen(io.RawIOBase):
             self._sock.settimeout(left)
             return self._raw.readinto(buffer)
         except TimeoutError:
-            raise TimeoutError(f"the answer was not complete after {self._timeout:g} s") from None
+            raise TimeoutError(f"the answer was not complete after {round(self._timeout, 1):g} s") from None
         finally:
             # what is sent over this connection next has a timeout of its own
             self._sock.settimeout(self._timeout)

@@ -1,0 +1,51 @@
+"""How long the calls of a hook may take together: ends on the monotonic clock, of which the earliest counts."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Budget:
+    """
+    The time that calls may take. It is shared by all threads that use the same hook.
+
+    Without a limit, only the connection's ``deadline`` bounds a call.
+    """
+
+    def __init__(self) -> None:
+        self._ends: list[float] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """
+        Limit every call made inside the ``with`` block. If limits are nested, the earliest end counts.
+
+        :param seconds: from now; 0 or less allows no call.
+        """
+        end = time.monotonic() + seconds
+        with self._lock:
+            self._ends.append(end)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._ends.remove(end)
+
+    def remaining(self) -> float | None:
+        """Return the seconds that are left, 0 or more; ``None`` if there is no limit."""
+        with self._lock:
+            end = min(self._ends, default=None)
+        return None if end is None else max(0.0, end - time.monotonic())
+
+    def end_of_call(self, deadline: float) -> float:
+        """
+        Return the time on the monotonic clock by which a call that starts now must end.
+
+        :param deadline: seconds that the call may take if there is no earlier limit.
+        """
+        with self._lock:
+            return min([time.monotonic() + deadline, *self._ends])
