@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
@@ -41,10 +40,8 @@ def dag(request):
 
 @pytest.fixture(autouse=True)
 def _no_busy_scheduler(monkeypatch):
-    """Here nothing but the task has to notice that it was rescheduled, and ``dag.test()`` need not sleep a second."""
-    sleep = time.sleep
+    """No scheduler is running that could mistake a rescheduled task for a lost one."""
     monkeypatch.setattr(sensors, "SHORTEST_ABSENCE", 0.1)
-    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(0.1 if seconds == 1 else seconds))
 
 
 def a_sensor(**settings):
