@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from _runs import describe
+from airflow.sdk import DAG
 
 
 class Run:
@@ -48,6 +50,13 @@ def _airflow() -> None:
 
     initdb()
     DagBundlesManager().sync_bundles_to_db()
+
+
+@pytest.fixture
+def dag(request: pytest.FixtureRequest) -> Iterator[DAG]:
+    """A DAG named after the test, in which its tasks are created."""
+    with DAG(re.sub(r"\W+", "_", request.node.name), schedule=None) as dag:
+        yield dag
 
 
 def _shorter_pauses_of_dag_test(sleep: Callable[[float], None]) -> Callable[[float], None]:

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 
 import pytest
 from airflow.models import Variable
-from airflow.sdk import DAG
 
 from airflow_provider_omnimessage.alerts import HeartbeatOperator
 from airflow_provider_omnimessage.api.errors import InvalidInputError
@@ -18,12 +17,6 @@ from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
 TO = "+37255555555"
 GRACE = timedelta(minutes=15)
-
-
-@pytest.fixture
-def dag(request):
-    with DAG(re.sub(r"\W+", "_", request.node.name), schedule=None) as dag:
-        yield dag
 
 
 def scheduled(sandbox):

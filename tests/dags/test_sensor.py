@@ -32,12 +32,6 @@ in_every_mode = pytest.mark.parametrize("mode", [POKE, RESCHEDULE, DEFERRED], id
 in_a_worker_and_in_the_triggerer = pytest.mark.parametrize("mode", [POKE, DEFERRED], ids=["poke", "deferred"])
 
 
-@pytest.fixture
-def dag(request):
-    with DAG(re.sub(r"\W", "_", request.node.name), schedule=None) as dag:
-        yield dag
-
-
 @pytest.fixture(autouse=True)
 def _no_busy_scheduler(monkeypatch):
     """No scheduler is running that could mistake a rescheduled task for a lost one."""

@@ -1,0 +1,69 @@
+"""Fixtures that several unit tests share: messages of a trigger, and the command line."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from datetime import timedelta
+
+import pytest
+
+from airflow_provider_omnimessage.__main__ import main
+from airflow_provider_omnimessage.api.messages import sms, viber
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
+
+@pytest.fixture
+def pushed(monkeypatch):
+    """What is pushed as XComs; the system tests have a supervisor for it."""
+    from airflow.sdk.execution_time.xcom import XCom
+
+    pushed = []
+    monkeypatch.setattr(XCom, "set", lambda **kwargs: pushed.append(kwargs))
+    return pushed
+
+
+@pytest.fixture
+def send(sandbox):
+    sandbox.freeze()
+    return lambda to="+37255555555", **when: OmnimessageHook().send(to, [viber("a"), sms("a")], **when).omnimessage_id
+
+
+@pytest.fixture
+def delivered(send, sandbox):
+    id_ = send()
+    sandbox.advance(10)
+    return id_
+
+
+class Ended:
+    """How a command ended."""
+
+    def __init__(self, code: int, output: str, told: str) -> None:
+        self.code = code
+        self.output = output
+        self.told = told
+
+    @property
+    def rows(self) -> list[dict]:
+        return json.loads(self.output)
+
+
+@pytest.fixture
+def run(capsys, sandbox):
+    def run(*words, stdin: str | None = None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stdin", io.StringIO(stdin or ""))
+            with pytest.raises(SystemExit) as ended:
+                main(list(words))
+        captured = capsys.readouterr()
+        return Ended(ended.value.code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def scheduled(sandbox):
+    with OmnimessageHook() as hook:
+        return hook.send("+37255555555", [sms("a")], time_to_send=timedelta(hours=1)).omnimessage_id
