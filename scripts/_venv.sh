@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # Airflow's hundreds of modules are compiled once and kept: without this, every process compiles them again (five seconds of CPU).
 unset PYTHONDONTWRITEBYTECODE
 
-say() { printf '%s\n' "$*" >&2; }
+say() { printf '%s\n' "$@" >&2; }
 
 find_python() {
     local name
@@ -25,8 +25,19 @@ find_python() {
     return 1
 }
 
-# usage FILE: print the comment at the top of a script as its help. Call it before anything is built.
-usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p;}' "$1"; }
+# usage SCRIPT: print the comment at its top.
+usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p;}' "scripts/${1##*/}"; }
+
+# answer_help SCRIPT ARGUMENT...: with --help, print the usage and exit. Call it before anything is built.
+answer_help() {
+    local script=$1 argument
+    shift
+    for argument in "$@"; do
+        case $argument in
+            --help | -h) usage "$script" && exit ;;
+        esac
+    done
+}
 
 # ensure_venv FOLDER REQUIREMENT...: create or update the folder so that these requirements are installed in it
 ensure_venv() {

@@ -17,7 +17,7 @@ except ImportError as error:
     if (error.name or "").partition(".")[0] not in ("fastapi", "uvicorn", "pydantic", "starlette"):
         raise
     raise ImportError(
-        f"The sandbox needs {error.name}: pip install 'airflow-provider-omnimessage[sandbox]'", name=error.name
+        f"The sandbox requires {error.name}, which its extra installs: pip install fastapi uvicorn", name=error.name
     ) from error
 
 from airflow_provider_omnimessage.sandbox.app import Bench, Scope

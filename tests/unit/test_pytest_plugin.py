@@ -211,4 +211,4 @@ def test_who_does_not_use_it_pays_for_reading_one_module(in_a_project_without_th
 def test_without_the_extra_the_fixture_says_what_to_install(in_a_project_without_the_extra):
     told = in_a_project_without_the_extra.stdout
     assert "1 passed, 1 error" in told
-    assert "The sandbox needs uvicorn: pip install 'airflow-provider-omnimessage[sandbox]'" in told
+    assert "The sandbox requires uvicorn, which its extra installs: pip install fastapi uvicorn" in told

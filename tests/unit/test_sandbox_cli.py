@@ -129,7 +129,7 @@ def test_a_missing_dependency_is_told_with_the_extra_that_brings_it(missing: str
 
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
-    assert line == f"sandbox: The sandbox needs {missing}: pip install 'airflow-provider-omnimessage[sandbox]'"
+    assert line == f"sandbox: The sandbox requires {missing}, which its extra installs: pip install fastapi uvicorn"
 
 
 def test_other_machines_are_warned_of(start: Start, tmp_path: Path) -> None:
