@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     )
     from airflow.sdk.exceptions import (
         AirflowFailException,
+        AirflowRescheduleException,
         AirflowSensorTimeout,
         AirflowSkipException,
         AirflowTaskTimeout,
@@ -41,6 +43,7 @@ else:
     try:
         from airflow.sdk.exceptions import (
             AirflowFailException,
+            AirflowRescheduleException,
             AirflowSensorTimeout,
             AirflowSkipException,
             AirflowTaskTimeout,
@@ -48,6 +51,7 @@ else:
     except ImportError:  # Airflow 3.1 and older
         from airflow.exceptions import (
             AirflowFailException,
+            AirflowRescheduleException,
             AirflowSensorTimeout,
             AirflowSkipException,
             AirflowTaskTimeout,
@@ -64,6 +68,7 @@ SHORTEST_ABSENCE = 10.0
 __all__ = [
     "SHORTEST_ABSENCE",
     "AirflowFailException",
+    "AirflowRescheduleException",
     "AirflowSensorTimeout",
     "AirflowSkipException",
     "AirflowTaskTimeout",
@@ -79,10 +84,13 @@ __all__ = [
     "airflow_stats",
     "connection_of",
     "core_timetable",
+    "cron_schedule",
     "default_deferrable",
     "first_started_at",
     "has_listeners",
+    "is_connection_missing",
     "is_made_at_run_time",
+    "mask_secrets",
     "object_storage_path",
     "push_xcom",
     "stored_xcom",
@@ -265,6 +273,15 @@ def core_timetable(dag: Any) -> Any:
     return coerce_to_core_timetable(dag.timetable)
 
 
+def cron_schedule(dag: Any) -> tuple[str, tzinfo] | None:
+    """Return the cron expression of a DAG's timetable and its time zone; ``None`` for any other timetable."""
+    timetable = getattr(dag, "timetable", None)
+    # the SDK's timetables (Airflow 3.2 and newer) have public names, those of the core private ones
+    expression = getattr(timetable, "expression", None) or getattr(timetable, "_expression", None)
+    zone = getattr(timetable, "timezone", None) or getattr(timetable, "_timezone", None)
+    return (expression, zone) if isinstance(expression, str) and isinstance(zone, tzinfo) else None
+
+
 def has_listeners() -> bool:
     """Tell whether a plugin listens to tasks: it hears only of those that end on a worker."""
     try:
@@ -282,6 +299,19 @@ def is_made_at_run_time(operator: Any) -> bool:
     """
     # set by Airflow's metaclass in every version from 2.3: only a mapped task is constructed where it runs
     return bool(getattr(operator, "_BaseOperator__from_mapped", False))
+
+
+def mask_secrets(text: str) -> str:
+    """Return a text in which every secret that Airflow knows in this process is replaced by ``***``."""
+    try:
+        from airflow.sdk._shared.secrets_masker import redact
+    except ImportError:
+        try:
+            # Airflow 3.0 and 3.1
+            from airflow.sdk.execution_time.secrets_masker import redact  # type: ignore[no-redef]
+        except ImportError:  # Airflow 2
+            from airflow.utils.log.secrets_masker import redact  # type: ignore[import-not-found, no-redef]
+    return str(redact(text))
 
 
 async def success_in_triggerer(task_instance: Any, value: Any) -> Any:
@@ -326,3 +356,10 @@ async def connection_of(conn_id: str) -> Any:
     from asgiref.sync import sync_to_async  # Airflow 3.0 and older
 
     return await sync_to_async(BaseHook.get_connection)(conn_id)
+
+
+def is_connection_missing(error: BaseException) -> bool:
+    """Return whether a look-up failed because no such connection exists."""
+    from airflow.exceptions import AirflowNotFoundException  # type: ignore[attr-defined]
+
+    return isinstance(error, AirflowNotFoundException)

@@ -1,16 +1,18 @@
-"""What the provider counts, through Airflow's own stats: nothing to set up, and next to nothing where they are off."""
+"""The provider's metrics, reported through Airflow's own stats: no setup, and almost no cost if they are off."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_omnimessage._compat import airflow_stats, triggerer_stats
 
 if TYPE_CHECKING:
+    from airflow.sdk.types import RuntimeTaskInstanceProtocol as RuntimeTaskInstance
+
     from airflow_provider_omnimessage.api.delivery import Outcome
-    from airflow_provider_omnimessage.api.waiting import Verdict
+    from airflow_provider_omnimessage.api.wait_result import WaitResult
 
 PREFIX = "omnimessage"
 
@@ -25,8 +27,7 @@ def count(
     """
     Count an event as ``omnimessage.<event>``.
 
-    :param event: what happened.
-    :param tags: for the backends that know them.
+    :param tags: for backends that support them.
     :param times: how often; 0 counts nothing.
     :param in_triggerer: whether a trigger counts, and not a task.
     """
@@ -41,11 +42,11 @@ def count_outcome(
     """
     Count how a message ended: ``omnimessage.delivered`` (seen included) or ``omnimessage.failed``.
 
-    A delivered one is also timed, as ``omnimessage.delivery_duration``.
+    For a delivered message, ``omnimessage.delivery_duration`` is reported too.
 
-    :param outcome: what its delivery report adds up to; one that is not an end counts as nothing.
-    :param seconds: from its time to send to its delivery, where that is known.
-    :param tags: for the backends that know them.
+    :param outcome: nothing is counted if it is not final.
+    :param seconds: from its time to send to its delivery, if known.
+    :param tags: for backends that support them.
     :param in_triggerer: whether a trigger counts, and not a task.
     """
     from airflow_provider_omnimessage.api.delivery import Outcome
@@ -59,36 +60,24 @@ def count_outcome(
             _stats(in_triggerer).timing(f"{PREFIX}.delivery_duration", duration, tags=dict(tags))
 
 
-def count_verdict(verdict: Verdict, task_instance: Any, *, in_triggerer: bool = False) -> None:
+def count_wait(result: WaitResult, task_instance: RuntimeTaskInstance | None, *, in_triggerer: bool = False) -> None:
     """
-    Count how awaited messages ended; those of a bulk send by their numbers, without a duration for each.
+    Count how the messages of a wait ended; those of a bulk send by their numbers, without durations.
 
-    :param verdict: of the wait.
-    :param task_instance: whose DAG and task become the tags.
-    :param in_triggerer: whether a trigger counts, and not a task.
-    """
-    counted = verdict.counted
-    if counted is None:
-        count_reports(verdict.reports, task_instance, in_triggerer=in_triggerer)
-        return
-    tags = {"dag_id": task_instance.dag_id, "task_id": task_instance.task_id} if task_instance else {}
-    count("delivered", tags, counted["delivered"] + counted["seen"], in_triggerer=in_triggerer)
-    count("failed", tags, counted["failed"], in_triggerer=in_triggerer)
-
-
-def count_reports(reports: Iterable[Mapping[str, Any]], task_instance: Any, *, in_triggerer: bool = False) -> None:
-    """
-    Count how awaited messages ended.
-
-    :param reports: their summaries, as the sensor leaves them in its XCom.
-    :param task_instance: whose DAG and task become the tags.
+    :param task_instance: its DAG and task become the tags.
     :param in_triggerer: whether a trigger counts, and not a task.
     """
     from airflow_provider_omnimessage.api.delivery import Outcome
 
     tags = {"dag_id": task_instance.dag_id, "task_id": task_instance.task_id} if task_instance else {}
-    for report in reports:
-        count_outcome(Outcome(report["outcome"]), report["seconds_to_delivery"], tags, in_triggerer=in_triggerer)
+    if result.counts is not None:
+        count("delivered", tags, result.counts["delivered"] + result.counts["seen"], in_triggerer=in_triggerer)
+        count("failed", tags, result.counts["failed"], in_triggerer=in_triggerer)
+        return
+    known = {outcome.value: outcome for outcome in Outcome}
+    for report in result.reports:
+        if outcome := known.get(report["outcome"]):
+            count_outcome(outcome, report["seconds_to_delivery"], tags, in_triggerer=in_triggerer)
 
 
 def _stats(in_triggerer: bool) -> Any:

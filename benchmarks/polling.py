@@ -29,7 +29,6 @@ AIM_REQUESTS = 8
 
 IN_PROGRESS = json.dumps(
     {
-        "omnimessage_id": "m",
         "to": "+37255555555",
         "statuses": [
             {"status": None, "channel": "viber", "message_id": "v", "sender": "s", "err": None, "error": None,
@@ -87,28 +86,32 @@ def _growth() -> Figure:
 
 
 def _requests() -> Figure:
-    """Count the looks at one message, scheduled an hour ahead and delivered 30 seconds after its time."""
+    """Count the polls for one message, scheduled an hour ahead and delivered 30 seconds after its time."""
     from datetime import datetime, timedelta, timezone
 
+    from airflow_provider_omnimessage.api.awaited_message import AwaitedMessage
     from airflow_provider_omnimessage.api.delivery import DeliveryReport
-    from airflow_provider_omnimessage.api.waiting import Awaited, Wait
+    from airflow_provider_omnimessage.api.waiting import Wait
 
     begin = datetime(2026, 11, 23, 8, 0, tzinfo=timezone.utc)
     time_to_send = begin + timedelta(hours=1)
     delivered = time_to_send + timedelta(seconds=30)
     most = 0
     for number in range(1000):  # the moments differ from message to message
-        wait = Wait([Awaited(f"message-{number}", time_to_send)], since=begin, poke_interval=60.0)
-        now, looks = begin, 0
-        wait.plan(now, look_first=True)
-        while wait.verdict is None:
-            now = max(now, wait.next_look or now)
+        deadline = begin + timedelta(days=7)
+        wait = Wait(
+            [AwaitedMessage(f"message-{number}", time_to_send)], since=begin, deadline=deadline, poke_interval=60.0
+        )
+        now, polls = begin, 0
+        wait.start(now, poll_first=True)
+        while wait.result is None:
+            now = max(now, wait.next_poll or now)
             status = "DELIVRD" if now >= delivered else None
             report = DeliveryReport.read({"statuses": [{"channel": "viber", "status": status}]})
             for message in wait.due(now):
-                looks += 1
-                wait.heard(message, report, now)
-        most = max(most, looks)
+                polls += 1
+                wait.record_report(message, report, now)
+        most = max(most, polls)
     # its trigger asks at once and then every 60 seconds, as its run() reads, until it finds what it waits for
     peer, moment = 1, begin
     while moment < delivered:
@@ -215,7 +218,7 @@ def _counting(whose: str) -> list[int]:
     if whose == "ours":
         from airflow_provider_omnimessage.triggers.polling import Poller as owner
 
-        name = "ask"
+        name = "make"
     else:
         from airflow.providers.http.hooks.http import HttpAsyncHook as owner  # type: ignore[no-redef]
 

@@ -1,8 +1,8 @@
 """
-Go on when the message has been delivered, and with the report of how it was.
+Continue when a message has been delivered, and pass its delivery report to the next task.
 
-The sensor waits in the triggerer and holds no worker; it asks nobody before the message's time, and rarely after it.
-Trigger it with ``{"to": "+37255550001"}`` to see, on the sandbox, what it says when no channel delivers.
+The sensor waits in the triggerer and holds no worker. It sends no request before the message's time.
+Trigger it with ``{"to": "+37255550001"}`` to see, on the sandbox, the error if no channel delivers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ with DAG(
     schedule=None,
     catchup=False,
     tags=["omnimessage", "example"],
-    params={"to": Param("+37255555555", type="string", description="The recipient, in E.164")},
+    params={"to": Param("+37255555555", type="string", description="The recipient, in E.164 format")},
     doc_md=__doc__,
 ):
     schedule = ScheduleOmnimessageOperator(
@@ -39,8 +39,8 @@ with DAG(
     )
 
     @task
-    def tell(report: dict) -> str:
+    def use_report(report: dict) -> str:
         """Stand in for your own tasks: the report is a plain dict."""
         return f"delivered by {report['delivered_by']} after {report['seconds_to_delivery']:.0f} seconds"
 
-    tell(wait.output)
+    use_report(wait.output)

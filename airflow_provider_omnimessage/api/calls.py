@@ -23,6 +23,7 @@ from airflow_provider_omnimessage.api.errors import (
     ServerError,
     UnexpectedResponseError,
 )
+from airflow_provider_omnimessage.api.fields import describe
 from airflow_provider_omnimessage.api.masking import mask_numbers
 
 T = TypeVar("T")
@@ -188,7 +189,7 @@ def checked_id(omnimessage_id: object) -> str:
     """
     if isinstance(omnimessage_id, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", omnimessage_id):
         return omnimessage_id
-    shown = repr(omnimessage_id)
+    shown = repr(omnimessage_id) if isinstance(omnimessage_id, str) else describe(omnimessage_id)
     hint = ""
     if isinstance(omnimessage_id, str) and omnimessage_id.lstrip().startswith(("[", "{")):
         hint = "; a template renders a list as text: pass the task's output instead"

@@ -25,6 +25,13 @@ class Outcome(str, Enum):
 
 
 FAILED_STATUSES = frozenset({"UNDELIV", "FAILED", "REJECTD", "EXPIRED", "NACK"})
+#: Statuses of a channel that will not deliver the message.
+ENDED_STATUSES = FAILED_STATUSES | {"DELETED"}
+
+#: Seconds for which a report must look failed before the message counts as failed: a fallback may still follow.
+CONFIRM_FAILED_AFTER = 5.0
+#: The same if a channel's status is UNKNOWN: the carrier may still find out.
+CONFIRM_UNKNOWN_AFTER = 900.0
 
 #: Channels that cannot tell that a message was read.
 BLIND_CHANNELS = frozenset({"sms"})
@@ -127,9 +134,29 @@ class DeliveryReport:
     def may_be_seen(self) -> bool:
         """Whether it was read or still can be: false once only channels have delivered that cannot tell."""
         return not self.statuses or any(
-            status.channel not in BLIND_CHANNELS and status.status not in FAILED_STATUSES | {"DELETED"}
-            for status in self.statuses
+            status.channel not in BLIND_CHANNELS and status.status not in ENDED_STATUSES for status in self.statuses
         )
+
+    @property
+    def seconds_to_confirm(self) -> float | None:
+        """Seconds after which the message has failed if the report stays as it is; ``None`` if it has not failed."""
+        if self.outcome is Outcome.FAILED:
+            return CONFIRM_FAILED_AFTER
+        words = {status.status for status in self.statuses}
+        if "UNKNOWN" in words and words <= ENDED_STATUSES | {"UNKNOWN"}:
+            return CONFIRM_UNKNOWN_AFTER
+        return None
+
+    @property
+    def channels(self) -> list[tuple[str | None, str | None]]:
+        """Channel and id of each channel's message."""
+        return [(status.channel, status.message_id) for status in self.statuses]
+
+    @property
+    def changed_at(self) -> datetime | None:
+        """When the latest status came; ``None`` if no channel says."""
+        times = [time for status in self.statuses if (time := _moment(status.timestamp))]
+        return max(times, default=None)
 
     @property
     def price(self) -> str | None:
@@ -213,42 +240,20 @@ class Cancellation:
 
 def outcome_of(statuses: Iterable[str | None]) -> Outcome:
     """
-    Add the statuses of all channels up. A value that nobody knows yet counts as in progress.
+    Return what the statuses of all channels add up to. An unknown value counts as in progress.
 
-    :param statuses: of one omnimessage, by channel.
+    :param statuses: one for each channel of a message.
     """
-    present = list(statuses)
+    present = set(statuses)
     if "SEEN" in present:
         return Outcome.SEEN
     if "DELIVRD" in present:
         return Outcome.DELIVERED
-    if present and all(status in FAILED_STATUSES for status in present):
-        return Outcome.FAILED
-    if present and all(status == "DELETED" for status in present):
+    if present == {"DELETED"}:
         return Outcome.CANCELLED
+    if present and present <= ENDED_STATUSES:
+        return Outcome.FAILED
     return Outcome.IN_PROGRESS
-
-
-def confirmed_outcome(report: DeliveryReport, before: DeliveryReport | None) -> Outcome:
-    """
-    Tell what a report adds up to, calling it failed only after a second look.
-
-    Between a channel's failure and its fallback's first entry a report looks like a failure of all. So it is one only
-    if the look before found the same channels, and all of them failed as well.
-
-    :param report: what this look found.
-    :param before: what the look before it found, if there was one.
-    """
-    outcome = report.outcome
-    if outcome is not Outcome.FAILED:
-        return outcome
-    if before is None or before.outcome is not Outcome.FAILED or _channels(before) != _channels(report):
-        return Outcome.IN_PROGRESS
-    return Outcome.FAILED
-
-
-def _channels(report: DeliveryReport) -> list[tuple[str | None, str | None]]:
-    return [(status.channel, status.message_id) for status in report.statuses]
 
 
 def _moment(timestamp: str | None) -> datetime | None:

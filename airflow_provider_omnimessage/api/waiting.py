@@ -1,343 +1,244 @@
 """
-What a wait for delivery decides: when to look, what was learnt from a look, and when it is over.
+What a wait for delivery decides: when to poll, what a report means, and when the wait is over.
 
-Nothing here asks, sleeps or knows the time: whoever waits, a task or a trigger, brings answers and the current moment.
+Nothing here does I/O, sleeps or reads a clock: a task or a trigger polls, and passes in reports and the current time.
 """
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import Any, Literal
 
-from airflow_provider_omnimessage.api.delivery import ChannelStatus, DeliveryReport, Outcome, confirmed_outcome
+from airflow_provider_omnimessage.api.awaited_message import AwaitedMessage
+from airflow_provider_omnimessage.api.delivery import (
+    CONFIRM_FAILED_AFTER,
+    CONFIRM_UNKNOWN_AFTER,
+    DeliveryReport,
+    Outcome,
+)
 from airflow_provider_omnimessage.api.errors import (
     AuthenticationError,
+    DeadlineExceededError,
     NotFoundError,
     OmnimessageError,
     RateLimitedError,
     UnexpectedResponseError,
 )
+from airflow_provider_omnimessage.api.poll_times import next_poll, spread_of
+from airflow_provider_omnimessage.api.wait_result import Ending, WaitResult
 
-#: Seconds: the shortest gap between two looks at one message.
-FLOOR = 5.0
-#: The gap between two looks, as a share of the message's age.
-GROWTH = 0.5
-#: Of many messages, so many are told in a reason.
-TOLD = 20
-#: Of a bulk send, so many that were not delivered are listed.
-LISTED = 100
-#: Seconds of a message's age in which a 404 means that Messente's report is not there yet.
+WaitFor = Literal["delivered", "seen"]
+Require = Literal["all", "any"] | float
+
+#: How many messages a reason names.
+REASONS_SHOWN = 20
+#: How many messages that were not delivered the counts of a bulk send list.
+UNDELIVERED_LISTED = 100
+#: Seconds of a message's age during which a 404 means that Messente has no report yet.
 NOT_FOUND_PATIENCE = 60.0
-
-
-def next_look(age: float, poke_interval: float, spread: float) -> float:
-    """
-    Tell at which age of a message it is looked at next.
-
-    The ages follow from the arguments alone, whoever asks and however often: a restarted triggerer goes on where it
-    was, and many waits for one moment, each with a spread of its own, do not ask at the same time.
-
-    :param age: seconds since its ``time_to_send``; negative before.
-    :param poke_interval: seconds, more than 0: the longest gap.
-    :param spread: from 0 to 1, the same for every look at one message.
-    """
-    floor = min(FLOOR, poke_interval)
-    look = floor * (1 + spread)
-    while look <= age:
-        gap = max(look * GROWTH, floor)
-        if gap >= poke_interval:
-            return look + poke_interval * (math.floor((age - look) / poke_interval) + 1)
-        look += gap
-    return look
-
-
-def spread_of(omnimessage_id: str) -> float:
-    """
-    Give a message its share of the spread, the same in every process.
-
-    :param omnimessage_id: the message.
-    """
-    return int.from_bytes(hashlib.blake2b(omnimessage_id.encode(), digest_size=4).digest(), "big") / 2**32
-
-
-class Ending(str, Enum):
-    """How a wait ended."""
-
-    FULFILLED = "fulfilled"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    #: Messente does not tell: wrong credentials, an unknown message.
-    REFUSED = "refused"
-    TIMED_OUT = "timed_out"
-
-    __str__ = str.__str__
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """
-    The end of a wait, as data that can leave the triggerer.
-
-    :param ending: how it ended.
-    :param reason: why, for a person on call.
-    :param reports: a summary per message, in the order in which they were given; none where they were only counted.
-    :param counted: of a bulk send, how its messages have ended, and the first that were not delivered.
-    """
-
-    ending: Ending
-    reason: str
-    reports: list[dict[str, Any]]
-    counted: dict[str, Any] | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Write it as plain data."""
-        counted = {"counted": self.counted} if self.counted is not None else {}
-        return {"ending": self.ending.value, "reason": self.reason, "reports": self.reports, **counted}
-
-    @classmethod
-    def of(cls, data: dict[str, Any]) -> Verdict:
-        """
-        Read what :meth:`as_dict` wrote.
-
-        :param data: plain data.
-        """
-        return cls(Ending(data["ending"]), data["reason"], data["reports"], data.get("counted"))
-
-
-@dataclass(slots=True)
-class Awaited:
-    """
-    One message that is waited for.
-
-    :param omnimessage_id: its id.
-    :param time_to_send: when it is sent, with a zone; ``None``: it was sent before the waiting began.
-    """
-
-    omnimessage_id: str
-    time_to_send: datetime | None = None
-    report: DeliveryReport | None = field(default=None, init=False)
-    next_look: datetime | None = field(default=None, init=False)
-    ending: Ending | None = field(default=None, init=False)
-    reason: str = field(default="", init=False)
-    doubted: bool = field(default=False, init=False)
-    last_news: str = field(default="", init=False)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Write what is known of it as plain data, without the recipient."""
-        return {
-            "statuses": self.report and [asdict(status) for status in self.report.statuses],
-            "next_look": self.next_look and self.next_look.isoformat(),
-            "ending": self.ending and self.ending.value,
-            "reason": self.reason,
-            "last_news": self.last_news,
-        }
-
-    def recall(self, kept: Any) -> None:
-        """
-        Go on with what :meth:`as_dict` wrote; with nothing, where that cannot be read.
-
-        :param kept: plain data.
-        """
-        try:
-            statuses = kept["statuses"]
-            report = statuses and DeliveryReport(
-                self.omnimessage_id, "", tuple(ChannelStatus(**status) for status in statuses)
-            )
-            next_look = kept["next_look"] and datetime.fromisoformat(kept["next_look"])
-            ending = kept["ending"] and Ending(kept["ending"])
-            reason, last_news = str(kept["reason"]), str(kept["last_news"])
-        except (KeyError, TypeError, ValueError):
-            return
-        self.report, self.next_look, self.ending = report or None, next_look or self.next_look, ending or None
-        self.reason, self.last_news = reason, last_news
+#: Seconds before the deadline at which every message is polled once more, at most; a tenth of a short wait.
+LAST_POLL_MARGIN = 5.0
 
 
 class Wait:
     """
     A wait for one or many messages.
 
-    :param messages: which.
-    :param since: when the waiting began: the age of a message without ``time_to_send`` counts from there.
-    :param poke_interval: seconds, more than 0: the longest gap between two looks at one message.
-    :param wait_for: ``delivered`` or ``seen``.
+    :param since: when the wait began. The age of a message without ``time_to_send`` counts from here.
+    :param deadline: when the wait ends at the latest.
+    :param poke_interval: seconds, more than 0: the longest gap between two polls for one message.
     :param require: ``all`` of the messages, ``any``, or a share of them, more than 0 and at most 1.
-    :param only_count: whether the verdict counts the messages, and does not report each.
+    :param only_count: whether the result counts the messages instead of reporting each.
     """
 
     def __init__(
         self,
-        messages: Sequence[Awaited],
+        messages: Sequence[AwaitedMessage],
         *,
         since: datetime,
+        deadline: datetime,
         poke_interval: float,
-        wait_for: Literal["delivered", "seen"] = "delivered",
-        require: Literal["all", "any"] | float = "all",
+        wait_for: WaitFor = "delivered",
+        require: Require = "all",
         only_count: bool = False,
     ) -> None:
         self.messages = messages
+        self.deadline = deadline
+        self.only_count = only_count
         self.endings: Counter[Ending] = Counter()
-        self._only_count = only_count
-        # of thousands of messages, few are due at a time: they are not all asked whether they are
-        self._agenda: list[tuple[datetime, int, Awaited]] = []
+        # of thousands of messages, few are due at a time, so they are not all checked at each poll
+        self._agenda: list[tuple[datetime, int, AwaitedMessage]] = []
         self._entries = 0
+        self._by_id: dict[str, AwaitedMessage] = {}
+        self._paused_until: datetime | None = None
         self._since = since
         self._poke_interval = poke_interval
         self._wait_for = wait_for
         self._require = require
+        self._margin = min(LAST_POLL_MARGIN, 0.1 * max(0.0, (deadline - since).total_seconds()))
 
-    def plan(self, now: datetime, *, look_first: bool = False) -> None:
+    def start(self, now: datetime, *, poll_first: bool = False) -> None:
         """
-        Begin, or go on in another process.
+        Start, or continue in another process.
 
-        :param now: the current moment.
-        :param look_first: whether messages whose time has come are due at once, and not with their next look.
+        :param poll_first: whether messages that have been sent are due at once, and not at their next scheduled poll.
         """
         for message in self.messages:
-            if look_first and self._sent_at(message) <= now:
-                self._plan(message, now)
+            if self._sent_at(message) <= now and (poll_first or now >= self._last_poll(message)):
+                self._schedule(message, now)
             else:
-                self._plan_next(message, now)
+                self._schedule_next(message, now)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Write what a later process needs to go on where this one was; no recipient is part of it."""
-        return {message.omnimessage_id: message.as_dict() for message in self.messages}
+    def to_dict(self) -> dict[str, Any]:
+        """Return what another process needs to continue, as plain data, without any recipient."""
+        return {message.omnimessage_id: message.to_dict() for message in self.messages}
 
-    def recall(self, kept: Any) -> None:
-        """
-        Go on where another process was.
+    def restore(self, data: Any) -> None:
+        """Continue with what :meth:`to_dict` returned. Messages whose data cannot be read are polled again."""
+        if not isinstance(data, Mapping):
+            return
+        for message in self.messages:
+            message.restore(data.get(message.omnimessage_id))
+            if message.ending is None and message.next_poll:
+                self._schedule(message, message.next_poll)
+        self.endings = Counter(message.ending for message in self.messages if message.ending)
 
-        :param kept: what :meth:`as_dict` wrote; what cannot be read of it is asked for anew.
-        """
-        if isinstance(kept, dict):
-            for message in self.messages:
-                message.recall(kept.get(message.omnimessage_id))
-                if message.ending is None and message.next_look:
-                    self._plan(message, message.next_look)
-            self.endings = Counter(message.ending for message in self.messages if message.ending)
+    def find(self, omnimessage_id: str) -> AwaitedMessage | None:
+        """Return the message with this id, if the wait is for it."""
+        if not self._by_id:
+            self._by_id = {message.omnimessage_id: message for message in self.messages}
+        return self._by_id.get(omnimessage_id)
 
-    def due(self, now: datetime, *, last: bool = False) -> list[Awaited]:
-        """
-        Tell which messages are to be looked at.
+    def make_due(self, message: AwaitedMessage, now: datetime) -> None:
+        """Poll for a message at the next opportunity, unless it has ended or is sent later."""
+        if message.ending is None and self._sent_at(message) <= now:
+            self._schedule(message, now)
 
-        :param now: the current moment.
-        :param last: whether this is the last chance: then all of them, but none before its time.
-        """
-        if last:
-            return [message for message in self._open if self._sent_at(message) <= now]
+    def pause(self, until: datetime) -> None:
+        """Let no message be due before ``until``, for example after a 429."""
+        self._paused_until = max(until, self._paused_until or until)
+
+    def due(self, now: datetime) -> list[AwaitedMessage]:
+        """Return the messages to poll for now. They stay due until something is recorded about them."""
+        if self._paused_until and now < self._paused_until:
+            return []
         entries = []
         while self._agenda and self._agenda[0][0] <= now:
             entry = heapq.heappop(self._agenda)
             if _is_current(entry):
                 entries.append(entry)
-        for entry in entries:  # until it is heard of, it stays due
+        for entry in entries:
             heapq.heappush(self._agenda, entry)
         return [message for _, _, message in entries]
 
     @property
-    def next_look(self) -> datetime | None:
-        """When the next message is due; ``None`` when all of them have ended."""
+    def next_poll(self) -> datetime | None:
+        """When the next message is due; ``None`` if all of them have ended."""
         while self._agenda and not _is_current(self._agenda[0]):
             heapq.heappop(self._agenda)
-        return self._agenda[0][0] if self._agenda else None
+        if not self._agenda:
+            return None
+        return max(self._agenda[0][0], self._paused_until or self._agenda[0][0])
 
     @property
     def first_time_to_send(self) -> datetime | None:
-        """The earliest moment at which a message is sent; ``None`` where one has been sent before."""
-        moments = [message.time_to_send for message in self.messages]
-        return None if None in moments else min(moment for moment in moments if moment is not None)
+        """When the first message is sent; ``None`` if one was sent before the wait began."""
+        times = [message.time_to_send for message in self.messages]
+        return None if None in times else min(time for time in times if time is not None)
 
     @property
-    def in_doubt(self) -> bool:
-        """Whether a message seems to have failed on all channels, and a second look is to come."""
-        return any(message.doubted for message in self._open)
+    def needs_confirmation(self) -> bool:
+        """Whether a message looks failed on all channels, and a second poll, seconds later, decides."""
+        return any(
+            message.failing_since and message.report and message.report.seconds_to_confirm == CONFIRM_FAILED_AFTER
+            for message in self._open
+        )
 
-    def heard(self, message: Awaited, report: DeliveryReport, now: datetime) -> str | None:
+    def record_report(self, message: AwaitedMessage, report: DeliveryReport, now: datetime) -> str | None:
         """
-        Take in a report.
+        Record a message's report.
 
-        :param message: which message it is about.
-        :param report: what was found.
-        :param now: the current moment.
         :return: what is new, in words; ``None`` if nothing is.
         """
-        outcome = confirmed_outcome(report, message.report)
+        self._schedule_next(message, now)
+        if report.omnimessage_id not in ("", message.omnimessage_id):
+            return _news(message, f"no report yet, polling again: the response is about {report.omnimessage_id}")
+        is_confirmed = self._is_confirmed_failure(message, report, now)
         message.report = report
-        message.doubted = False
-        self._plan_next(message, now)
+        outcome = report.outcome
         if outcome is Outcome.SEEN or (outcome is Outcome.DELIVERED and self._wait_for == "delivered"):
             self._end(message, Ending.FULFILLED, f"{outcome} ({report})")
-        elif outcome is Outcome.FAILED:
-            self._end(message, Ending.FAILED, f"failed ({report})")
         elif outcome is Outcome.CANCELLED:
             self._end(message, Ending.CANCELLED, f"cancelled before it was sent ({report})")
         elif outcome is Outcome.DELIVERED and not report.may_be_seen:
-            self._end(message, Ending.FAILED, f"delivered on a channel that cannot tell whether it was read ({report})")
-        elif report.outcome is Outcome.FAILED:
-            message.doubted = True
-            self._plan(message, now + timedelta(seconds=min(FLOOR, self._poke_interval)))
-            return _news(message, f"{report}: nothing has delivered it; looking once more, a fallback may be coming")
+            self._end(
+                message, Ending.FAILED, f"delivered on a channel that cannot report whether it was read ({report})"
+            )
+        elif is_confirmed:
+            self._end(message, Ending.FAILED, f"failed ({report})")
+        elif message.failing_since and report.seconds_to_confirm:
+            return self._await_confirmation(message, report, message.failing_since, report.seconds_to_confirm)
         return _news(message, message.reason or str(report))
 
-    def heard_error(
-        self, message: Awaited, error: OmnimessageError, now: datetime, *, stays_due: bool = False
-    ) -> str | None:
+    def record_error(self, message: AwaitedMessage, error: OmnimessageError, now: datetime) -> str | None:
         """
-        Take in that there is no report.
+        Record that a poll brought no report.
 
-        :param message: which message was asked for.
-        :param error: what the call raised.
-        :param now: the current moment.
-        :param stays_due: whether whoever waits keeps the pause after a 429, and then asks at once.
+        After a 429 the message stays due: whoever polls keeps the pause.
+
         :return: what is new, in words; ``None`` if nothing is.
         """
         if isinstance(error, AuthenticationError):
-            self.refused(error)
+            for each in self._open:
+                self._end(each, Ending.ERROR, str(error))
             return None
-        self._plan_next(message, now)
         if isinstance(error, RateLimitedError):
-            asked_for = now + timedelta(seconds=error.retry_after or 0.0)
-            self._plan(message, now if stays_due else max(message.next_look or now, asked_for))
-        if _is_transient(error) or (isinstance(error, NotFoundError) and self._age(message, now) < NOT_FOUND_PATIENCE):
-            return _news(message, f"no report yet, asking again: {error}")
-        if isinstance(error, NotFoundError):
-            self._end(message, Ending.REFUSED, f"unknown to Messente, or another account's ({error})")
+            self._schedule(message, now)
         else:
-            self._end(message, Ending.REFUSED, str(error))
+            self._schedule_next(message, now)
+        if isinstance(error, DeadlineExceededError):
+            return None  # no request was made
+        is_early = isinstance(error, NotFoundError) and self._age(message, now) < NOT_FOUND_PATIENCE
+        if _is_transient(error) or is_early:
+            return _news(message, f"no report yet, polling again: {error}")
+        if isinstance(error, NotFoundError):
+            self._end(message, Ending.ERROR, f"unknown to Messente, or sent by another account ({error})")
+        else:
+            self._end(message, Ending.ERROR, str(error))
         return _news(message, message.reason)
 
-    def refused(self, error: AuthenticationError) -> None:
-        """
-        Take in that Messente refuses the credentials, which ends everything.
-
-        :param error: what a call raised, for these messages or for others.
-        """
-        for message in self._open:
-            self._end(message, Ending.REFUSED, str(error))
+    @property
+    def is_over(self) -> bool:
+        """Whether there is a result, without building it."""
+        fulfilled = self.endings[Ending.FULFILLED]
+        unfulfilled = sum(self.endings.values()) - fulfilled
+        return fulfilled >= self._needed or unfulfilled > len(self.messages) - self._needed
 
     @property
-    def verdict(self) -> Verdict | None:
-        """The end of the wait, once there is one."""
+    def result(self) -> WaitResult | None:
+        """The result, once the wait is over."""
         if not self.is_over:
             return None
         fulfilled = [message for message in self.messages if message.ending is Ending.FULFILLED]
         if len(fulfilled) >= self._needed:
-            return self._verdict(Ending.FULFILLED, fulfilled)
+            return self._result(Ending.FULFILLED, fulfilled)
         lost = [message for message in self.messages if message.ending not in (None, Ending.FULFILLED)]
-        return self._verdict(_gravest(lost), lost)
+        return self._result(_most_severe(lost), lost)
 
-    @property
-    def is_over(self) -> bool:
-        """Whether there is a verdict, without making it."""
-        fulfilled = self.endings[Ending.FULFILLED]
-        unfulfilled = sum(self.endings.values()) - fulfilled
-        return fulfilled >= self._needed or unfulfilled > len(self.messages) - self._needed
+    def timed_out(self, limit: str) -> WaitResult:
+        """
+        Return the result of a wait whose time is over.
+
+        :param limit: the limit that was reached, in words.
+        """
+        still_open = self._open
+        states = _joined(f"{message.omnimessage_id}: {message.state}" for message in still_open[:REASONS_SHOWN])
+        reason = f"Not {self._wait_for} within {limit}: {states}{_rest(len(still_open))}"
+        return WaitResult(Ending.TIMED_OUT, reason, self._summaries(), self._counts())
 
     @property
     def _needed(self) -> int:
@@ -346,123 +247,127 @@ class Wait:
         share = 1.0 if self._require == "all" else float(self._require)
         return max(1, math.ceil(share * len(self.messages) - 1e-9))
 
-    def timed_out(self, limit: str) -> Verdict:
-        """
-        End the wait because its time is over.
-
-        :param limit: which limit was reached, in words.
-        """
-        still_open = self._open
-        states = _told(f"{message.omnimessage_id}: {_state(message)}" for message in still_open[: TOLD + 1])
-        reason = f"Not {self._wait_for} within {limit}: {states}{_untold(len(still_open))}"
-        return Verdict(Ending.TIMED_OUT, reason, self._summaries(), self._counted())
-
     @property
-    def _open(self) -> list[Awaited]:
+    def _open(self) -> list[AwaitedMessage]:
         return [message for message in self.messages if message.ending is None]
 
-    def _sent_at(self, message: Awaited) -> datetime:
+    def _sent_at(self, message: AwaitedMessage) -> datetime:
         return message.time_to_send or self._since
 
-    def _age(self, message: Awaited, now: datetime) -> float:
+    def _age(self, message: AwaitedMessage, now: datetime) -> float:
         return (now - self._sent_at(message)).total_seconds()
 
-    def _plan_next(self, message: Awaited, now: datetime) -> None:
-        # a moment is kept in whole microseconds: without this, a look could find itself to be the next one
-        age = next_look(self._age(message, now) + 0.001, self._poke_interval, spread_of(message.omnimessage_id))
-        self._plan(message, self._sent_at(message) + timedelta(seconds=age))
+    def _last_poll(self, message: AwaitedMessage) -> datetime:
+        # spread, since many waits may share a deadline
+        seconds = self._margin * (1 - spread_of(message.omnimessage_id) / 2)
+        return self.deadline - timedelta(seconds=seconds)
 
-    def _plan(self, message: Awaited, moment: datetime) -> None:
-        message.next_look = moment
+    def _schedule_next(self, message: AwaitedMessage, now: datetime) -> None:
+        # a datetime holds whole microseconds: without this, a poll could be scheduled for the present
+        age = next_poll(self._age(message, now) + 0.001, self._poke_interval, spread_of(message.omnimessage_id))
+        sent_at, last = self._sent_at(message), self._last_poll(message)
+        time = sent_at + timedelta(seconds=age)
+        self._schedule(message, last if max(now, sent_at) < last < time else time)
+
+    def _schedule(self, message: AwaitedMessage, time: datetime) -> None:
+        message.next_poll = time
         self._entries += 1
-        heapq.heappush(self._agenda, (moment, self._entries, message))
+        heapq.heappush(self._agenda, (time, self._entries, message))
 
-    def _end(self, message: Awaited, ending: Ending, reason: str) -> None:
+    def _is_confirmed_failure(self, message: AwaitedMessage, report: DeliveryReport, now: datetime) -> bool:
+        """Return whether the message has looked failed for long enough: between two channels, it does for a moment."""
+        before, seconds = message.report, report.seconds_to_confirm
+        if seconds is None:
+            message.failing_since = None
+            return False
+        if before is None or before.channels != report.channels or before.seconds_to_confirm != seconds:
+            message.failing_since = None
+        since = message.failing_since = message.failing_since or now
+        if seconds == CONFIRM_UNKNOWN_AFTER:
+            # the report says since when, also to a process that has just started
+            since = min(since, report.changed_at or since)
+        return (now - since).total_seconds() >= seconds
+
+    def _await_confirmation(
+        self, message: AwaitedMessage, report: DeliveryReport, since: datetime, seconds: float
+    ) -> str | None:
+        time = since + timedelta(seconds=seconds)
+        if seconds == CONFIRM_UNKNOWN_AFTER:
+            self._schedule(message, min(time, message.next_poll or time))
+            return _news(message, f"{report}: the carrier does not know yet whether it was delivered")
+        self._schedule(message, time)
+        return _news(message, f"{report}: not delivered; polling once more, since another channel may follow")
+
+    def _end(self, message: AwaitedMessage, ending: Ending, reason: str) -> None:
         message.ending, message.reason = ending, reason
         self.endings[ending] += 1
 
-    def _verdict(self, ending: Ending, messages: Sequence[Awaited]) -> Verdict:
-        if ending is Ending.REFUSED and len({message.reason for message in messages}) == 1:
+    def _result(self, ending: Ending, messages: Sequence[AwaitedMessage]) -> WaitResult:
+        if ending is Ending.ERROR and len({message.reason for message in messages}) == 1:
             reason = messages[0].reason
         else:
-            reason = _told(f"{message.omnimessage_id} {message.reason}" for message in messages[: TOLD + 1])
-            reason += _untold(len(messages))
+            reason = _joined(f"{message.omnimessage_id} {message.reason}" for message in messages[:REASONS_SHOWN])
+            reason += _rest(len(messages))
         if len(messages) > 1 and ending is not Ending.FULFILLED and not isinstance(self._require, str):
             reason = f"{len(messages):,} of {len(self.messages):,} were not, and require={self._require}: {reason}"
-        return Verdict(ending, reason, self._summaries(), self._counted())
+        return WaitResult(ending, reason, self._summaries(), self._counts())
 
-    def _counted(self) -> dict[str, Any] | None:
-        if not self._only_count:
+    def _summaries(self) -> list[dict[str, Any]]:
+        return [] if self.only_count else [message.summary() for message in self.messages]
+
+    def _counts(self) -> dict[str, Any] | None:
+        if not self.only_count:
             return None
         outcomes: Counter[str] = Counter()
-        listed: list[dict[str, str]] = []
+        undelivered: list[dict[str, str]] = []
         for message in sorted(self.messages, key=lambda each: each.ending is None):
             if message.ending is Ending.FULFILLED and message.report:
                 outcomes[message.report.outcome.value] += 1
                 continue
             outcomes[_COUNTED_AS.get(message.ending, "in_progress")] += 1
-            if len(listed) < LISTED:
-                listed.append({"omnimessage_id": message.omnimessage_id, "reason": message.reason or _state(message)})
+            if len(undelivered) < UNDELIVERED_LISTED:
+                reason = message.reason or message.state
+                undelivered.append({"omnimessage_id": message.omnimessage_id, "reason": reason})
         names = ("delivered", "seen", "failed", "cancelled", "unknown", "in_progress")
         return {
             "messages": len(self.messages),
             **{name: outcomes[name] for name in names},
-            "undelivered": listed,
+            "undelivered": undelivered,
         }
-
-    def _summaries(self) -> list[dict[str, Any]]:
-        if self._only_count:
-            return []
-        return [
-            {
-                **(message.report or DeliveryReport("", "", ())).summary(message.time_to_send),
-                "omnimessage_id": message.omnimessage_id,
-            }
-            for message in self.messages
-        ]
-
-
-def _not_asked(message: Awaited) -> str:
-    before = f"{message.time_to_send:%Y-%m-%d %H:%M:%S} UTC" if message.time_to_send else "its first look"
-    return f"not asked for, as nobody asks before {before}"
 
 
 _COUNTED_AS: dict[Ending | None, str] = {
     Ending.FAILED: "failed",
     Ending.CANCELLED: "cancelled",
-    Ending.REFUSED: "unknown",
+    Ending.ERROR: "unknown",
 }
 
 
-def _is_current(entry: tuple[datetime, int, Awaited]) -> bool:
-    moment, _, message = entry
-    return message.ending is None and message.next_look is moment
+def _is_current(entry: tuple[datetime, int, AwaitedMessage]) -> bool:
+    time, _, message = entry
+    return message.ending is None and message.next_poll is time
 
 
-def _state(message: Awaited) -> str:
-    return str(message.report) if message.report else message.last_news or _not_asked(message)
+def _joined(reasons: Iterator[str]) -> str:
+    return "; ".join(reasons)
 
 
-def _told(reasons: Iterator[str]) -> str:
-    return "; ".join(list(reasons)[:TOLD])
+def _rest(count: int) -> str:
+    return f"; and {count - REASONS_SHOWN:,} more" if count > REASONS_SHOWN else ""
 
 
-def _untold(count: int) -> str:
-    return f"; and {count - TOLD:,} more" if count > TOLD else ""
-
-
-def _news(message: Awaited, news: str) -> str | None:
+def _news(message: AwaitedMessage, news: str) -> str | None:
     if news == message.last_news:
         return None
     message.last_news = news
     return f"{message.omnimessage_id}: {news}"
 
 
-def _gravest(messages: Iterable[Awaited]) -> Ending:
+def _most_severe(messages: Iterable[AwaitedMessage]) -> Ending:
     endings = {message.ending for message in messages}
-    return next(ending for ending in (Ending.REFUSED, Ending.FAILED, Ending.CANCELLED) if ending in endings)
+    return next(ending for ending in (Ending.ERROR, Ending.FAILED, Ending.CANCELLED) if ending in endings)
 
 
 def _is_transient(error: OmnimessageError) -> bool:
-    # a success that cannot be read is a gateway's doing, and passes; a redirect is a wrong base URL, and does not
+    # a success that cannot be read comes from a gateway, and passes; a redirect is a wrong base URL, and does not
     return error.may_pass or (isinstance(error, UnexpectedResponseError) and error.maybe_processed)

@@ -17,10 +17,10 @@ from airflow_provider_omnimessage.bulk.results import RowResult
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.bulk.memory import BulkMemory
-    from airflow_provider_omnimessage.bulk.parallel import Progress
     from airflow_provider_omnimessage.bulk.results import Results
     from airflow_provider_omnimessage.bulk.rows import CheckedRow, Spool
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+    from airflow_provider_omnimessage.tasks.parallel import Progress
 
 #: So many batches in a row without an answer, and no further one is posted: each would only be one more doubt.
 DOUBTS_IN_A_ROW = 2

@@ -1,4 +1,4 @@
-"""Which commands there are, as Airflow's own are told. Read at every ``airflow``, so it imports little."""
+"""The commands and their options. Airflow reads this module at every start of ``airflow``, so it imports little."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ if TYPE_CHECKING:
 HELP = "Send, schedule, cancel and follow messages (SMS, Viber, WhatsApp, RCS) through Messente"
 
 EXIT_CODES = """
-exit codes: 0 done; 1 a message was not delivered, or doctor found something; 2 wrong use or bad input;
-3 credentials refused; 4 no such message, or too late to cancel; 5 Messente was not reached or asks to come again,
-nothing was done; 6 no answer came: it may have been done, so look before you repeat it; 7 time is up
+exit codes: 0 done; 1 a message was not delivered, or doctor found a problem; 2 wrong usage or bad input;
+3 credentials rejected; 4 no such message, or too late to cancel; 5 Messente was not reached or is rate limiting,
+nothing was done, try again later; 6 no response: it may have been done, so check before you repeat it; 7 timed out
 """
 
 _MODULE = "airflow_provider_omnimessage.cli"
 
 
 def get_commands() -> list[GroupCommand]:
-    """Give Airflow's command line the group ``omnimessage``. Airflow 3.2 and newer ask for it."""
+    """Return the command group ``omnimessage`` for Airflow 3.2 and newer."""
     from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE, ActionCommand, GroupCommand, lazy_load_command
 
     connection = _arg("--conn-id", help="Airflow connection (default: %(default)s)", default="omnimessage_default")
     every = (connection, ARG_OUTPUT, ARG_VERBOSE)
-    ids = _arg("omnimessage_id", help="One id or many", nargs="+")
+    ids = _arg("omnimessage_id", help="One or more ids", nargs="+")
     schedule = (
-        _arg("--time-to-send", help="When: an ISO 8601 date and time, as 2026-11-24T09:00 or with an offset"),
+        _arg("--time-to-send", help="When: an ISO 8601 date and time such as 2026-11-24T09:00, or with an offset"),
         _arg("--in", help="When, from now: 90s, 30m, 2h or 1d", dest="from_now", metavar="SPAN"),
-        _arg("--timezone", help="Meant by a time without an offset (default: the connection's, else UTC)"),
+        _arg("--timezone", help="Time zone of a time without an offset (default: the connection's, else UTC)"),
     )
 
     def command(name: str, about: str, function: str, *args: Arg) -> ActionCommand:
@@ -49,18 +49,18 @@ def get_commands() -> list[GroupCommand]:
                 command("send", "Send a message now", "messages.send", *_message_args(), *every),
                 command(
                     "schedule",
-                    "Schedule a message at Messente, which sends it at its time whatever becomes of Airflow",
+                    "Schedule a message at Messente, which sends it even if Airflow is down by then",
                     "messages.schedule",
                     *_message_args(),
                     *schedule,
                     *every,
                 ),
                 command("cancel", "Cancel messages that are still scheduled", "messages.cancel", ids, *every),
-                command("status", "Tell how far messages have come, by channel", "messages.status", ids, *every),
+                command("status", "Show the status of messages, by channel", "messages.status", ids, *every),
                 command(
                     "watch",
-                    "Follow messages until each is delivered, or surely is not; progress goes to stderr",
-                    "messages.watch",
+                    "Follow messages until each is delivered or has failed; progress goes to stderr",
+                    "watch.watch",
                     ids,
                     _arg("--interval", help="Seconds between looks (default: %(default)s)", type=float, default=5.0),
                     _arg(
@@ -72,9 +72,9 @@ def get_commands() -> list[GroupCommand]:
                     *every,
                 ),
                 command(
-                    "doctor", "Check everything between here and Messente, and name the cure", "doctor.run", *every
+                    "doctor", "Check everything between here and Messente, and say how to fix it", "doctor.run", *every
                 ),
-                command("sandbox", "Run the sandbox, a Messente of your own", "messages.sandbox", *_sandbox_args()),
+                command("sandbox", "Run the sandbox, a local Messente", "sandbox.sandbox", *_sandbox_args()),
             ),
         )
     ]
@@ -88,9 +88,9 @@ def _arg(*flags: str, **options: Any) -> Arg:
 
 def _message_args() -> tuple[Arg, ...]:
     return (
-        _arg("--to", help="The recipient in E.164; stays in the shell's history, unlike what is asked for or read"),
+        _arg("--to", help="The recipient in E.164 format; stays in the shell's history, unlike a prompt or a file"),
         _arg("--to-file", help="Read the recipient from a file; '-' is stdin", metavar="FILE"),
-        _arg("--text", help="The text; stays in the shell's history, unlike what is asked for or read"),
+        _arg("--text", help="The text; stays in the shell's history, unlike a prompt or a file"),
         _arg("--text-file", help="Read the text from a file; '-' is stdin", metavar="FILE"),
         _arg(
             "--messages-file",
@@ -105,7 +105,7 @@ def _message_args() -> tuple[Arg, ...]:
             default=("sms",),
         ),
         _arg("--ttl", help="Seconds after which the next channel is tried", type=int),
-        _arg("--sender", help="Who it comes from (default: the connection's, else the account's)"),
+        _arg("--sender", help="The sender (default: the connection's, else the account's)"),
         _arg("--dlr-url", help="Where Messente posts delivery reports"),
         _arg("--text-store", help="How Messente keeps the text", choices=("plaintext", "sha256", "nostore")),
         _arg("--priority", help="low, regular or high", choices=("low", "regular", "high")),
@@ -115,9 +115,9 @@ def _message_args() -> tuple[Arg, ...]:
 def _sandbox_args() -> tuple[Arg, ...]:
     return (
         _arg("--host", help="The address to listen on (default: 127.0.0.1)"),
-        _arg("--port", help="0 takes a free one (default: 8025)", type=int),
+        _arg("--port", help="0 picks a free one (default: 8025)", type=int),
         _arg("--username", help="The API username (default: sandbox)"),
         _arg("--password", help="The API password (default: sandbox)"),
         _arg("--delivery-seconds", help="How long a channel takes (default: 2)", type=float),
-        _arg("--announce", help="Write url, inbox and pid there as JSON once it listens", metavar="FILE"),
+        _arg("--announce", help="Write url, inbox and pid to this file as JSON once it listens", metavar="FILE"),
     )

@@ -1,4 +1,4 @@
-"""The command that checks everything between here and Messente, one line each: ok, or the cure."""
+"""The command that checks everything between here and Messente, one line each: ok, or how to fix it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_omnimessage.api.errors import OmnimessageError
-from airflow_provider_omnimessage.cli.terminal import Exit, TerminalHook, command, show
+from airflow_provider_omnimessage.cli.terminal import Exit, TerminalHook, command, print_rows
 
 if TYPE_CHECKING:
     import requests
 
     from airflow_provider_omnimessage.hooks.settings import Settings
 
-CHECKS = ("versions", "connection", "DNS", "TLS", "answer", "clock", "credentials")
+CHECKS = ("versions", "connection", "DNS", "TLS", "response", "clock", "credentials")
 _PATIENCE = 10.0
 
-# The Date header has whole seconds, and the answer takes a moment; what is late by more is late.
+# The Date header has whole seconds, and the response takes some time.
 _TOLERATED_SKEW = 5.0
 
 # OpenSSL's X509_V_ERR_...: CERT_NOT_YET_VALID and CERT_HAS_EXPIRED; HOSTNAME_MISMATCH and IP_ADDRESS_MISMATCH
@@ -32,12 +32,11 @@ _NOT_FOR_THIS_NAME = (62, 64)
 
 
 class Finding(NamedTuple):
-    """
-    One line.
+    """One line of the result.
 
-    :param check: what was looked at.
+    :param check: what was checked.
     :param result: ``ok``, ``wrong`` or ``skipped``.
-    :param detail: what was found, or the cure.
+    :param detail: what was found, or how to fix it.
     """
 
     check: str
@@ -47,51 +46,41 @@ class Finding(NamedTuple):
 
 @command()
 def run(args: Namespace) -> Exit:
-    """
-    Check everything; nothing is sent.
-
-    :param args: the command line.
-    """
+    """Check everything; nothing is sent."""
     findings = examine(TerminalHook(args.conn_id))
-    show([finding._asdict() for finding in findings], args.output)
+    print_rows([finding._asdict() for finding in findings], args.output)
     return Exit.NOT_DELIVERED if any(finding.result == "wrong" for finding in findings) else Exit.DONE
 
 
 def examine(hook: TerminalHook) -> list[Finding]:
-    """
-    Check one connection. What stands on something that is wrong is skipped.
-
-    :param hook: on that connection.
-    """
+    """Check one connection. Checks that depend on one that failed are skipped."""
     findings = [_versions()]
     try:
         settings = hook.settings
     except OmnimessageError as error:
         return _skip_the_rest([*findings, Finding("connection", "wrong", str(error))])
-    findings.append(Finding("connection", "ok", f"'{hook.omnimessage_conn_id}' leads to {settings.base_url}"))
+    findings.append(Finding("connection", "ok", f"'{hook.omnimessage_conn_id}' points at {settings.base_url}"))
     target = urlsplit(settings.base_url)
     proxy = _proxy(settings)
     if proxy:
-        findings += [Finding(check, "skipped", f"the proxy {proxy} sees to it") for check in ("DNS", "TLS")]
+        findings += [Finding(check, "skipped", f"done by the proxy {proxy}") for check in ("DNS", "TLS")]
     else:
         for check in (_dns, _tls):
             findings.append(check(target))
             if findings[-1].result == "wrong":
                 return _skip_the_rest(findings)
-    findings += _answer_and_clock(settings, proxy)
-    if any(finding.check == "answer" and finding.result == "wrong" for finding in findings):
+    findings += _response_and_clock(settings, proxy)
+    if any(finding.check == "response" and finding.result == "wrong" for finding in findings):
         return _skip_the_rest(findings)
     with hook:
-        works, said = hook.test_connection()
-    return [*findings, Finding("credentials", "ok" if works else "wrong", said)]
+        works, detail = hook.test_connection()
+    return [*findings, Finding("credentials", "ok" if works else "wrong", detail)]
 
 
 def _skip_the_rest(findings: list[Finding]) -> list[Finding]:
     seen = {finding.check for finding in findings}
     cause = next(finding.check for finding in findings if finding.result == "wrong")
-    rest = [
-        Finding(check, "skipped", f"not looked at: first mend the {cause}") for check in CHECKS if check not in seen
-    ]
+    rest = [Finding(check, "skipped", f"skipped: fix {cause} first") for check in CHECKS if check not in seen]
     return findings + rest
 
 
@@ -129,7 +118,7 @@ def _dns(target: SplitResult) -> Finding:
         return Finding(
             "DNS",
             "wrong",
-            f"nobody knows '{name}' ({error}); check the connection's base URL, and this machine's resolver",
+            f"'{name}' cannot be resolved ({error}); check the connection's base URL, and this machine's resolver",
         )
     addresses = list(dict.fromkeys(str(item[4][0]) for item in found))
     return Finding("DNS", "ok", f"{name} is {'an address' if addresses == [name] else ', '.join(addresses)}")
@@ -137,7 +126,7 @@ def _dns(target: SplitResult) -> Finding:
 
 def _tls(target: SplitResult) -> Finding:
     if target.scheme == "http":
-        return Finding("TLS", "skipped", "plain http, which stays on this machine")
+        return Finding("TLS", "skipped", "plain http on this machine")
     name = target.hostname or ""
     try:
         with (
@@ -149,9 +138,11 @@ def _tls(target: SplitResult) -> Finding:
     except ssl.SSLCertVerificationError as error:
         return Finding("TLS", "wrong", _distrust(error))
     except ssl.SSLError as error:
-        return Finding("TLS", "wrong", f"{name} does not speak TLS there ({error.reason}); check the base URL's port")
+        return Finding(
+            "TLS", "wrong", f"{name} does not use TLS on that port ({error.reason}); check the base URL's port"
+        )
     except OSError as error:
-        return Finding("TLS", "wrong", f"no way to {name} port {_port(target)} ({error}); ask for it in the firewall")
+        return Finding("TLS", "wrong", f"cannot connect to {name} port {_port(target)} ({error}); check the firewall")
 
 
 def _distrust(error: ssl.SSLCertVerificationError) -> str:
@@ -159,15 +150,15 @@ def _distrust(error: ssl.SSLCertVerificationError) -> str:
         return f"{error.verify_message}; check the connection's base URL"
     if error.verify_code in _NOT_VALID_NOW:
         now = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
-        return f"{error.verify_message}, says this machine's clock; check whether it is {now}"
+        return f"{error.verify_message} by this machine's clock; check whether it really is {now}"
     return (
-        f"the certificate is not trusted ({error.verify_message}). Where a firewall of yours signs certificates, name "
-        "its authority in REQUESTS_CA_BUNDLE"
+        f"the certificate is not trusted ({error.verify_message}). If your firewall signs certificates, set "
+        "REQUESTS_CA_BUNDLE to its authority"
     )
 
 
 def _trust() -> ssl.SSLContext:
-    """Trust whom the provider's calls trust."""
+    """Return the TLS context that the provider's calls use."""
     authorities = _authorities()
     if os.path.isdir(authorities):
         return ssl.create_default_context(capath=authorities)
@@ -180,29 +171,27 @@ def _authorities() -> str:
     return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or certifi.where()
 
 
-def _answer_and_clock(settings: Settings, proxy: str | None) -> list[Finding]:
+def _response_and_clock(settings: Settings, proxy: str | None) -> list[Finding]:
     import requests
 
     with requests.Session() as session:
         session.trust_env = not settings.is_loopback
-        # no credentials: this asks only whether somebody is there, and what time it is
+        # no credentials: this only checks whether there is a response, and its clock
         session.auth = _no_credentials
         try:
             response = session.get(settings.base_url, timeout=_PATIENCE, allow_redirects=False, verify=_authorities())
         except requests.RequestException as error:
             kind = type(error).__name__
             through_proxy = (
-                f"nothing comes through the proxy {proxy} ({kind}); check HTTPS_PROXY, or leave the proxy out with "
+                f"no response through the proxy {proxy} ({kind}); check HTTPS_PROXY, or bypass the proxy with "
                 f"NO_PROXY={urlsplit(settings.base_url).hostname}"
             )
-            direct = f"{settings.base_url} does not answer ({kind}); check the base URL and the firewall"
-            return [Finding("answer", "wrong", through_proxy if proxy else direct)]
+            direct = f"{settings.base_url} does not respond ({kind}); check the base URL and the firewall"
+            return [Finding("response", "wrong", through_proxy if proxy else direct)]
     now = datetime.now(timezone.utc)
     took = response.elapsed.total_seconds()
-    answer = Finding(
-        "answer", "ok", f"HTTP {response.status_code} after {took * 1000:.0f} ms, asked without credentials"
-    )
-    return [answer, clock(response.headers.get("Date"), now)]
+    found = Finding("response", "ok", f"HTTP {response.status_code} after {took * 1000:.0f} ms, without credentials")
+    return [found, clock(response.headers.get("Date"), now)]
 
 
 def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -210,22 +199,20 @@ def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedReque
 
 
 def clock(date: str | None, now: datetime) -> Finding:
-    """
-    Compare this machine's clock with the other's.
+    """Compare this machine's clock with that of the server.
 
-    :param date: the ``Date`` header.
-    :param now: this machine's time.
+    :param date: its ``Date`` header.
     """
     try:
         theirs = parsedate_to_datetime(date or "")
     except ValueError:
-        return Finding("clock", "skipped", "the answer does not say what time it is there")
+        return Finding("clock", "skipped", "the response has no Date header")
     skew = (now - theirs).total_seconds()
     if abs(skew) <= _TOLERATED_SKEW:
-        return Finding("clock", "ok", "this machine's clock agrees with theirs")
+        return Finding("clock", "ok", "this machine's clock agrees with the server's")
     return Finding(
         "clock",
         "wrong",
-        f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} theirs: what is scheduled "
-        "from now goes out that much off; let NTP set it",
+        f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the server's: messages "
+        "scheduled from now go out that much off; synchronise it with NTP",
     )

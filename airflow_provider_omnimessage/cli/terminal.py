@@ -22,41 +22,38 @@ from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
 
 class Exit(IntEnum):
-    """The exit codes."""
+    """The exit codes, from harmless to grave; of several messages, the highest decides."""
 
     DONE = 0
     NOT_DELIVERED = 1
-    WRONG_USE = 2
+    USAGE = 2
     CREDENTIALS = 3
     NOT_FOUND = 4
-    COME_AGAIN = 5
-    MAYBE_DONE = 6
-    TIME_IS_UP = 7
+    TRY_LATER = 5
+    UNCONFIRMED = 6
+    TIMED_OUT = 7
 
 
 def exit_code(error: OmnimessageError, *, changes_something: bool) -> Exit:
-    """
-    Choose the exit code for an error.
+    """Return the exit code for an error.
 
-    :param error: what a call raised.
-    :param changes_something: whether the call, if it was carried out all the same, must not be made again unseen.
+    :param changes_something: whether it would do harm to repeat the call if it was processed after all.
     """
     if isinstance(error, (InvalidInputError, RejectedError)):
-        return Exit.WRONG_USE
+        return Exit.USAGE
     if isinstance(error, AuthenticationError):
         return Exit.CREDENTIALS
     if isinstance(error, NotFoundError):
         return Exit.NOT_FOUND
     if changes_something and error.maybe_processed:
-        return Exit.MAYBE_DONE
+        return Exit.UNCONFIRMED
     if error.may_pass:
-        return Exit.COME_AGAIN
-    return Exit.WRONG_USE if isinstance(error, ApiError) else Exit.NOT_DELIVERED
+        return Exit.TRY_LATER
+    return Exit.USAGE if isinstance(error, ApiError) else Exit.NOT_DELIVERED
 
 
 def command(changes_something: bool = False) -> Callable[[Callable[[Namespace], Exit]], Callable[[Namespace], None]]:
-    """
-    Make a function a command: without log lines in its output, and with an exit code.
+    """Turn a function into a command: no log lines in its output, errors in one line, and an exit code.
 
     :param changes_something: as :func:`exit_code` takes it.
     """
@@ -72,7 +69,7 @@ def command(changes_something: bool = False) -> Callable[[Callable[[Namespace], 
                 try:
                     code.append(function(args))
                 except OmnimessageError as error:
-                    tell(str(error))
+                    print_progress(str(error))
                     code.append(exit_code(error, changes_something=changes_something))
 
             try:
@@ -86,19 +83,14 @@ def command(changes_something: bool = False) -> Callable[[Callable[[Namespace], 
     return decorate
 
 
-def tell(*lines: str) -> None:
-    """
-    Say something to the person at the terminal, beside the output.
-
-    :param lines: what.
-    """
+def print_progress(*lines: str) -> None:
+    """Print lines for the person at the terminal to stderr, beside the output."""
     for line in lines:
         print(line, file=sys.stderr, flush=True)
 
 
-def show(rows: Sequence[dict[str, Any]], output: str) -> None:
-    """
-    Print rows as Airflow's own commands do.
+def print_rows(rows: Sequence[dict[str, Any]], output: str) -> None:
+    """Print rows as Airflow's own commands do.
 
     :param rows: all with the same keys.
     :param output: ``table``, ``json``, ``yaml`` or ``plain``.
@@ -113,15 +105,13 @@ def show(rows: Sequence[dict[str, Any]], output: str) -> None:
 
 
 class TerminalHook(OmnimessageHook):
-    """A hook whose connection comes from where the deployment keeps it: no task is there to ask through."""
+    """A hook that reads its connection where the deployment keeps it: there is no task to read it for."""
 
     @classmethod
     def get_connection(cls, conn_id: str) -> Any:
-        """
-        Read a connection from the environment, a secrets backend or Airflow's database.
+        """Return a connection from the environment, a secrets backend or Airflow's database.
 
-        :param conn_id: which.
-        :raises InvalidInputError: where there is none.
+        :raises InvalidInputError: if there is none.
         """
         from airflow.exceptions import AirflowNotFoundException  # type: ignore[attr-defined]
         from airflow.models.connection import Connection
@@ -131,11 +121,11 @@ class TerminalHook(OmnimessageHook):
         except AirflowNotFoundException:
             variable = f"AIRFLOW_CONN_{conn_id.upper()}"
             if os.environ.get(variable):
-                # Airflow looks on where it cannot read one, and says so in a log that a terminal does not show
+                # Airflow skips one that it cannot read, and says so in a log that a terminal does not show
                 raise InvalidInputError.of(
-                    "conn-id", f"{variable} is set, and is neither JSON nor a URI; compare its quotes and brackets"
+                    "conn-id", f"{variable} is set, but is neither JSON nor a URI; check its quotes and brackets"
                 ) from None
             raise InvalidInputError.of(
                 "conn-id",
-                f"there is no connection '{conn_id}'; add one of type omnimessage, or name another with --conn-id",
+                f"there is no connection '{conn_id}'; add one of type omnimessage, or pass another with --conn-id",
             ) from None

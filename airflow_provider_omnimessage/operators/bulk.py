@@ -190,8 +190,8 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
 
         from airflow_provider_omnimessage import metrics
         from airflow_provider_omnimessage.bulk.memory import BulkStep, next_bulk_step
-        from airflow_provider_omnimessage.bulk.parallel import Progress
         from airflow_provider_omnimessage.bulk.send import BulkSender
+        from airflow_provider_omnimessage.tasks.parallel import Progress
 
         require_choice("on_past", self.on_past, ON_PAST, rendered=True)
         memory = self._memory(context)
@@ -350,13 +350,13 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
         from dataclasses import replace
         from datetime import datetime, timezone
 
-        from airflow_provider_omnimessage.bulk.cancel import cancel_all
+        from airflow_provider_omnimessage.tasks.cancelling import CancelSummary, cancel_each
 
         memory.keep_plan(replace(plan, state="replacing"))
         numbers = range(1, plan.batches + 1)
         if plan.last_moment and datetime.fromisoformat(plan.last_moment) > datetime.now(timezone.utc):
             ids = (id_ for number in numbers for id_ in getattr(memory.batch(number), "ids", ()) if id_)
-            counts = cancel_all(self.hook, list(ids), self.log, task_tags(context))
+            counts = CancelSummary.of(cancel_each(self.hook, list(ids), log=self.log, tags=task_tags(context)))
             self.log.info("Cleared after its success: of what it had scheduled before, %s", counts)
             counts.raise_if_unknown()
         for number in numbers:

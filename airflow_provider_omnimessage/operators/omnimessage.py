@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -13,13 +14,18 @@ from airflow_provider_omnimessage._compat import (
     TaskMemory,
     push_xcom,
 )
+from airflow_provider_omnimessage.api.calls import as_list, checked_id
+from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook, require_future
 from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.tasks.arguments import ON_PAST, check_time_at_parse, require_choice, task_tags
+from airflow_provider_omnimessage.tasks.cancelling import CancelOutcome, CancelSummary, cancel_each
 from airflow_provider_omnimessage.tasks.failures import constructor_errors, task_failures
 from airflow_provider_omnimessage.tasks.rendering import PlainStrings
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
     from airflow_provider_omnimessage.api.timing import TimeToSend
     from airflow_provider_omnimessage.tasks.memory import MessageRecord, SendStep
 
@@ -30,6 +36,8 @@ DOUBT = (
 
 
 IF_ALREADY_SENT = ("fail", "skip", "ignore")
+#: A cancel task with more ids logs numbers instead of a line for each id.
+LOGGED_ONE_BY_ONE = 20
 
 
 class SendOmnimessageOperator(PlainStrings, BaseOperator):
@@ -330,21 +338,29 @@ class ScheduleOmnimessageOperator(SendOmnimessageOperator):
 
 class CancelScheduledMessageOperator(BaseOperator):
     """
-    Cancel scheduled messages while they are still waiting: ``DELETE /omnimessage/{omnimessage_id}``.
+    Cancel scheduled messages before they are sent: ``DELETE /omnimessage/{omnimessage_id}``.
 
-    The return value, and so the XCom, is the list of ids that are cancelled now. A message that was cancelled before is
-    one of them, so a task that is run again succeeds again. Of what a bulk send returned it is numbers: ``cancelled``,
-    ``sent_already``, ``unknown_to_messente``, ``failed``, and ``first_not_cancelled``, up to 100 ids; ten are cancelled
-    at a time.
+    ::
 
-    :param omnimessage_id: one id or many: ``schedule.output``, that of a mapped task, or ids from anywhere. Where an id
-        is ``None``, its scheduling was skipped, and so is its cancelling. The output of a bulk send is taken as it is.
-        (templated)
-    :param if_already_sent: what to do when a message cannot be cancelled any more, because it has been sent or is
-        unknown: ``"fail"`` without a retry (default), ``"skip"`` the task, or ``"ignore"``. All others are cancelled
+        alert = ScheduleOmnimessageOperator(task_id="alert", ...)
+        CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=alert.output)
+
+    The return value, and so the XCom, is the list of ids that are cancelled. A message that was cancelled before
+    counts as cancelled, so running the task again succeeds again. For the output of a bulk send the return value is
+    numbers: ``cancelled``, ``sent_already``, ``unknown_to_messente``, ``failed``, ``not_tried``, and up to 100 ids in
+    ``first_not_cancelled``.
+
+    All ids share one time budget. Refused credentials, or the same failure three times in a row, end the task early;
+    it reports what was not tried.
+
+    :param omnimessage_id: one id or a list of ids, such as ``schedule.output``, also that of a mapped task; or the
+        output of a bulk send, also that of a mapped one. ``None`` stands for a message whose scheduling was skipped,
+        and is left out. (templated)
+    :param if_already_sent: what to do if a message cannot be cancelled because it was sent, or is unknown to Messente:
+        ``"fail"`` without a retry (default), ``"skip"`` the task, or ``"ignore"``. The other messages are cancelled
         first. (templated)
-    :param trigger_rule: Airflow's; here ``"none_failed"`` by default, for what was skipped is not late: a branch that
-        was not taken must not let the alert go out.
+    :param trigger_rule: Airflow's. The default is ``"none_failed"``, because skipped work is not late work: a branch
+        that was not taken must not let the alert go out.
     :param omnimessage_conn_id: the Airflow connection, of type ``omnimessage``. (templated)
     """
 
@@ -355,7 +371,7 @@ class CancelScheduledMessageOperator(BaseOperator):
     def __init__(
         self,
         *,
-        omnimessage_id: Any,
+        omnimessage_id: object,
         if_already_sent: Literal["fail", "skip", "ignore"] = "fail",
         omnimessage_conn_id: str = OmnimessageHook.default_conn_name,
         trigger_rule: str = "none_failed",
@@ -370,106 +386,102 @@ class CancelScheduledMessageOperator(BaseOperator):
 
     @cached_property
     def hook(self) -> OmnimessageHook:
-        """The hook on this task's connection."""
+        """The hook for this task's connection."""
         return OmnimessageHook(self.omnimessage_conn_id)
 
-    def execute(self, context: Mapping[str, Any]) -> list[str] | dict[str, Any]:
-        """Cancel, and return the ids that are cancelled now; of a bulk send's result, numbers."""
-        from airflow_provider_omnimessage.api.calls import checked_id
-        from airflow_provider_omnimessage.api.errors import AuthenticationError, OmnimessageError
-        from airflow_provider_omnimessage.bulk.results import is_result
-
-        if is_result(self.omnimessage_id):
-            return self._cancel_bulk(context)
-        given = self._given()
-        cancelled: list[str] = []
-        too_late: list[str] = []
-        errors: list[OmnimessageError] = []
-        with task_failures(), self.hook:
-            for item in given:
-                try:
-                    self._cancel(context, checked_id(item), cancelled, too_late)
-                except OmnimessageError as error:
-                    self.log.warning("%s: %s", item, error)
-                    errors.append(error)
-                    if isinstance(error, AuthenticationError):
-                        break
-        if errors or (too_late and self.if_already_sent != "ignore"):
-            # a task that does not succeed returns nothing, but what it has done is done
-            context["ti"].xcom_push(key="return_value", value=cancelled)
-        for failure in errors:
-            # to cancel again does no harm
-            if failure.may_pass or failure.maybe_processed:
-                raise failure
-        if errors:
-            raise AirflowFailException("; ".join(map(str, errors)))
-        self._judge(too_late)
-        return cancelled
-
-    def _cancel_bulk(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        from airflow_provider_omnimessage.bulk.cancel import cancel_all
-        from airflow_provider_omnimessage.bulk.results import accepted_in
-
-        with task_failures(), self.hook:
+    def execute(self, context: Context) -> list[str] | dict[str, Any]:
+        """Cancel the messages, and return the cancelled ids; for the output of a bulk send, return numbers."""
+        with task_failures(again=True), self.hook:
             require_choice("if_already_sent", self.if_already_sent, IF_ALREADY_SENT, rendered=True)
-            ids = [omnimessage_id for omnimessage_id, _ in accepted_in(self.omnimessage_id)]
-            if not ids:
-                raise AirflowSkipException("No message was accepted, so there is nothing to cancel")
-            found = cancel_all(self.hook, ids, self.log, task_tags(context))
-            self.log.info("Of %s messages %s", f"{len(ids):,}", found)
-            if found.errors or (found.too_late and self.if_already_sent != "ignore"):
-                context["ti"].xcom_push(key="return_value", value=found.as_dict())
-            found.raise_if_unknown()
-            if found.too_late:
-                self._judge([f"{found.too_late:,} of {len(ids):,} messages ({found})"])
-        return found.as_dict()
-
-    def _given(self) -> list[Any]:
-        from airflow_provider_omnimessage.api.calls import as_list
-
-        with task_failures():
-            require_choice("if_already_sent", self.if_already_sent, IF_ALREADY_SENT, rendered=True)
-            # a template renders None as text
-            given = [item for item in as_list(self.omnimessage_id) if item is not None and item not in ("None", "")]
-        if not given:
-            raise AirflowSkipException(
-                "There is no omnimessage_id: nothing was scheduled, so there is nothing to cancel"
-            )
-        return [item for position, item in enumerate(given) if item not in given[:position]]
+            wanted = MessagesToCancel.read(self.omnimessage_id)
+            if not wanted:
+                raise AirflowSkipException("There is no omnimessage_id: no message was scheduled, so none is cancelled")
+            cancelled: list[str] = []
+            summary = CancelSummary.of(wanted.invalid)
+            for outcome in wanted.invalid[:LOGGED_ONE_BY_ONE]:
+                self._log(outcome)
+            for outcome in cancel_each(self.hook, wanted.ids, log=self.log, tags=task_tags(context)):
+                summary.add(outcome)
+                if outcome.is_cancelled:
+                    cancelled.append(outcome.omnimessage_id)
+                if len(wanted.ids) <= LOGGED_ONE_BY_ONE:
+                    self._log(outcome)
+            self.log.info("%s messages: %s", f"{len(wanted.ids) + len(wanted.invalid):,}", summary)
+            result = summary.as_dict() if wanted.are_of_bulk else cancelled
+            if summary.errors or (summary.too_late and self.if_already_sent != "ignore"):
+                # Airflow stores a return value only if the task succeeds, but what was cancelled is cancelled.
+                context["ti"].xcom_push(key="return_value", value=result)
+            summary.raise_if_unknown()
+            self._judge(summary)
+        return result
 
     def on_kill(self) -> None:
-        """Say in the log what a kill interrupts."""
+        """Log what a kill interrupts."""
         call = self.hook.unanswered_call
         self.log.warning(
-            "Killed while %s. What was cancelled before that is cancelled; run this task again for the rest: it finds "
-            "out what became of each",
-            f"the answer to {call} was awaited" if call else "no call to Messente was waiting for its answer",
+            "Killed while %s. Messages that were cancelled before stay cancelled; run this task again to cancel the "
+            "rest",
+            f"waiting for the response to {call}" if call else "no request to Messente was in flight",
         )
 
-    def _cancel(
-        self, context: Mapping[str, Any], omnimessage_id: str, cancelled: list[str], too_late: list[str]
-    ) -> None:
-        from airflow_provider_omnimessage import metrics
-        from airflow_provider_omnimessage.api.delivery import CancelResult
+    def _log(self, outcome: CancelOutcome) -> None:
+        if outcome.is_cancelled:
+            self.log.info("Cancelled before it was sent: omnimessage_id %s", outcome.omnimessage_id)
+        elif outcome.error is not None:
+            self.log.warning("Not cancelled: omnimessage_id %s", outcome)
 
-        cancellation = self.hook.try_to_cancel(omnimessage_id)
-        if not cancellation.is_cancelled:
-            too_late.append(f"{omnimessage_id} {cancellation}")
+    def _judge(self, summary: CancelSummary) -> None:
+        if not summary.too_late:
             return
-        if cancellation.result is CancelResult.CANCELLED:
-            metrics.count("cancelled", task_tags(context))
-        cancelled.append(omnimessage_id)
-        self.log.info("Cancelled %s before it was sent", omnimessage_id)
-
-    def _judge(self, too_late: list[str]) -> None:
-        if not too_late:
-            return
-        what = f"Could not be cancelled: {'; '.join(too_late)}"
+        listed = summary.too_late_in_words[:LOGGED_ONE_BY_ONE]
+        more = f"; and {summary.too_late - len(listed):,} more" if summary.too_late > len(listed) else ""
+        what = f"Could not be cancelled: {'; '.join(listed)}{more}"
         if self.if_already_sent == "fail":
             raise AirflowFailException(what)
         if self.if_already_sent == "skip":
             raise AirflowSkipException(what)
-        self.log.warning("%s. That is fine, as if_already_sent='ignore' says", what)
+        self.log.warning("%s. Ignored, because if_already_sent='ignore'", what)
+
+
+@dataclass(frozen=True)
+class MessagesToCancel:
+    """
+    The ids in the ``omnimessage_id`` of a cancel task, each once and in order.
+
+    :param invalid: an outcome for each value that is no id.
+    :param are_of_bulk: whether the output of a bulk send is among the values.
+    """
+
+    ids: list[str]
+    invalid: list[CancelOutcome]
+    are_of_bulk: bool
+
+    @classmethod
+    def read(cls, value: object) -> MessagesToCancel:
+        """
+        Read one id or bulk result, or a list of them. ``None``, also as a template renders it, is left out.
+
+        :raises InvalidInputError: if ``value`` is a dict, but not the result of a bulk send.
+        """
+        from airflow_provider_omnimessage.bulk.results import accepted_in, is_result
+
+        ids: dict[str, None] = {}
+        invalid: list[CancelOutcome] = []
+        items = [value] if is_result(value) else as_list(value)
+        for position, item in enumerate(items):
+            if item is None or item in ("None", ""):
+                continue
+            try:
+                if isinstance(item, Mapping) and is_result(item):
+                    ids.update(dict.fromkeys([omnimessage_id for omnimessage_id, _ in accepted_in(item)]))
+                else:
+                    ids[checked_id(item)] = None
+            except InvalidInputError as error:
+                invalid.append(CancelOutcome(f"[{position}]", error=error))
+        return cls(list(ids), invalid, any(map(is_result, items)))
+
+    def __bool__(self) -> bool:
+        return bool(self.ids or self.invalid)
 
 
 def _as_text(moment: TimeToSend | None) -> str | None:

@@ -1,54 +1,56 @@
-"""The trigger that waits for delivery in the triggerer, and holds no worker while it does."""
+"""The trigger that waits for delivery in the triggerer."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from airflow.triggers.base import BaseTaskEndEvent, BaseTrigger, TriggerEvent
 
 from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage._compat import SHORTEST_ABSENCE, success_in_triggerer
+from airflow_provider_omnimessage.api.awaited_message import AwaitedMessage
 from airflow_provider_omnimessage.api.calls import delivery_report
 from airflow_provider_omnimessage.api.errors import AuthenticationError, OmnimessageError
-from airflow_provider_omnimessage.api.waiting import Awaited, Ending, Verdict, Wait
-from airflow_provider_omnimessage.bulk.results import read_file
-from airflow_provider_omnimessage.triggers.polling import IN_FLIGHT, polling
+from airflow_provider_omnimessage.api.failure_streak import FailureStreak
+from airflow_provider_omnimessage.api.wait_result import Ending, WaitResult
+from airflow_provider_omnimessage.api.waiting import Require, Wait, WaitFor
+from airflow_provider_omnimessage.triggers.awaited import awaited_of_row
+from airflow_provider_omnimessage.triggers.polling import IN_FLIGHT, Poller, polling
 
-if TYPE_CHECKING:
-    from airflow_provider_omnimessage.triggers.polling import Poller
-
-
-#: Seconds at least between two looks at any of the thousands of messages of a bulk send.
-TOGETHER = 0.5
-#: How often the log says how far they are.
-SAID_EVERY = timedelta(seconds=30)
+#: Seconds, at least, between two rounds of polls for the thousands of messages of a bulk send.
+SHORTEST_ROUND = 0.5
+#: Seconds between two log lines on the progress of a bulk send.
+PROGRESS_EVERY = 30.0
+#: Seconds for the last polls of a trigger that starts at its deadline or later, for example after a restart.
+LATE_START = 5.0
 
 
 class OmnimessageDeliveryTrigger(BaseTrigger):
     """
-    Wait until messages have been delivered or read: ``GET /omnimessage/{omnimessage_id}/status``, asked rarely.
+    Wait until messages have been delivered or read, and fire one event.
 
-    It fires once. Its event's payload is ``{"ending", "reason", "reports"}``; ``ending`` is ``fulfilled``, ``failed``,
-    ``cancelled``, ``refused`` or ``timed_out``, and ``reports`` holds a summary per message. What it serialises are
-    ids, moments and settings; every moment is absolute, so that a restarted triggerer goes on where the last one was.
+    The event's payload is ``{"ending", "reason", "reports"}``: ``ending`` is ``fulfilled``, ``failed``, ``cancelled``,
+    ``error`` or ``timed_out``; ``reports`` holds a summary for each message; ``counts`` is there for bulk sends. What
+    it serialises are ids, times and settings. Every time is absolute, so that a restarted triggerer continues where it
+    stopped.
 
-    :param messages: each message's id, and when it is sent: ISO 8601 with an offset, or ``None`` for sent before.
+    :param messages: each message's id, and when it is sent: ISO 8601 with an offset, or ``None`` if it was sent before.
     :param omnimessage_conn_id: the Airflow connection, of type ``omnimessage``.
+    :param since: when the wait began: ISO 8601 with an offset.
+    :param deadline: when it ends: ISO 8601 with an offset.
+    :param poke_interval: seconds, more than 0: the longest gap between two polls for one message.
     :param wait_for: ``"delivered"`` or ``"seen"``.
     :param require: ``"all"`` of the messages, ``"any"``, or a share of them, more than 0 and at most 1.
-    :param poke_interval: seconds, more than 0: the longest gap between two looks at one message.
-    :param since: when the waiting began: ISO 8601 with an offset.
-    :param deadline: when it ends: ISO 8601 with an offset.
     :param limit: what the deadline is called in the error.
-    :param ends_task: whether success ends the task from here, without a worker.
-    :param one: whether the XCom is then the only message's summary, and not a list of summaries.
-    :param bulk: in the place of ``messages``, those of a bulk send, which are counted and not reported one by one:
-        ``{"results"}``, the file that holds them; or ``{"ids", "moments"}``, with spaces between them, and one moment
-        for all or one for each (``-``: sent before). ``None``: there are ``messages``.
+    :param ends_task: whether the trigger may end the task as a success, without a worker.
+    :param returns: the endings with which the task succeeds.
+    :param one: whether the task then returns one report, and not a list.
+    :param bulk: instead of ``messages``, those of bulk sends, which are counted: for each, ``{"results"}``, the results
+        file; or ``{"ids", "moments"}``, separated by spaces, with one time for all or one for each (``-``: ``None``).
     """
 
     def __init__(
@@ -59,31 +61,29 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
         since: str,
         deadline: str,
         poke_interval: float = 60.0,
-        wait_for: Literal["delivered", "seen"] = "delivered",
+        wait_for: WaitFor = "delivered",
         require: Literal["all", "any"] | float = "all",
         limit: str = "its time",
         ends_task: bool = False,
+        returns: Sequence[str] = ("fulfilled",),
         one: bool = False,
-        bulk: dict[str, str] | None = None,
+        bulk: dict[str, str] | Sequence[dict[str, str]] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.messages = [list(message) for message in messages]
+        self.awaited = awaited_of_row(messages, one, bulk)
         self.omnimessage_conn_id = omnimessage_conn_id
         self.since = since
         self.deadline = deadline
         self.poke_interval = poke_interval
-        self.wait_for = wait_for
-        self.require = require
+        self.wait_for: WaitFor = wait_for
+        self.require: Require = require
         self.limit = limit
         self.ends_task = ends_task
-        self.one = one
-        self.bulk = bulk
-        self._next_say = datetime.min.replace(tzinfo=timezone.utc)
+        self.returns = list(returns)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Say how to make this trigger again, in any triggerer."""
+        """Return the class path and the arguments from which any triggerer can make this trigger again."""
         names = (
-            "messages",
             "omnimessage_conn_id",
             "since",
             "deadline",
@@ -92,121 +92,153 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
             "require",
             "limit",
             "ends_task",
-            "one",
-            "bulk",
+            "returns",
         )
-        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
+        arguments = {**self.awaited.to_row(), **{name: getattr(self, name) for name in names}}
+        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and fire once."""
-        begun = time.monotonic()
-        # everything is let go of before the event is given away: nobody promises to come back after it
-        event = await self._event(await self._verdict())
+        started = time.monotonic()
+        # everything is closed before the event is yielded: a triggerer may never resume a generator after it
+        event = await self._event(await self._result())
         if self.trigger_id is not None and not isinstance(event, BaseTaskEndEvent):
-            await asyncio.sleep(max(0.0, begun + SHORTEST_ABSENCE - time.monotonic()))
+            await asyncio.sleep(max(0.0, started + SHORTEST_ABSENCE - time.monotonic()))
         yield event
 
-    async def _event(self, verdict: Verdict) -> TriggerEvent:
+    async def _event(self, result: WaitResult) -> TriggerEvent:
         task_instance = getattr(self, "task_instance", None)
-        # Airflow's dag.test() runs triggers without a triggerer, and cannot end a task from one
-        if self.ends_task and verdict.ending is Ending.FULFILLED and self.trigger_id is not None and task_instance:
-            xcom: Any = verdict.counted or (verdict.reports[0] if self.one else verdict.reports)
+        # dag.test() runs triggers without a triggerer, and cannot end a task from one
+        is_in_triggerer = self.trigger_id is not None and task_instance is not None
+        if self.ends_task and is_in_triggerer and result.ending.value in self.returns:
             try:
-                success: TriggerEvent = await success_in_triggerer(task_instance, xcom)
+                success: TriggerEvent = await success_in_triggerer(
+                    task_instance, result.output(single=self.awaited.single)
+                )
             except Exception:
-                self.log.exception("The XCom could not be pushed from here; a worker ends the task")
+                self.log.exception("The XCom could not be pushed from the triggerer; a worker ends the task")
             else:
-                metrics.count_verdict(verdict, task_instance, in_triggerer=True)
+                metrics.count_wait(result, task_instance, in_triggerer=True)
                 return success
-        return TriggerEvent(verdict.as_dict())  # type: ignore[no-untyped-call]
+        return TriggerEvent(result.to_event())  # type: ignore[no-untyped-call]
 
-    async def _verdict(self) -> Verdict:
+    async def _result(self) -> WaitResult:
         try:
-            wait = await self._planned_aside() if self.bulk else self._planned()
+            wait = await self._start()
         except (OSError, ValueError, LookupError, TypeError) as error:  # gone, cut off, or something else by now
-            return Verdict(Ending.REFUSED, f"The results of the bulk send could not be read: {error}", [])
-        async with polling(self.omnimessage_conn_id) as poller:
+            return WaitResult(Ending.ERROR, f"The results of the bulk send could not be read: {error}", [])
+        async with polling(self.omnimessage_conn_id, wait) as poller:
             try:
-                return await self._follow(wait, poller)
-            except OmnimessageError as error:  # for all who wait here: the connection, or its credentials
-                return Verdict(Ending.REFUSED, str(error), [])
+                return await _Following(self, wait, poller).result()
+            except OmnimessageError as error:  # it concerns everybody here: the connection, or its credentials
+                return WaitResult(Ending.ERROR, str(error), [], None)
 
-    async def _planned_aside(self) -> Wait:
-        """Plan thousands, which takes a while, without the others on this loop noticing."""
-        from asgiref.sync import sync_to_async  # knows the way back to this loop, where a connection is looked up
+    async def _start(self) -> Wait:
+        if not self.awaited.only_count:
+            return self._plan()
+        from asgiref.sync import sync_to_async  # unlike to_thread, it finds its way back to look up a connection
 
-        return await sync_to_async(self._planned, thread_sensitive=False)()
+        # thousands take a while, during which the other triggers on this loop go on
+        return await sync_to_async(self._plan, thread_sensitive=False)()
 
-    def _planned(self) -> Wait:
+    def _plan(self) -> Wait:
         wait = Wait(
-            [Awaited(str(id_), moment and datetime.fromisoformat(moment)) for id_, moment in self._awaited()],  # type: ignore[arg-type]
+            self.awaited.messages(),
             since=datetime.fromisoformat(self.since),
+            deadline=datetime.fromisoformat(self.deadline),
             poke_interval=self.poke_interval,
             wait_for=self.wait_for,
             require=self.require,
-            only_count=self.bulk is not None,
+            only_count=self.awaited.only_count,
         )
-        wait.plan(_now())
+        wait.start(_now())
         return wait
 
-    def _awaited(self) -> Iterable[Sequence[str | None]]:
-        if self.bulk is None:
-            return self.messages
-        if "results" in self.bulk:
-            return list(read_file(self.bulk["results"]))
-        ids, moments = self.bulk["ids"].split(), self.bulk["moments"].split()
-        each = moments if len(moments) > 1 else moments * len(ids)
-        return [(id_, None if moment == "-" else moment) for id_, moment in zip(ids, each, strict=True)]
 
-    async def _follow(self, wait: Wait, poller: Poller) -> Verdict:
-        deadline = datetime.fromisoformat(self.deadline)
+class _Following:
+    """Polls for the messages of one wait until it is over."""
+
+    def __init__(self, trigger: OmnimessageDeliveryTrigger, wait: Wait, poller: Poller) -> None:
+        self._wait = wait
+        self._poller = poller
+        self._limit = trigger.limit
+        self._log = trigger.log
+        self._next_progress = time.monotonic()
+        now = _now()
+        self._end = wait.deadline if now < wait.deadline else now + timedelta(seconds=LATE_START)
+
+    async def result(self) -> WaitResult:
+        wait = self._wait
         while True:
+            if due := self._due():
+                await self._poll(due)
+                self._log_progress()
+            if result := wait.result:
+                return result
             now = _now()
-            last = now >= deadline
-            pause = 0.0 if last else poller.pause_left()
-            due = [] if pause else wait.due(now, last=last)
-            if len(due) == 1:
-                await self._look(due[0], wait, poller)
-            elif due:
-                looks = iter(due)
-                await asyncio.gather(
-                    *(self._look_at_each(looks, wait, poller) for _ in range(min(len(due), IN_FLIGHT)))
-                )
-                self._say(wait)
-            verdict = wait.verdict or (wait.timed_out(self.limit) if last else None)
-            if verdict:
-                return verdict
-            if not due:
-                next_look = max(wait.next_look or now, now + timedelta(seconds=pause))
-                seconds = (min(next_look, deadline) - now).total_seconds()
-                # of thousands, one or another is always due: together they cost less
-                await poller.rest(max(seconds, TOGETHER) if self.bulk and deadline > now else seconds)
+            if now >= self._end or (now >= wait.deadline and not self._due()):
+                self._record_pause(now)
+                return wait.timed_out(self._limit)
+            await self._rest(now)
 
-    async def _look_at_each(self, messages: Iterator[Awaited], wait: Wait, poller: Poller) -> None:
+    def _due(self) -> list[AwaitedMessage]:
+        return [] if self._poller.pause_left() or _now() >= self._end else self._wait.due(_now())
+
+    def _record_pause(self, now: datetime) -> None:
+        """Note the pause of all waits as the reason why messages that were due were not polled."""
+        if error := self._poller.paused_by:
+            for message in self._wait.due(now):
+                self._wait.record_error(message, error, now)
+
+    async def _rest(self, now: datetime) -> None:
+        next_poll = max(self._wait.next_poll or now, now + timedelta(seconds=self._poller.pause_left()))
+        seconds = (next_poll - now).total_seconds()
+        if self._wait.only_count:
+            # of thousands, there is always one due: polled together they cost less
+            seconds = max(seconds, SHORTEST_ROUND)
+        await self._poller.rest(min(seconds, max(0.0, (self._end - now).total_seconds())), self._wait)
+
+    async def _poll(self, due: Sequence[AwaitedMessage]) -> None:
+        if len(due) == 1:
+            await self._poll_one(due[0], FailureStreak())
+            return
+        messages, streak = iter(due), FailureStreak()
+        polls = (self._poll_each(messages, streak) for _ in range(min(len(due), IN_FLIGHT)))
+        # all of them end before the first error is raised, so that none is left running
+        errors = [error for error in await asyncio.gather(*polls, return_exceptions=True) if error is not None]
+        if errors:
+            raise errors[0]
+
+    async def _poll_each(self, messages: Iterator[AwaitedMessage], streak: FailureStreak) -> None:
         for message in messages:
-            await self._look(message, wait, poller)
-            if self.bulk and (wait.is_over or poller.pause_left()):
+            await self._poll_one(message, streak)
+            if self._wait.is_over or self._poller.pause_left():
                 return
 
-    def _say(self, wait: Wait) -> None:
-        """Say of thousands how far they are, now and then, in the place of a line for each."""
-        if self.bulk is None or _now() < self._next_say:
-            return
-        self._next_say = _now() + SAID_EVERY
-        told = ", ".join(f"{count:,} {ending}" for ending, count in sorted(wait.endings.items()))
-        self.log.info("Of %s messages: %s", f"{len(wait.messages):,}", told or "all in progress")
-
-    async def _look(self, message: Awaited, wait: Wait, poller: Poller) -> None:
+    async def _poll_one(self, message: AwaitedMessage, streak: FailureStreak) -> None:
         try:
-            report = await poller.ask(delivery_report(message.omnimessage_id))
+            if streak.stopped_by is not None:
+                raise streak.stopped_by
+            left = (self._end - _now()).total_seconds()
+            report = await self._poller.make(delivery_report(message.omnimessage_id), timeout=left)
         except AuthenticationError:
             raise
         except OmnimessageError as error:
-            news = wait.heard_error(message, error, _now(), stays_due=True)
+            streak.record_failure(error)
+            news = self._wait.record_error(message, error, _now())
         else:
-            news = wait.heard(message, report, _now())
-        if news and self.bulk is None:
-            self.log.info(news)
+            streak.record_success()
+            news = self._wait.record_report(message, report, _now())
+        if news and not self._wait.only_count:
+            self._log.info(news)
+
+    def _log_progress(self) -> None:
+        """Log the progress of a bulk send from time to time, instead of a line for each message."""
+        if not self._wait.only_count or time.monotonic() < self._next_progress:
+            return
+        self._next_progress = time.monotonic() + PROGRESS_EVERY
+        endings = ", ".join(f"{count:,} {ending}" for ending, count in sorted(self._wait.endings.items()))
+        self._log.info("%s messages: %s", f"{len(self._wait.messages):,}", endings or "all in progress")
 
 
 def _now() -> datetime:

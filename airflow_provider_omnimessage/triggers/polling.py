@@ -1,8 +1,8 @@
 """
-One poller per event loop and connection, which all triggers of that connection share.
+One poller for each event loop and connection, shared by all triggers of that connection.
 
-It owns the session, the bound on requests in flight, the pause after a 429, and the credentials. It has no task of its
-own: a trigger that wants to know asks, in its own task and so in its own log.
+It owns the session, the limit on requests in flight, the pause after a 429, and the credentials. It has no task of its
+own: each trigger polls in its own task, and so in its own log.
 """
 
 from __future__ import annotations
@@ -14,41 +14,51 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakKeyDictionary
 
-from airflow_provider_omnimessage._compat import connection_of
+from airflow_provider_omnimessage._compat import connection_of, is_connection_missing, triggerer_stats
 from airflow_provider_omnimessage.api import backoff
-from airflow_provider_omnimessage.api.errors import AuthenticationError, RateLimitedError
+from airflow_provider_omnimessage.api.errors import (
+    AuthenticationError,
+    DeadlineExceededError,
+    InvalidInputError,
+    NotSentError,
+    OmnimessageError,
+    RateLimitedError,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.calls import Call
+    from airflow_provider_omnimessage.api.waiting import Wait
     from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
     from airflow_provider_omnimessage.hooks.settings import Settings
 
 T = TypeVar("T")
 
-#: Requests that are in flight at a time, at most.
+#: The most requests in flight at the same time.
 IN_FLIGHT = 16
-#: After a pause, the waits come back spread over so much time that about so many ask in a second.
+#: After a pause, waits return spread over time, so that about this many poll in each second.
 RETURNING_PER_SECOND = 50.0
+#: Look-ups in a row that find no such connection, after which the waits end: a secrets backend may fail once.
+LOOKUPS = 3
 
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Poller]] = WeakKeyDictionary()
 
 
 @asynccontextmanager
-async def polling(omnimessage_conn_id: str) -> AsyncIterator[Poller]:
+async def polling(omnimessage_conn_id: str, wait: Wait) -> AsyncIterator[Poller]:
     """
-    Take part in the poller of a connection: the first one in makes it, the last one out closes its session.
+    Join the poller of a connection: the first wait creates it, and the last one to leave closes its session.
 
-    :param omnimessage_conn_id: the Airflow connection.
+    :param wait: for whose messages it is used. It stays among :attr:`Poller.waits` meanwhile.
     """
     pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
     poller = pollers.get(omnimessage_conn_id)
-    if poller is None or poller.refusal is not None:
+    if poller is None or poller.rejection is not None:
         poller = pollers[omnimessage_conn_id] = Poller(omnimessage_conn_id)
-    poller.waits += 1
+    poller.waits.add(wait)
     try:
         yield poller
     finally:
-        poller.waits -= 1
+        poller.waits.discard(wait)
         if not poller.waits:
             if pollers.get(omnimessage_conn_id) is poller:
                 del pollers[omnimessage_conn_id]
@@ -57,78 +67,82 @@ async def polling(omnimessage_conn_id: str) -> AsyncIterator[Poller]:
 
 class Poller:
     """
-    Asks for all who wait on one connection.
+    Makes the requests of all waits on one connection.
 
-    :param omnimessage_conn_id: the Airflow connection: looked up with the first request, and again after a 401.
-    :param share: gives random numbers from 0 to 1.
+    :param omnimessage_conn_id: the Airflow connection: looked up for the first request, and again after a 401.
+    :param random_share: returns random numbers from 0 to 1.
     """
 
-    def __init__(self, omnimessage_conn_id: str, *, share: Callable[[], float] = random.random) -> None:
-        self.waits = 0
-        self.refusal: AuthenticationError | None = None
+    def __init__(self, omnimessage_conn_id: str, *, random_share: Callable[[], float] = random.random) -> None:
+        self.waits: set[Wait] = set()
+        self.rejection: AuthenticationError | None = None
         self._conn_id = omnimessage_conn_id
-        self._share = share
+        self._random_share = random_share
         self._loop = asyncio.get_running_loop()
         self._slots = asyncio.Semaphore(IN_FLIGHT)
+        self._probe = asyncio.Lock()
+        self._is_probed = False
         self._opening = asyncio.Lock()
         self._transport: AiohttpTransport | None = None
         self._replaced: list[AiohttpTransport] = []
-        self._resting: set[asyncio.Future[None]] = set()
-        self._limited: RateLimitedError | None = None
-        self._limited_in_a_row = 0
+        self._resting: dict[Wait, asyncio.Future[None]] = {}
+        self._failed_lookups = 0
+        self._paused_by: OmnimessageError | None = None
+        self._paused_in_a_row = 0
         self._pauses = 0
         self._paused_until = 0.0
 
-    async def ask(self, call: Call[T]) -> T:
+    async def make(self, call: Call[T], *, timeout: float) -> T:
         """
-        Make a call as soon as a place in flight is free.
+        Make a call as soon as fewer than :data:`IN_FLIGHT` are in flight. The first one is made alone.
 
-        :param call: which.
-        :raises RateLimitedError: where Messente asks to slow down, or has asked others a moment ago.
-        :raises AuthenticationError: where it refuses the credentials, and looking them up again changed nothing.
-        :raises OmnimessageError: for anything else that came of it.
+        :param timeout: seconds until the call must have ended, including the time in which it waits for its turn.
+        :raises RateLimitedError: after a 429, to this call or another one, until the pause is over.
+        :raises AuthenticationError: if the credentials are rejected, and looking them up again changes nothing.
+        :raises OmnimessageError: for any other failure.
         """
-        async with self._slots:
-            for may_renew in (True, False):
-                self._demand_leave()
-                transport = self._transport or await self._open_transport(None)
-                pauses = self._pauses
-                try:
-                    result = await transport.make(call)
-                except RateLimitedError as error:
-                    self._pause(error, pauses)
-                    raise
-                except AuthenticationError as error:
-                    if may_renew and await self._open_transport(transport) is not transport:
-                        continue
-                    self._refuse(error)
-                    raise
-                self._limited_in_a_row = 0
-                return result
-        raise AssertionError("unreachable: the second attempt returns or raises")
+        end = self._loop.time() + timeout
+        if not self._is_probed:
+            # if the credentials are wrong, one request is enough to find out
+            async with _turn(self._probe, end - self._loop.time(), call):
+                if not self._is_probed:
+                    try:
+                        return await self._make(call, end)
+                    finally:
+                        self._is_probed = True
+        async with _turn(self._slots, end - self._loop.time(), call):
+            return await self._make(call, end)
 
-    async def rest(self, seconds: float) -> None:
+    async def rest(self, seconds: float, wait: Wait) -> None:
         """
-        Let time pass; at least as much as a pause for all takes.
+        Sleep for ``seconds``, or until :meth:`wake` is called for this wait.
 
-        :param seconds: how long.
-        :raises AuthenticationError: as soon as Messente has refused the credentials to anybody who waits here.
+        :raises AuthenticationError: as soon as Messente has rejected the credentials of any wait.
         """
-        if self.refusal:
-            raise self.refusal
-        woken = self._loop.create_future()
+        if self.rejection:
+            raise self.rejection
+        woken = self._resting[wait] = self._loop.create_future()
         timer = self._loop.call_later(max(0.0, seconds), _wake, woken)
-        self._resting.add(woken)
         try:
             await woken
         finally:
             timer.cancel()
-            self._resting.discard(woken)
+            self._resting.pop(wait, None)
+
+    def wake(self, wait: Wait) -> None:
+        """Let a wait that rests look again at what is due, and at whether it is over."""
+        if woken := self._resting.get(wait):
+            _wake(woken)
 
     def pause_left(self) -> float:
-        """Tell for how many seconds not to ask; not the same for all, so that they do not come back at once."""
+        """Return for how many seconds not to poll. It differs between waits, so that they do not return at once."""
         left = self._paused_until - self._loop.time()
-        return left + self._share() * self.waits / RETURNING_PER_SECOND if left > 0 else 0.0
+        return left + self._random_share() * len(self.waits) / RETURNING_PER_SECOND if left > 0 else 0.0
+
+    @property
+    def paused_by(self) -> OmnimessageError | None:
+        """The error that made all waits pause, while they do."""
+        return self._paused_by if self._paused_until > self._loop.time() else None
 
     async def close(self) -> None:
         """Close all sessions."""
@@ -137,48 +151,110 @@ class Poller:
         for transport in transports:
             await transport.close()
 
-    def _demand_leave(self) -> None:
-        if self.refusal:
-            raise self.refusal
-        if self._limited and self._paused_until > self._loop.time():
-            raise self._limited
+    async def _make(self, call: Call[T], end: float) -> T:
+        for may_renew in (True, False):
+            self._raise_if_stopped()
+            transport = self._transport or await self._open_transport(None)
+            pauses = self._pauses
+            try:
+                result = await transport.make(call, end - self._loop.time())
+            except RateLimitedError as error:
+                self._pause(error, pauses)
+                raise
+            except AuthenticationError as error:
+                if may_renew and await self._open_transport(transport) is not transport:
+                    continue
+                self._reject(error)
+                raise
+            self._paused_in_a_row = 0
+            return result
+        raise AssertionError("unreachable: the second attempt returns or raises")
 
-    def _pause(self, error: RateLimitedError, pauses: int) -> None:
+    def _raise_if_stopped(self) -> None:
+        if self.rejection:
+            raise self.rejection
+        if error := self.paused_by:
+            raise error
+
+    def _pause(self, error: OmnimessageError, pauses: int) -> None:
         if pauses != self._pauses:
-            return  # asked before the pause that others have caused: one refusal, not many
+            return  # requested before the pause that another call has caused
         self._pauses += 1
-        self._limited = error
-        self._limited_in_a_row += 1
-        self._paused_until = self._loop.time() + backoff.pause(error, self._limited_in_a_row, self._share())
+        self._paused_by = error
+        self._paused_in_a_row += 1
+        self._paused_until = self._loop.time() + backoff.pause(error, self._paused_in_a_row, self._random_share())
 
-    def _refuse(self, error: AuthenticationError) -> None:
-        self.refusal = self.refusal or error
-        for woken in self._resting:
+    def _reject(self, error: AuthenticationError) -> None:
+        self.rejection = self.rejection or error
+        for woken in self._resting.values():
             if not woken.done():
-                woken.set_exception(self.refusal)
+                woken.set_exception(self.rejection)
 
-    async def _open_transport(self, refused: AiohttpTransport | None) -> AiohttpTransport:
-        """Give the transport, made anew where there is none, or where the refused one's connection has changed."""
+    async def _open_transport(self, rejected: AiohttpTransport | None) -> AiohttpTransport:
+        """Return the transport; a new one if there is none, or if the connection has changed since the rejected one."""
         async with self._opening:
+            self._raise_if_stopped()
             # importing takes a quarter of a second, once: too long to hold up everybody else on this loop
             await asyncio.to_thread(_import_what_is_needed)
             from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
 
             current = self._transport
-            if current is not None and current is not refused:
+            if current is not None and current is not rejected:
                 return current
-            settings = await _settings(self._conn_id)
+            settings = await self._look_up()
             if current is not None:
                 if settings == current.settings:
                     return current
-                self._replaced.append(current)  # others may still be waiting for its answers
+                self._replaced.append(current)  # others may still wait for its responses
             self._transport = await AiohttpTransport.open(settings, connections=IN_FLIGHT)
             return self._transport
+
+    async def _look_up(self) -> Settings:
+        """
+        Look the connection up. A failure may pass, so all waits pause and then try again.
+
+        :raises InvalidInputError: if the connection's fields are wrong, or it is missing again and again.
+        """
+        try:
+            settings = await _settings(self._conn_id)
+        except OmnimessageError:
+            raise
+        except Exception as error:
+            self._failed_lookups += 1
+            if is_connection_missing(error) and self._failed_lookups >= LOOKUPS:
+                raise InvalidInputError.of(
+                    "omnimessage_conn_id", f"connection '{self._conn_id}' does not exist; create it in Airflow"
+                ) from error
+            failure = NotSentError(
+                f"could not look up connection '{self._conn_id}', nothing was sent: {type(error).__name__}: {error}"
+            )
+            self._pause(failure, self._pauses)
+            raise failure from error
+        self._failed_lookups = 0
+        return settings
+
+
+@asynccontextmanager
+async def _turn(lock: asyncio.Lock | asyncio.Semaphore, seconds: float, call: Call[T]) -> AsyncIterator[None]:
+    """Hold a lock, if it can be had within ``seconds``."""
+    if lock.locked():
+        try:
+            await asyncio.wait_for(lock.acquire(), max(0.0, seconds))
+        except asyncio.TimeoutError:
+            raise DeadlineExceededError.of(call.name) from None
+    else:
+        await lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _import_what_is_needed() -> None:
     import airflow_provider_omnimessage.hooks.aiohttp_transport
     import airflow_provider_omnimessage.hooks.settings  # noqa: F401
+
+    triggerer_stats()
 
 
 async def _settings(omnimessage_conn_id: str) -> Settings:
@@ -187,7 +263,7 @@ async def _settings(omnimessage_conn_id: str) -> Settings:
     from airflow_provider_omnimessage.hooks.settings import Settings
 
     connection = await connection_of(omnimessage_conn_id)
-    # reading the extra masks it in the logs, and for that Airflow 3.0 waits for its supervisor: never on this loop
+    # reading the extra masks it in the logs, for which Airflow 3.0 waits for its supervisor: never on this loop
     return await sync_to_async(Settings.read)(connection)
 
 

@@ -234,8 +234,8 @@ class TestKilled:
         CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=accepted.omnimessage_id)
         terminate("cancel")
         run = run_dag(dag)
-        assert "Killed while the answer to 'cancel' (DELETE) was awaited" in run.log
-        assert "run this task again for the rest" in run.log
+        assert "Killed while waiting for the response to 'cancel' (DELETE)" in run.log
+        assert "run this task again to cancel the rest" in run.log
 
     def test_where_no_call_is_under_way_it_says_that(self, dag, capfd):
         scheduling().on_kill()

@@ -73,7 +73,23 @@ def test_omnimessage_wait_for_delivery(examples, run_dag, sandbox):
     run = run_dag(examples["omnimessage_wait_for_delivery"])
     assert run.state == "success"
     assert run.xcom("wait")["omnimessage_id"] == run.xcom("schedule")
-    assert run.xcom("tell").startswith("delivered by viber after ")
+    assert run.xcom("use_report").startswith("delivered by viber after ")
+
+
+@pytest.mark.parametrize(
+    ("to", "next_task", "output"),
+    [
+        ("+37255555555", "go_on", "delivered"),
+        ("+37255550001", "call", "viber: Delivery failure; sms: Delivery failure"),
+    ],
+)
+def test_omnimessage_branch_on_delivery(examples, run_dag, sandbox, to, next_task, output):
+    run = run_dag(examples["omnimessage_branch_on_delivery"], to=to)
+    other = {"go_on", "call"} - {next_task}
+    assert run.state == "success"
+    assert run.tasks[next_task] == "success"
+    assert run.tasks[other.pop()] == "skipped"
+    assert run.xcom(next_task) == output
 
 
 def test_omnimessage_mapped_recipients(examples, run_dag, sandbox):

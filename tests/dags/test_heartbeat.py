@@ -9,8 +9,10 @@ from datetime import datetime, timedelta
 
 import pytest
 from airflow.models import Variable
+from airflow.sdk import DAG
 
 from airflow_provider_omnimessage.alerts import HeartbeatOperator
+from airflow_provider_omnimessage.alerts.beats import Beat, HeartbeatStore
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import sms, viber
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -74,12 +76,12 @@ def test_fifty_beats_every_tenth_failing_leave_one_message_at_any_time(dag, run_
 @pytest.mark.parametrize(
     ("where", "after_the_next"),
     [
-        ((HeartbeatOperator, "_clean_up"), 1),
+        ((Beat, "_clean_up"), 1),
         # the intent, the id, the change of roles, the end
-        ((HeartbeatOperator, "_keep", 1), 1),
-        ((HeartbeatOperator, "_keep", 2), 1),
-        ((HeartbeatOperator, "_keep", 3), 1),
-        ((HeartbeatOperator, "_keep", 4), 1),
+        ((HeartbeatStore, "write", 1), 1),
+        ((HeartbeatStore, "write", 2), 1),
+        ((HeartbeatStore, "write", 3), 1),
+        ((HeartbeatStore, "write", 4), 1),
         ((OmnimessageHook, "try_to_cancel"), 1),
         # the only moment in which a kill leaves a message that nobody knows of
         ((OmnimessageHook, "post"), 2),
@@ -99,7 +101,7 @@ def test_a_beat_that_is_killed_leaves_one_message_and_the_next_takes_away_what_i
     assert min(waiting_after_each_request(sandbox)) == 1
     assert max(waiting_after_each_request(sandbox)) == 1 + after_the_next
     if after_the_next == 2:
-        assert "A beat did not learn whether its message was accepted" in run.log
+        assert "The response to an earlier beat was lost" in run.log
 
 
 def test_a_lost_answer_leaves_one_message_that_nobody_knows_and_each_beat_says_until_when(dag, run_dag, sandbox):
@@ -110,7 +112,7 @@ def test_a_lost_answer_leaves_one_message_that_nobody_knows_and_each_beat_says_u
     sandbox.clear_faults()
     stray = sandbox.messages[-1]
     assert len(sandbox.messages) == 2, "the request is not made again"
-    said = f"that goes out at {stray['time_to_send']} although Airflow is alive"
+    said = f"it goes out at {stray['time_to_send']} although Airflow is running"
     assert failed.state == "failed"
     assert said in failed.log
     assert said in run_dag(dag).log
@@ -122,7 +124,7 @@ def test_a_lost_answer_leaves_one_message_that_nobody_knows_and_each_beat_says_u
         f"omnimessage_heartbeat__{dag.dag_id}__beat",
         json.dumps({"live": [known], "left": [], "in_doubt": ["2020-01-01T00:00:00+00:00"]}),
     )
-    assert "did not learn" not in run_dag(dag).log
+    assert "was lost" not in run_dag(dag).log
 
 
 def test_where_the_network_is_cut_the_message_goes_out(dag, run_dag, sandbox):
@@ -142,7 +144,7 @@ def test_while_nothing_can_be_cancelled_there_are_two_messages_and_no_more(dag, 
     for _ in range(3):
         run = run_dag(dag)
         assert run.state == "failed"
-        assert "more would only be more false alarms" in run.log
+        assert "another would add a false alarm" in run.log
         assert len(scheduled(sandbox)) == 2
     sandbox.clear_faults()
     assert run_dag(dag).state == "success"
@@ -155,7 +157,7 @@ def test_what_is_no_id_in_the_variable_does_not_stop_the_beats(dag, run_dag, san
     Variable.set("edited", json.dumps({"live": ["no id!"], "left": ["nor this!"]}))
     run = run_dag(dag)
     assert run.state == "success"
-    assert "names what cannot be cancelled" in run.log
+    assert "holds an invalid id" in run.log
     assert len(scheduled(sandbox)) == 1
 
 
@@ -166,7 +168,7 @@ def test_in_silence_the_message_goes_out_after_grace_and_says_since_when(dag, ru
     (message,) = sandbox.messages
     assert message["state"] == "delivered"
     text = message["body"]["messages"][0]["text"]
-    said = re.fullmatch(rf"Airflow is silent: nothing heard from {dag.dag_id} since (.*) EET", text)
+    said = re.fullmatch(rf"Airflow may be down: no heartbeat from {dag.dag_id} since (.*) EET", text)
     local = datetime.fromisoformat(f"{said[1]}+02:00")
     assert timedelta(0) <= datetime.fromisoformat(message["time_to_send"]) - local - GRACE < timedelta(minutes=2)
 
@@ -177,7 +179,7 @@ def test_the_first_beat_after_a_silence_begins_anew(dag, run_dag, sandbox):
     sandbox.advance(GRACE + timedelta(minutes=1))
     run = run_dag(dag)
     assert run.state == "success"
-    assert "Airflow is heard again" in run.log
+    assert "The heartbeat is back" in run.log
     assert len(scheduled(sandbox)) <= 1
     run_dag(dag)
     assert [message["state"] for message in sandbox.messages][:1] == ["delivered"]
@@ -189,7 +191,7 @@ def test_what_a_beat_could_not_cancel_the_next_one_does(dag, run_dag, sandbox, f
     run_dag(dag)
     sandbox.add_fault(fault, call="cancel", times="always")
     run = run_dag(dag)
-    assert "Still to be cancelled, by the next beat" in run.log
+    assert "the next beat tries again" in run.log
     assert len(scheduled(sandbox)) == 2
     sandbox.clear_faults()
     run_dag(dag)
@@ -213,7 +215,7 @@ def test_a_variable_that_holds_something_else_is_written_anew(dag, run_dag, sand
     HeartbeatOperator(task_id="beat", to=TO, grace=GRACE, variable="heartbeat")
     Variable.set("heartbeat", value)
     run = run_dag(dag)
-    assert "holds something else" in run.log
+    assert "does not hold the state of a heartbeat" in run.log
     assert json.loads(Variable.get("heartbeat"))["live"] == [scheduled(sandbox)[0]["omnimessage_id"]]
 
 
@@ -221,3 +223,86 @@ def test_a_variable_that_holds_something_else_is_written_anew(dag, run_dag, sand
 def test_a_grace_that_is_none_is_invalid(dag, grace):
     with pytest.raises(InvalidInputError, match="grace"):
         HeartbeatOperator(task_id="beat", to=TO, grace=grace)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"to": "37255555555"}, "to: "),
+        ({"to": [TO, "ann"]}, "to[1]"),
+        ({"to": []}, "to: is empty"),
+        ({"timezone": "Europe/Talin"}, "timezone: 'Europe/Talin'"),
+        ({"priority": "urgent"}, "priority: 'urgent'"),
+        ({"text_store": "forever"}, "text_store: 'forever'"),
+        ({"dlr_url": "example.com"}, "dlr_url: "),
+        ({"messages": [{"channel": "sms"}]}, "messages[0].text"),
+        ({"text": "a", "messages": [sms("a")]}, "text: found both"),
+    ],
+)
+def test_what_is_wrong_is_an_error_while_the_dag_is_parsed(dag, arguments, named):
+    with pytest.raises(InvalidInputError) as error:
+        HeartbeatOperator(task_id="beat", **{"to": TO, "grace": GRACE, **arguments})
+    assert named in str(error.value)
+
+
+def test_one_wrong_number_fails_the_beat_and_does_not_cost_the_others_theirs(run_dag, sandbox):
+    with DAG("wrong_number", schedule=None, params={"second": "ann"}) as dag:
+        HeartbeatOperator(task_id="beat", to=[TO, "{{ params.second }}"], grace=GRACE)
+    run = run_dag(dag)
+    assert run.state == "failed"
+    assert "to[1]" in run.log
+    assert [message["to"] for message in scheduled(sandbox)] == [TO]
+
+
+def test_numbers_survive_native_rendering(run_dag, sandbox):
+    with DAG("native_heartbeat", schedule=None, render_template_as_native_obj=True, params={"oncall": TO}) as dag:
+        HeartbeatOperator(task_id="beat", to="{{ params.oncall }}", grace=GRACE)
+    assert run_dag(dag).state == "success"
+    assert [message["to"] for message in scheduled(sandbox)] == [TO]
+
+
+def test_mapped_heartbeats_keep_one_message_each(dag, run_dag, sandbox):
+    both = [TO, "+37255555556"]
+    HeartbeatOperator.partial(task_id="beat", grace=GRACE).expand(to=both)
+    for _ in range(3):
+        assert run_dag(dag).state == "success"
+        assert sorted(message["to"] for message in scheduled(sandbox)) == both
+
+
+def test_an_id_that_cannot_be_stored_is_cancelled_and_the_last_message_stands(dag, run_dag, sandbox, monkeypatch):
+    HeartbeatOperator(task_id="beat", to=TO, grace=GRACE)
+    run_dag(dag)
+    last = scheduled(sandbox)
+    whole = HeartbeatStore.write
+
+    def write(store, state):
+        if state.left:
+            raise ConnectionError("the database is down")
+        whole(store, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HeartbeatStore, "write", write)
+        run = run_dag(dag)
+    assert run.state == "failed"
+    assert "those of the last beat stand" in run.log
+    assert scheduled(sandbox) == last
+    assert run_dag(dag).state == "success"
+    assert len(scheduled(sandbox)) == 1
+
+
+def test_a_store_that_fails_once_loses_nothing(dag, run_dag, sandbox, monkeypatch):
+    HeartbeatOperator(task_id="beat", to=TO, grace=GRACE)
+    run_dag(dag)
+    whole, failed = HeartbeatStore.write, []
+
+    def write(store, state):
+        if state.left and not failed:
+            failed.append(1)
+            raise ConnectionError("the database is down")
+        whole(store, state)
+
+    monkeypatch.setattr(HeartbeatStore, "write", write)
+    run = run_dag(dag)
+    assert run.state == "success"
+    assert "could not be written, trying again" in run.log
+    assert len(scheduled(sandbox)) == 1

@@ -246,17 +246,17 @@ def test_the_notifier_is_heard_from_every_place_that_takes_a_callback(airflow, s
     eventually(lambda: len(told()) >= 11, "all callbacks are called", told())
     heard = told()
     for digits in ("1102", "1103"):
-        assert heard.pop(digits).startswith(f"tells_failure ({failing}) has missed its deadline of 20")
+        assert heard.pop(digits).startswith(f"tells_failure ({failing}) missed its deadline of 20")
     assert heard == {
         "1101": f"tells_failure ({failing}) failed: task failure",
-        "1104": f"tells_failure.fails ({failing}) failed and is tried again, after try 1: ValueError: no such table",
+        "1104": f"tells_failure.fails ({failing}) failed and will be retried, after try 1: ValueError: no such table",
         "1105": f"tells_failure.fails ({failing}) failed: ValueError: no such table",
         "1106": "fails of tells_failure",
         "1107": f"tells_success ({succeeding}) succeeded",
         "1108": f"tells_success.succeeds ({succeeding}) succeeded",
-        "1109": f"tells_success.succeeds ({succeeding}) has begun",
+        "1109": f"tells_success.succeeds ({succeeding}) has started",
         "1110": f"tells_success.skips ({succeeding}) was skipped",
-        "1111": f"tells_success.asks ({succeeding}) waits for an answer: Deploy?",
+        "1111": f"tells_success.asks ({succeeding}) is waiting for an answer: Deploy?",
     }
 
 
@@ -276,7 +276,7 @@ def test_the_notifier_is_heard_where_the_tasks_process_was_killed(airflow, death
     assert heard["1201"] == f"tells_death ({run_id}) failed: task failure"
     assert heard["1202"] == f"tells_death.dies_with_its_supervisor ({run_id}) failed"
     assert heard["1203"] == (
-        f"tells_death.dies_once_with_its_supervisor ({run_id}) failed and is tried again, after try 1"
+        f"tells_death.dies_once_with_its_supervisor ({run_id}) failed and will be retried, after try 1"
     )
     assert "1204" not in heard, "Airflow calls it where the task alone was killed: docs/alerts.md says otherwise"
 
@@ -304,7 +304,7 @@ def test_a_missed_deadline_waits_for_the_scheduler_and_an_async_callback_for_the
         return {
             message["to"].removeprefix("+3725555")
             for message in sandbox.messages
-            if f"({run_id}) has missed" in message["body"]["messages"][0]["text"]
+            if f"({run_id}) missed" in message["body"]["messages"][0]["text"]
         }
 
     processes.kill(["scheduler", "triggerer"])
@@ -331,7 +331,7 @@ def test_with_all_of_airflow_killed_the_alert_and_the_heartbeat_go_out(guarded, 
     sandbox.advance(timedelta(minutes=30))
     beats = [message for message in sandbox.messages if message["to"] == "+37255556666"]
     assert [beat["state"] for beat in beats] == ["cancelled", "delivered"]
-    assert "nothing heard from heartbeat since " in beats[1]["body"]["messages"][0]["text"]
+    assert "no heartbeat from heartbeat since " in beats[1]["body"]["messages"][0]["text"]
     assert run.states == ["scheduled"]
     sandbox.advance(timedelta(hours=1))
     assert (run.states, other.states) == (["delivered"], ["cancelled"])

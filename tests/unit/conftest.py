@@ -1,4 +1,4 @@
-"""Fixtures that several unit tests share: messages of a trigger, and the command line."""
+"""Fixtures of the unit tests."""
 
 from __future__ import annotations
 
@@ -10,31 +10,10 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_omnimessage.__main__ import main
-from airflow_provider_omnimessage.api.messages import sms, viber
+from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
-
-@pytest.fixture
-def pushed(monkeypatch):
-    """What is pushed as XComs; the system tests have a supervisor for it."""
-    from airflow.sdk.execution_time.xcom import XCom
-
-    pushed = []
-    monkeypatch.setattr(XCom, "set", lambda **kwargs: pushed.append(kwargs))
-    return pushed
-
-
-@pytest.fixture
-def send(sandbox):
-    sandbox.freeze()
-    return lambda to="+37255555555", **when: OmnimessageHook().send(to, [viber("a"), sms("a")], **when).omnimessage_id
-
-
-@pytest.fixture
-def delivered(send, sandbox):
-    id_ = send()
-    sandbox.advance(10)
-    return id_
+TO = "+37255555555"
 
 
 class Ended:
@@ -66,4 +45,4 @@ def run(capsys, sandbox):
 @pytest.fixture
 def scheduled(sandbox):
     with OmnimessageHook() as hook:
-        return hook.send("+37255555555", [sms("a")], time_to_send=timedelta(hours=1)).omnimessage_id
+        return hook.send(TO, [sms("a")], time_to_send=timedelta(hours=1)).omnimessage_id

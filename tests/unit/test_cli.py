@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from airflow_provider_omnimessage.api.messages import sms, viber
-from airflow_provider_omnimessage.cli import messages
+from airflow_provider_omnimessage.cli import inputs, watch
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
 TO = "+37255555555"
@@ -36,10 +36,10 @@ class TestSend:
         ]
 
     def test_they_are_asked_for_on_a_terminal(self, run, sandbox, monkeypatch):
-        monkeypatch.setattr(messages, "_at_a_terminal", lambda: True)
+        monkeypatch.setattr(inputs, "_at_a_terminal", lambda: True)
         ended = run("send", stdin=f"{TO}\nTere\n")
         assert ended.code == 0
-        assert ended.told == "Recipient (E.164, as +37255555555): Text: "
+        assert ended.told == "Recipient (E.164, such as +37255555555): Text: "
         assert sandbox.messages[0]["body"]["messages"][0]["text"] == "Tere"
 
     def test_one_text_can_go_by_several_channels(self, run, sandbox):
@@ -59,10 +59,10 @@ class TestSend:
         ("words", "told"),
         [
             (["--to", "5555", "--text", "a"], "to: "),
-            (["--to", TO], "text: is missing; give --text-file, '-' for stdin, or --text"),
+            (["--to", TO], "text: is missing; pass --text-file ('-' for stdin) or --text"),
             (["--text", "a"], "to: is missing"),
-            (["--to", TO, "--to-file", "-", "--text", "a"], "to: is given twice"),
-            (["--to-file", "-", "--text-file", "-"], "stdin: can be only one of"),
+            (["--to", TO, "--to-file", "-", "--text", "a"], "to: is passed twice"),
+            (["--to-file", "-", "--text-file", "-"], "stdin: only one of"),
             (["--to", TO, "--text-file", "/nowhere"], "text-file: cannot be read"),
             (["--to", TO, "--messages-file", "-"], "messages-file: is not JSON"),
             (["--to", TO, "--text", "a", "--conn-id", "nobodys"], "there is no connection 'nobodys'"),
@@ -103,7 +103,7 @@ class TestSchedule:
     def test_what_has_gone_by_is_invalid(self, run, sandbox):
         ended = run("schedule", "--to", TO, "--text", "a", "--time-to-send", "2020-01-01T09:00")
         assert (ended.code, sandbox.messages) == (2, [])
-        assert "has gone by" in ended.told
+        assert "is in the past" in ended.told
 
     def test_a_time_that_a_clock_change_skips_is_warned_of(self, run):
         ended = run(
@@ -156,6 +156,12 @@ class TestCancelAndStatus:
         assert (row["omnimessage_id"], row["channel"], row["status"]) == (scheduled, "sms", None)
         assert yaml.safe_load(run("status", scheduled, "--output", "yaml").output) == [row]
 
+    def test_one_bad_id_does_not_hide_the_others(self, run, scheduled):
+        ended = run("status", "no id!", scheduled, "-o", "json")
+        assert ended.code == 2
+        assert [row["omnimessage_id"] for row in ended.rows] == [scheduled]
+        assert "is not an id" in ended.told
+
     def test_an_unknown_message_is_told(self, run):
         ended = run("status", "6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6")
         assert ended.code == 4
@@ -167,9 +173,9 @@ class TestWatch:
         sandbox.freeze()
         with OmnimessageHook() as hook:
             sent = hook.send("+37255550002", [viber("a"), sms("a")]).omnimessage_id
-            reports = messages.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
+            reports = watch.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
         assert reports[sent].outcome == "delivered"
-        assert messages.judge(reports.values()) == 0
+        assert watch.overall_exit(reports.values()) == 0
         told = capsys.readouterr().err
         assert re.search(
             "in_progress  viber: ACCEPTD.*in_progress  viber: UNDELIV.*delivered  viber: UNDELIV.*sms: DELIVRD",
@@ -180,14 +186,14 @@ class TestWatch:
     def test_what_fails_on_every_channel_ends_it_with_1(self, sandbox):
         with OmnimessageHook() as hook:
             sent = hook.send("+37255550001", [sms("a")]).omnimessage_id
-            reports = messages.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
-        assert messages.judge(reports.values()) == 1
+            reports = watch.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
+        assert watch.overall_exit(reports.values()) == 1
 
     def test_time_can_be_up(self, sandbox):
         with OmnimessageHook() as hook:
             sent = hook.send("+37255550004", [sms("a")]).omnimessage_id
-            reports = messages.follow(hook, [sent], interval=1, timeout=10, pause=sandbox.advance)
-        assert messages.judge(reports.values()) == 7
+            reports = watch.follow(hook, [sent], interval=1, timeout=10, pause=sandbox.advance)
+        assert watch.overall_exit(reports.values()) == 7
 
     def test_an_answer_that_did_not_come_is_asked_for_again(self, sandbox, capsys, monkeypatch):
         without_repeats = json.dumps({**sandbox.connection, "extra": {"deadline": 0.01}})
@@ -195,9 +201,9 @@ class TestWatch:
         sandbox.add_fault("rate_limited", call="status", times=2)
         with OmnimessageHook() as hook:
             sent = hook.send(TO, [sms("a")]).omnimessage_id
-            reports = messages.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
+            reports = watch.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
         assert reports[sent].outcome == "delivered"
-        assert capsys.readouterr().err.count("looking again") == 2
+        assert capsys.readouterr().err.count("trying again") == 2
 
     def test_the_command_says_by_its_exit_code_that_time_is_up(self, run, scheduled):
         ended = run("watch", scheduled, "--timeout", "0", "-o", "json")

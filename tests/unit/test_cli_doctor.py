@@ -1,4 +1,4 @@
-"""The doctor command: what it checks, and what it says of a network that does not work."""
+"""The doctor command: what it checks, and how it explains a network that does not work."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TestDoctor:
             "connection": "ok",
             "DNS": "ok",
             "TLS": "skipped",
-            "answer": "ok",
+            "response": "ok",
             "clock": "ok",
             "credentials": "ok",
         }
@@ -41,7 +41,7 @@ class TestDoctor:
             ({"password": ""}, "connection", "give the API password"),
             ({"host": "http://example.com"}, "connection", "give an https:// URL"),
             ({"host": "https://api.invalid"}, "DNS", "check the connection's base URL"),
-            ({"host": "http://127.0.0.1:1"}, "answer", "check the base URL"),
+            ({"host": "http://127.0.0.1:1"}, "response", "check the base URL"),
             ({"host": "https://127.0.0.1:1"}, "TLS", "Connection refused"),
         ],
     )
@@ -62,10 +62,10 @@ class TestDoctor:
         ("date", "result", "said"),
         [
             ("Mon, 23 Nov 2026 12:00:00 GMT", "ok", "agrees"),
-            ("Mon, 23 Nov 2026 11:59:00 GMT", "wrong", "60 s ahead of theirs"),
-            ("Mon, 23 Nov 2026 12:10:00 GMT", "wrong", "600 s behind theirs"),
-            (None, "skipped", "does not say"),
-            ("noon", "skipped", "does not say"),
+            ("Mon, 23 Nov 2026 11:59:00 GMT", "wrong", "60 s ahead of the server's"),
+            ("Mon, 23 Nov 2026 12:10:00 GMT", "wrong", "600 s behind the server's"),
+            (None, "skipped", "no Date header"),
+            ("noon", "skipped", "no Date header"),
         ],
     )
     def test_a_clock_that_is_off_is_told(self, date, result, said):
@@ -83,18 +83,18 @@ class TestDoctor:
             after = run("doctor", "-o", "json")
         (wrong,) = [row for row in before.rows if row["result"] == "wrong"]
         assert (before.code, wrong["check"]) == (1, "TLS")
-        assert "name its authority in REQUESTS_CA_BUNDLE" in wrong["detail"]
+        assert "set REQUESTS_CA_BUNDLE to its authority" in wrong["detail"]
         results = {row["check"]: row for row in after.rows}
         assert results["TLS"]["result"] == "ok"
         assert re.match(r"TLSv1\.\d, certificate valid until ", results["TLS"]["detail"])
         assert results["credentials"]["result"] == "ok"
         # the same server says that it is noon
         assert (after.code, results["clock"]["result"]) == (1, "wrong")
-        assert "let NTP set it" in results["clock"]["detail"]
+        assert "synchronise it with NTP" in results["clock"]["detail"]
 
     @pytest.mark.parametrize(
         ("certificate", "cure"),
-        [({"address": "127.0.0.2"}, "check the connection's base URL"), ({"days": 5}, "says this machine's clock")],
+        [({"address": "127.0.0.2"}, "check the connection's base URL"), ({"days": 5}, "by this machine's clock")],
     )
     def test_a_certificate_for_another_or_of_another_time_is_told_apart(
         self, run, sandbox, monkeypatch, tmp_path, certificate, cure
@@ -115,10 +115,10 @@ class TestDoctor:
         ended = run("doctor", "-o", "json")
         rows = {row["check"]: row for row in ended.rows}
         assert ended.code == 1
-        assert rows["DNS"] == {"check": "DNS", "result": "skipped", "detail": "the proxy 127.0.0.1 sees to it"}
+        assert rows["DNS"] == {"check": "DNS", "result": "skipped", "detail": "done by the proxy 127.0.0.1"}
         assert rows["TLS"]["result"] == "skipped"
-        assert rows["answer"]["result"] == "wrong"
-        assert "check HTTPS_PROXY, or leave the proxy out with NO_PROXY=api.messente.com" in rows["answer"]["detail"]
+        assert rows["response"]["result"] == "wrong"
+        assert "check HTTPS_PROXY, or bypass the proxy with NO_PROXY=api.messente.com" in rows["response"]["detail"]
         assert rows["credentials"]["result"] == "skipped"
         assert "secret" not in ended.output + ended.told
 
@@ -128,7 +128,7 @@ class TestDoctor:
         (wrong,) = [row for row in ended.rows if row["result"] == "wrong"]
         assert ended.code == 1
         assert wrong["check"] == "connection"
-        assert "AIRFLOW_CONN_OMNIMESSAGE_DEFAULT is set, and is neither JSON nor a URI" in wrong["detail"]
+        assert "AIRFLOW_CONN_OMNIMESSAGE_DEFAULT is set, but is neither JSON nor a URI" in wrong["detail"]
         assert "secret" not in ended.output + ended.told
 
     def test_the_credentials_are_not_shown_to_whom_only_the_time_is_asked_of(self, run, sandbox):

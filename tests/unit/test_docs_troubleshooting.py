@@ -17,13 +17,14 @@ ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "airflow_provider_omnimessage"
 GAP = "…"
 RAISED = re.compile(r"(Error|Exception)$")
-NAMED = {"reject", "_invalid", "Problem", "Verdict", "_end", "_news", "cls"}
+NAMED = {"reject", "_invalid", "Problem", "WaitResult", "_end", "_news", "cls"}
 LOGGED = {"warning", "error", "exception"}
 SHOWN = {"CancelResult"}
 """Enumerations whose values are words for people."""
 NOT_FOR_USERS = {
     "unreachable: the second attempt returns or raises": "a line that cannot be reached",
-    "a moment without an offset": "caught where it is raised: the heartbeat's Variable holds something else",
+    "a time without an offset": "caught where it is raised: the heartbeat's Variable holds something else",
+    "unreachable: a week holds each day": "a line that cannot be reached",
 }
 EXAMPLES = {
     "+44 (0) 20 …",

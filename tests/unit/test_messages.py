@@ -198,9 +198,36 @@ class TestSms:
     def test_autoconvert_takes_the_documented_words(self, autoconvert):
         assert sms("a", autoconvert=autoconvert)["autoconvert"] == autoconvert
 
-    def test_autoconvert_refuses_others(self):
+    def test_autoconvert_rejects_other_words(self):
         with pytest.raises(InvalidInputError, match="'yes' is not accepted; give one of on, full, off"):
             sms("a", autoconvert="yes")
+
+    @pytest.mark.parametrize("autoconvert", [True, False, "true", "false"])
+    def test_autoconvert_rejects_the_booleans_of_the_openapi_description(self, autoconvert):
+        with pytest.raises(InvalidInputError, match=r"autoconvert: .* is an error in .* use 'on', 'full' or 'off'"):
+            sms("a", autoconvert=autoconvert)
+
+    @pytest.mark.parametrize("sender", ["Alert Depot", "123456789012345", "+123456789012345", "Ülemiste"])
+    def test_sender_may_be_a_short_name_or_a_number(self, sender):
+        assert sms("a", sender=sender)["sender"] == sender
+
+    @pytest.mark.parametrize(
+        ("sender", "problem"),
+        [
+            ("Alert Centre", "12 characters are too many for a sender on SMS; use at most 11"),
+            ("1234567890123456", "16 digits are too many; use at most 15"),
+            ("", "an empty text"),
+            (7, "is not a text"),
+        ],
+    )
+    def test_sender_that_sms_cannot_carry_is_rejected(self, sender, problem):
+        with pytest.raises(InvalidInputError, match=rf"sms\.sender: .*{problem}|sms\.sender: {problem}"):
+            sms("a", sender=sender)
+
+    def test_sender_of_the_connection_is_checked_for_sms_and_not_for_other_channels(self):
+        assert omnimessage(TO, [viber("a")], sender="Alert Department")["messages"][0]["sender"] == "Alert Department"
+        with pytest.raises(InvalidInputError, match=r"messages\[0\]\.sender: 16 characters are too many"):
+            omnimessage(TO, [sms("a")], sender="Alert Department")
 
     @pytest.mark.parametrize(("udh", "accepted"), [("050003CC0201", True), ("0g", False), ("050", False), ("", False)])
     def test_udh_is_hexadecimal(self, udh, accepted):

@@ -16,7 +16,8 @@ from airflow_provider_omnimessage.api.errors import (
 from airflow_provider_omnimessage.api.messages import rcs, sms, viber, whatsapp
 from airflow_provider_omnimessage.hooks import transport
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
-from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier, cut_message, default_text
+from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
+from airflow_provider_omnimessage.notifications.texts import cut_message, default_text
 
 TO = "+37255555555"
 DAG = SimpleNamespace(dag_id="report")
@@ -33,7 +34,7 @@ def of_a_task(state, **more):
     [
         (of_a_task("success"), "report.load (run_1) succeeded"),
         (of_a_task("skipped"), "report.load (run_1) was skipped"),
-        (of_a_task("running"), "report.load (run_1) has begun"),
+        (of_a_task("running"), "report.load (run_1) has started"),
         (
             of_a_task("failed", exception=ValueError("no such table\nand more")),
             "report.load (run_1) failed: ValueError: no such table",
@@ -42,14 +43,14 @@ def of_a_task(state, **more):
         # Airflow gives no state where the task's process was killed
         (of_a_task(None), "report.load (run_1) failed"),
         (of_a_task(None, max_tries=1), "report.load (run_1) failed"),
-        (of_a_task(None, max_tries=2), "report.load (run_1) failed and is tried again, after try 2"),
+        (of_a_task(None, max_tries=2), "report.load (run_1) failed and will be retried, after try 2"),
         (
             of_a_task("up_for_retry", exception=ValueError()),
-            "report.load (run_1) failed and is tried again, after try 2: ValueError",
+            "report.load (run_1) failed and will be retried, after try 2: ValueError",
         ),
         (
             of_a_task("running", task=SimpleNamespace(subject="Deploy?", options=["Yes"])),
-            "report.load (run_1) waits for an answer: Deploy?",
+            "report.load (run_1) is waiting for an answer: Deploy?",
         ),
         ({"dag": DAG, "run_id": "run_1", "reason": "success"}, "report (run_1) succeeded"),
         ({"dag": DAG, "run_id": "run_1", "reason": "task_failure"}, "report (run_1) failed: task failure"),
@@ -59,7 +60,7 @@ def of_a_task(state, **more):
                 "dag_run": {"dag_id": "report", "dag_run_id": "run_1"},
                 "deadline": {"deadline_time": "2026-11-23 09:00:00+00:00"},
             },
-            "report (run_1) has missed its deadline of 2026-11-23 09:00:00+00:00",
+            "report (run_1) missed its deadline of 2026-11-23 09:00:00+00:00",
         ),
         ({}, "Airflow failed"),
     ],
@@ -96,7 +97,7 @@ def test_what_fits_or_holds_no_text_is_left_alone():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"text": "a", "messages": [sms("a")]}, "text: give either"),
+        ({"text": "a", "messages": [sms("a")]}, "text: found both"),
         ({"max_parts": 0}, "max_parts"),
         ({"max_parts": "2"}, "max_parts"),
         ({"messages": [{"channel": "sms", "tll": 1}]}, "no such field"),
@@ -142,10 +143,10 @@ class TestNotify:
     def test_its_own_failure_stops_nothing_and_is_logged(self, sandbox, fault, caplog, capsys):
         sandbox.add_fault(fault, times="always")
         OmnimessageNotifier(to=TO, text="a")({})
-        assert "Nobody was notified, and the work goes on" in caplog.text + capsys.readouterr().out
+        assert "No notification was sent; the task goes on" in caplog.text + capsys.readouterr().out
 
     def test_one_recipient_of_many_does_not_cost_the_others_their_message(self, sandbox):
-        OmnimessageNotifier(to=["nobody", TO], text="a")({})
+        OmnimessageNotifier(to=["{{ 'nobody' }}", TO], text="a")({})
         assert [message["to"] for message in sandbox.messages] == [TO]
 
     def test_a_deadlines_callback_fails_where_it_cannot_notify(self, sandbox):
@@ -183,7 +184,7 @@ class TestInTheTriggerer:
 
     def test_it_can_be_awaited(self, sandbox):
         self.awaited()
-        assert sandbox.messages[0]["body"]["messages"][0]["text"] == "report has missed its deadline"
+        assert sandbox.messages[0]["body"]["messages"][0]["text"] == "report missed its deadline"
 
     def test_others_on_the_loop_go_on_while_messente_is_slow(self, sandbox):
         sandbox.add_fault("slow", seconds=0.5)
@@ -230,7 +231,7 @@ class TestInTheTriggerer:
             self.awaited(to=["+37255550005", TO])
         said = caplog.text + capsys.readouterr().out
         assert "+37255•••05 was not notified" in said
-        assert "+37255•••55 was notified" in said
+        assert "Sent to +37255•••55" in said
         assert [message["to"] for message in sandbox.messages] == [TO]
 
     def test_a_moment_is_kept_and_what_is_too_long_is_cut(self, sandbox):
@@ -241,4 +242,45 @@ class TestInTheTriggerer:
     def test_elsewhere_its_own_failure_stops_nothing(self, sandbox, caplog, capsys):
         sandbox.add_fault("unauthorized")
         self.awaited(context={"run_id": "run_1"})
-        assert "Nobody was notified, and the work goes on" in caplog.text + capsys.readouterr().out
+        assert "No notification was sent; the task goes on" in caplog.text + capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"to": "37255555555"}, "to: "),
+        ({"to": [TO, "ann"]}, "to[1]"),
+        ({"to": ""}, "to: is empty"),
+        ({"timezone": "Europe/Talin"}, "timezone: 'Europe/Talin'"),
+        ({"priority": "urgent"}, "priority: 'urgent'"),
+        ({"time_to_send": "9:00"}, "time_to_send: "),
+    ],
+)
+def test_wrong_constants_are_errors_while_the_dag_is_parsed(arguments, named):
+    with pytest.raises(InvalidInputError) as error:
+        OmnimessageNotifier(**{"to": TO, **arguments})
+    assert named in str(error.value)
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("broken")
+
+
+@pytest.mark.parametrize(
+    ("exception", "text"),
+    [
+        (Unprintable(), "report.load (run_1) failed: Unprintable"),
+        (ValueError("half \ud83d a pair"), "report.load (run_1) failed: ValueError: half \ufffd a pair"),
+    ],
+)
+def test_any_exception_can_be_told_in_an_sms(exception, text):
+    assert default_text(of_a_task("failed", exception=exception)) == text
+
+
+def test_secrets_that_airflow_knows_are_masked():
+    from airflow.sdk.log import mask_secret
+
+    mask_secret("hunter2-hunter2")
+    said = default_text(of_a_task("failed", exception=ValueError("wrong password hunter2-hunter2")))
+    assert said == "report.load (run_1) failed: ValueError: wrong password ***"

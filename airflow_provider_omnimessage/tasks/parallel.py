@@ -7,33 +7,36 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import Logger
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Calls under way at a time, where many are made: as many as the session keeps connections.
+#: Calls in flight at the same time: as many as the HTTP session keeps connections.
 IN_FLIGHT = 10
-#: Seconds between two lines of progress in the log, and two writes of it for the UI.
+#: Seconds between two progress lines in the log, and between two progress updates for the UI.
 PROGRESS_EVERY = 5.0
 
 
 class Progress:
     """
-    Says how far a long work is, every few seconds.
+    Report the progress of long work every few seconds.
 
-    :param of: how many there are.
-    :param what: what they are called.
-    :param log: where it is said.
-    :param show: told the same as data; what it raises is logged, and no reason to stop. ``None``: nobody.
-    :param clock: seconds.
+    :param of: the total number of items.
+    :param what: what the items are called.
+    :param log: the task's logger.
+    :param show: receives the same progress as data. If it raises, that is logged and it is not called again.
+    :param clock: returns seconds.
     """
 
     def __init__(
         self,
         of: int,
         what: str,
-        log: Any,
+        log: Logger,
         show: Callable[[dict[str, Any]], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -45,11 +48,7 @@ class Progress:
         self._begin = self._last = clock()
 
     def at(self, done: int) -> None:
-        """
-        Tell how many are done; said if the last time is long enough ago, or it is over.
-
-        :param done: how many.
-        """
+        """Report that ``done`` items are done, unless the last report is too recent."""
         now = self._clock()
         is_over = done >= self._of
         if now - self._last < PROGRESS_EVERY and not (is_over and self._last > self._begin):
@@ -86,10 +85,9 @@ class Progress:
 
 def a_few_at_a_time(work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
     """
-    Do something to many things, in their order, several of them at a time. Whoever stops looking stops it.
+    Yield each item with its result, in order, while up to :data:`IN_FLIGHT` calls of ``work`` run in threads.
 
-    :param work: what to do; called in threads.
-    :param items: with what.
+    Closing the generator starts no further calls.
     """
     waiting: deque[tuple[T, Future[R]]] = deque()
     with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="omnimessage") as pool:

@@ -1,0 +1,196 @@
+"""One beat of a heartbeat: schedule the next message before the last one is cancelled, and remember both."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_omnimessage import metrics
+from airflow_provider_omnimessage._compat import Variable
+from airflow_provider_omnimessage.api.delivery import CancelResult
+from airflow_provider_omnimessage.api.errors import InvalidInputError, OmnimessageError
+from airflow_provider_omnimessage.api.timing import TimeToSend
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import Logger
+
+#: Seconds between the attempts to store the id of a message that is scheduled.
+STORE_PAUSES = (1.0, 3.0, 6.0)
+
+
+@dataclass
+class HeartbeatState:
+    """What the beats know of their messages.
+
+    :param live: ids of the last complete beat, one for each recipient.
+    :param left: ids that must be cancelled: of earlier beats, or of one that did not finish.
+    :param in_doubt: times, ISO 8601 in UTC, at which messages go out whose response was lost: no id is known.
+    """
+
+    live: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    in_doubt: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, value: Any) -> HeartbeatState:
+        """Return the state that was stored.
+
+        :raises ValueError: if a time in it has no offset.
+        :raises TypeError: if it is anything else.
+        """
+        state = cls(**{name: [str(item) for item in items] for name, items in value.items()})
+        if any(datetime.fromisoformat(due).tzinfo is None for due in state.in_doubt):
+            raise ValueError("a time without an offset")
+        return state
+
+    def forget_past_doubts(self) -> None:
+        """Drop the times that have passed: those messages have gone out, or never existed."""
+        now = datetime.now(timezone.utc)
+        self.in_doubt = [due for due in self.in_doubt if datetime.fromisoformat(due) > now]
+
+
+class HeartbeatStore:
+    """The Airflow Variable that holds the state between the beats."""
+
+    def __init__(self, variable: str, log: Logger) -> None:
+        self.variable = variable
+        self._log = log
+
+    def read(self) -> HeartbeatState:
+        """Return the stored state; an empty one if there is none, or if it cannot be read."""
+        value = Variable.get(self.variable, None)
+        try:
+            return HeartbeatState.read(json.loads(value)) if value else HeartbeatState()
+        except (ValueError, TypeError, AttributeError):
+            self._log.warning("Variable %s does not hold the state of a heartbeat; replacing it", self.variable)
+            return HeartbeatState()
+
+    def write(self, state: HeartbeatState) -> None:
+        """Store the state."""
+        value = json.dumps(asdict(state))
+        Variable.set(self.variable, value, description="Messages that the heartbeat keeps scheduled")
+
+    def write_patiently(self, state: HeartbeatState) -> None:
+        """Store the state; if that fails, try again a few times, since it holds the id of a scheduled message."""
+        for pause in STORE_PAUSES:
+            try:
+                self.write(state)
+            except Exception as error:
+                self._log.warning("Variable %s could not be written, trying again: %s", self.variable, error)
+                time.sleep(pause)
+            else:
+                return
+        self.write(state)
+
+
+class Beat:
+    """One beat.
+
+    :param tags: of the metrics.
+    """
+
+    def __init__(self, hook: OmnimessageHook, store: HeartbeatStore, log: Logger, tags: Mapping[str, str]) -> None:
+        self._hook = hook
+        self._store = store
+        self._log = log
+        self._tags = tags
+        self._state = store.read()
+        self._report_doubts()
+
+    def run(self, drafts: Sequence[dict[str, Any]], due: TimeToSend) -> list[str]:
+        """Schedule the next messages, cancel the last ones, and return the ids that are scheduled now.
+
+        :param drafts: one body for each recipient, with its ``time_to_send``.
+        :param due: when they go out.
+        """
+        self._clean_up()
+        scheduled: list[str] = []
+        try:
+            for draft in drafts:
+                scheduled.append(self._schedule(draft, due))
+        except Exception:
+            # the messages of the last beat are still scheduled, so those of this one are too many
+            if self._state.left:
+                self._log.error("This beat failed: its own messages are cancelled, those of the last beat stand")
+            self._state.left = self._cancel(self._state.left)
+            self._store.write(self._state)
+            raise
+        self._log.info("Without another beat, the message goes out at %s: %s", due, ", ".join(scheduled))
+        # Swap first, cancel second: a beat that is killed in between leaves a live message to the next one.
+        self._state.live, self._state.left = scheduled, self._state.live
+        self._store.write(self._state)
+        self._state.left = self._cancel(self._state.left)
+        self._store.write(self._state)
+        if self._state.left:
+            self._log.warning("Not cancelled yet; the next beat tries again: %s", ", ".join(self._state.left))
+        return scheduled
+
+    def _clean_up(self) -> None:
+        """Cancel what earlier beats left behind, so that there are never more than two messages."""
+        if not self._state.left:
+            return
+        errors: list[OmnimessageError] = []
+        self._state.left = self._cancel(self._state.left, errors)
+        self._store.write(self._state)
+        if errors:
+            self._log.error(
+                "Not scheduling a new message: %s could not be cancelled, and another would add a false alarm",
+                ", ".join(self._state.left),
+            )
+            raise errors[0]
+
+    def _schedule(self, draft: dict[str, Any], due: TimeToSend) -> str:
+        doubt = due.utc.isoformat()
+        self._state.in_doubt.append(doubt)
+        self._store.write(self._state)
+        try:
+            omnimessage_id = self._hook.post(draft).omnimessage_id
+        except OmnimessageError as error:
+            if error.maybe_processed:
+                self._report_doubts()
+            else:
+                self._state.in_doubt.remove(doubt)
+            raise
+        metrics.count("scheduled", self._tags)
+        self._state.in_doubt.remove(doubt)
+        # at once, so that the next beat finds what this one does not live to cancel
+        self._state.left.append(omnimessage_id)
+        self._store.write_patiently(self._state)
+        return omnimessage_id
+
+    def _report_doubts(self) -> None:
+        self._state.forget_past_doubts()
+        for due in self._state.in_doubt:
+            self._log.warning(
+                "The response to an earlier beat was lost. If Messente accepted its message, it goes out at %s "
+                "although Airflow is running. Its id is unknown: look for it in Messente's dashboard",
+                due,
+            )
+
+    def _cancel(self, ids: Sequence[str], errors: list[OmnimessageError] | None = None) -> list[str]:
+        """Cancel, and return the ids that may still be scheduled."""
+        left = []
+        for omnimessage_id in ids:
+            try:
+                cancellation = self._hook.try_to_cancel(omnimessage_id)
+            except InvalidInputError as error:
+                self._log.warning("Variable %s holds an invalid id: %s", self._store.variable, error)
+                continue
+            except OmnimessageError as error:
+                self._log.warning("%s could not be cancelled: %s", omnimessage_id, error)
+                left.append(omnimessage_id)
+                if errors is not None:
+                    errors.append(error)
+                continue
+            if cancellation.result is CancelResult.CANCELLED:
+                metrics.count("cancelled", self._tags)
+            elif cancellation.result is CancelResult.ALREADY_SENT:
+                self._log.warning("The heartbeat is back; %s has been sent in the meantime", omnimessage_id)
+            elif cancellation.result is CancelResult.UNKNOWN:
+                self._log.warning("%s %s", omnimessage_id, cancellation)
+        return left

@@ -1,0 +1,146 @@
+"""Which messages a wait is for: a few, which are reported one by one, or those of bulk sends, which are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from airflow_provider_omnimessage.api.awaited_message import AwaitedMessage
+from airflow_provider_omnimessage.api.calls import as_list, checked_ids
+from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.bulk.results import accepted_in, is_result, read_file
+
+#: An omnimessage_id, and when the message is sent: ISO 8601 with an offset, or ``None`` if it was sent before.
+IdAndTime = tuple[str, str | None]
+
+
+@dataclass(frozen=True)
+class FewMessages:
+    """
+    Messages that are reported one by one.
+
+    :param single: whether one id was passed, and not a list: the task then returns one report.
+    """
+
+    ids_and_times: Sequence[IdAndTime]
+    single: bool
+    only_count = False
+
+    def messages(self) -> list[AwaitedMessage]:
+        """Return the messages to wait for."""
+        return _messages(self.ids_and_times)
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the trigger's arguments for these messages."""
+        return {"messages": [list(each) for each in self.ids_and_times], "one": self.single, "bulk": None}
+
+
+@dataclass(frozen=True)
+class BulkMessages:
+    """
+    The accepted messages of one or more bulk sends, which are counted.
+
+    :param sources: one for each bulk send, small enough for a trigger's row: ``{"results"}``, the results file; or
+        ``{"ids", "moments"}``, separated by spaces, with one time for all or one for each (``-``: sent before).
+    :param ids_and_times: what the sources hold, if that has been read already.
+    """
+
+    sources: Sequence[dict[str, str]]
+    ids_and_times: Sequence[IdAndTime] | None = field(default=None, compare=False, repr=False)
+    single = False
+    only_count = True
+
+    @classmethod
+    def of(cls, results: Iterable[dict[str, Any]]) -> BulkMessages:
+        """
+        Read the outputs of bulk sends.
+
+        :raises InvalidInputError: if a results file does not hold what its output says.
+        """
+        sources, everything = [], []
+        for result in results:
+            accepted = list(accepted_in(result))
+            everything += accepted
+            if accepted:
+                sources.append({"results": result["results"]} if "results" in result else _columns(accepted))
+        return cls(sources, everything)
+
+    def messages(self) -> list[AwaitedMessage]:
+        """Return the messages to wait for. This may read files."""
+        if self.ids_and_times is not None:
+            return _messages(self.ids_and_times)
+        return _messages(each for source in self.sources for each in _read(source))
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the trigger's arguments for these messages."""
+        return {"messages": [], "one": False, "bulk": [dict(source) for source in self.sources]}
+
+
+Awaited = FewMessages | BulkMessages
+
+
+def list_awaited(omnimessage_id: Any, time_to_send: Any, resolve: Callable[[Any], datetime]) -> Awaited:
+    """
+    Return what a task waits for.
+
+    :param omnimessage_id: an id, ids (``None`` among them is left out), the output of a bulk send, or a list of those.
+    :param time_to_send: one time, or one for each id; the output of a bulk send has its own.
+    :param resolve: turns a value of ``time_to_send`` into a time with a zone.
+    :raises InvalidInputError: if a value cannot be an id or a time, or the numbers of ids and times differ.
+    """
+    if is_result(omnimessage_id):
+        return BulkMessages.of([omnimessage_id])
+    values = as_list(omnimessage_id)
+    results = [value for value in values if value is not None]
+    if results and all(map(is_result, results)):
+        return BulkMessages.of(results)
+    ids = checked_ids(values)
+    times = as_list(time_to_send)
+    if len(times) == 1:
+        times *= len(values)
+    if ids and len(times) != len(values):
+        raise InvalidInputError.of(
+            "time_to_send", f"{len(times)} times for {len(values)} ids; pass one time, or one for each id"
+        )
+    return FewMessages(
+        [(id_, _iso(times[position], resolve)) for position, id_ in ids], single=is_single(omnimessage_id)
+    )
+
+
+def is_single(omnimessage_id: Any) -> bool:
+    """Return whether a task waits for one id, so that it returns one report and not a list."""
+    return isinstance(omnimessage_id, str)
+
+
+def awaited_of_row(
+    messages: Sequence[Sequence[str | None]], one: bool, bulk: dict[str, str] | Sequence[dict[str, str]] | None
+) -> Awaited:
+    """Return what a trigger's arguments describe, those of older versions included."""
+    if bulk is None:
+        return FewMessages([(str(id_), time) for id_, time in messages], single=one)
+    return BulkMessages([bulk] if isinstance(bulk, dict) else list(bulk))
+
+
+def _messages(ids_and_times: Iterable[IdAndTime]) -> list[AwaitedMessage]:
+    return [AwaitedMessage(id_, datetime.fromisoformat(time) if time else None) for id_, time in ids_and_times]
+
+
+def _iso(value: Any, resolve: Callable[[Any], datetime]) -> str | None:
+    # a template renders None as text
+    return None if value in (None, "None", "") else resolve(value).isoformat()
+
+
+def _columns(accepted: Sequence[IdAndTime]) -> dict[str, str]:
+    ids, times = zip(*accepted, strict=True)
+    texts = [time or "-" for time in times]
+    return {"ids": " ".join(ids), "moments": texts[0] if len(set(texts)) == 1 else " ".join(texts)}
+
+
+def _read(source: dict[str, str]) -> Iterable[IdAndTime]:
+    if "results" in source:
+        return read_file(source["results"])
+    ids, times = source["ids"].split(), source["moments"].split()
+    each = times if len(times) > 1 else times * len(ids)
+    return [(id_, None if time == "-" else time) for id_, time in zip(ids, each, strict=True)]

@@ -1,0 +1,306 @@
+"""The bulk operator where a retry or a clear comes in an odd order, or finds other things than the try before it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from airflow.sdk import DAG, task
+
+from airflow_provider_omnimessage.api.messages import sms
+from airflow_provider_omnimessage.bulk import memory as bulk_memory
+from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
+from airflow_provider_omnimessage.operators.omnimessage import CancelScheduledMessageOperator
+
+NEW_YEAR = "2099-01-01T09:00Z"
+
+
+@pytest.fixture
+def dag(request):
+    with DAG(request.node.originalname, schedule=None) as dag:
+        yield dag
+
+
+def number(index):
+    return f"+3725{index:06d}9"
+
+
+def people(count):
+    return [{"to": number(index), "name": f"Person {index}"} for index in range(count)]
+
+
+def sending(**settings):
+    settings = {"messages": [sms("Hello $name")], "retry_delay": timedelta(0), **settings}
+    return ScheduleBulkOmnimessageOperator(task_id="send", **settings)
+
+
+def live(sandbox):
+    return Counter(message["to"] for message in sandbox.messages if message["state"] != "cancelled")
+
+
+class Changing:
+    """Gives other rows in each try; raises what is an error."""
+
+    def __init__(self, *tries):
+        self._tries = list(tries)
+
+    def __call__(self):
+        found = self._tries.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+class TestWithoutAMemory:
+    @pytest.fixture(autouse=True)
+    def _airflow_3_2(self, monkeypatch):
+        monkeypatch.setattr(bulk_memory.TaskMemory, "of", lambda context, key: None)
+
+    def test_doubts_alone_are_not_retried(self, dag, run_dag, sandbox):
+        sandbox.add_fault("lost_answer", call="bulk", times=2)
+        sending(recipients=people(300), batch_size=100, retries=2)
+        run = run_dag(dag)
+        assert max(live(sandbox).values()) == 1
+        assert run.tasks == {"send": "failed"}
+        assert run.tries == {"send": 1}
+
+    def test_a_doubt_before_a_stop_is_not_retried(self, dag, run_dag, sandbox):
+        sandbox.add_fault("lost_answer", call="bulk", times=1)
+        sandbox.add_fault("rate_limited", call="bulk", times=1, retry_after=500)
+        sending(recipients=people(300), batch_size=100, retries=2)
+        run = run_dag(dag)
+        assert max(live(sandbox).values()) == 1
+        assert run.tries == {"send": 1}
+
+
+class TestRecipientsThatChange:
+    @pytest.mark.parametrize(("later", "state", "reached"), [(300, "success", 300), (100, "failed", 150)])
+    def test_a_new_password_is_no_new_recipient(self, dag, run_dag, sandbox, monkeypatch, later, state, reached):
+        """The fingerprints are keyed with the password, and a wrong one is what a try ended with."""
+        of_recipients = bulk_memory.fingerprint_of_recipients
+        sandbox.add_fault("rate_limited", call="bulk", after=1, retry_after=500)
+        tries = [people(300), people(later)]
+
+        def customers():
+            if len(tries) == 1:
+                monkeypatch.setattr(
+                    bulk_memory, "fingerprint_of_recipients", lambda numbers, secret: of_recipients(numbers, "rotated")
+                )
+            return tries.pop(0)
+
+        sending(recipients=customers, batch_size=150, retries=1)
+        run = run_dag(dag)
+        assert run.tasks == {"send": state}
+        assert sorted(live(sandbox).values()) == [1] * reached
+
+    def test_batches_that_are_no_more_are_still_told(self, dag, run_dag, sandbox):
+        sandbox.add_fault("rate_limited", call="bulk", after=2, retry_after=500)
+        sending(recipients=Changing(people(300), people(100)), batch_size=100, retries=1)
+        run = run_dag(dag)
+        assert run.xcom("send")["accepted"] == 200
+        assert run.tasks == {"send": "failed"}
+
+    def test_none_at_all_in_a_retry_still_tells_what_was_sent(self, dag, run_dag, sandbox):
+        sandbox.add_fault("rate_limited", call="bulk", after=2, retry_after=500)
+        sending(recipients=Changing(people(300), []), batch_size=100, retries=1)
+        run = run_dag(dag)
+        assert run.xcom("send")["accepted"] == 200
+        assert run.tasks == {"send": "failed"}
+
+    def test_a_source_that_breaks_in_a_retry_still_tells_what_was_sent(self, dag, run_dag, sandbox):
+        sandbox.add_fault("rate_limited", call="bulk", after=2, retry_after=500)
+        sending(recipients=Changing(people(300), OSError("gone")), batch_size=100, retries=1)
+        run = run_dag(dag)
+        assert run.xcom("send")["accepted"] == 200
+        assert run.tasks == {"send": "failed"}
+
+    def test_what_was_refused_or_in_doubt_is_told_as_that(self, dag, run_dag, sandbox):
+        rows = people(300)
+        rows[5]["to"] = "+37255550005"
+        sandbox.add_fault("lost_answer", call="bulk", after=1, times=1)
+        sandbox.add_fault("rate_limited", call="bulk", after=1, times=1, retry_after=500)
+        sending(recipients=Changing(rows, rows[1:]), batch_size=100, retries=1)
+        run = run_dag(dag)
+        result = run.xcom("send")
+        assert (result["accepted"], result["refused"], result["unknown"]) == (99, 1, 100)
+
+    def test_a_clear_after_a_success_with_nobody_cancels_all(self, dag, run_dag, clear_and_run, sandbox):
+        sending(recipients=Changing(people(30), []), batch_size=10, time_to_send=NEW_YEAR)
+        run = run_dag(dag)
+        assert sum(live(sandbox).values()) == 30
+        again = clear_and_run(dag, run)
+        assert again.tasks == {"send": "skipped"}
+        assert not live(sandbox)
+
+    def test_a_clear_after_a_success_that_breaks_still_tells_what_is_scheduled(
+        self, dag, run_dag, clear_and_run, sandbox
+    ):
+        sending(recipients=Changing(people(30), [{"to": "x"}]), batch_size=10, time_to_send=NEW_YEAR)
+        run = run_dag(dag)
+        again = clear_and_run(dag, run)
+        assert again.tasks == {"send": "failed"}
+        assert again.xcom("send")["omnimessage_id"] == run.xcom("send")["omnimessage_id"]
+
+
+class TestAFileOfResults:
+    def test_a_clear_that_breaks_leaves_the_file_of_the_run_before(
+        self, dag, run_dag, clear_and_run, sandbox, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(bulk_memory.TaskMemory, "of", lambda context, key: None)
+        path = tmp_path / "out.jsonl"
+        sending(recipients=Changing(people(30), OSError("gone")), time_to_send=NEW_YEAR, results_path=str(path))
+        run = run_dag(dag)
+        before = path.read_text()
+        clear_and_run(dag, run)
+        assert path.read_text() == before
+
+    @pytest.mark.parametrize("kept", [0, 0.5, 29])
+    def test_a_file_that_is_not_whole_is_not_believed(self, dag, run_dag, sandbox, tmp_path, kept):
+        path = tmp_path / "out.jsonl"
+        send = sending(recipients=people(30), time_to_send=NEW_YEAR, results_path=str(path))
+
+        @task
+        def truncate():
+            text = path.read_text()
+            lines = text.splitlines(keepends=True)
+            path.write_text(text[: len(lines[0]) // 2] if kept == 0.5 else "".join(lines[:kept]))
+
+        (
+            send
+            >> truncate()
+            >> CancelScheduledMessageOperator(
+                task_id="cancel", omnimessage_id=send.output, retries=2, retry_delay=timedelta(0)
+            )
+        )
+        run = run_dag(dag)
+        assert run.tasks["cancel"] == "failed"
+        assert run.tries["cancel"] == 1
+        assert "results" in run.log
+
+    def test_the_file_of_another_task_is_not_believed(self, dag, run_dag, sandbox, tmp_path):
+        path = tmp_path / "out.jsonl"
+        send = sending(recipients=people(3), time_to_send=NEW_YEAR, results_path=str(path))
+        other = ScheduleBulkOmnimessageOperator(
+            task_id="other",
+            omnimessages=[{"to": number(i), "messages": [sms("x")]} for i in range(3)],
+            results_path=str(path),
+            time_to_send=NEW_YEAR,
+        )
+        send >> other >> CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=send.output)
+        run = run_dag(dag)
+        assert run.tasks["cancel"] == "failed"
+        assert sum(live(sandbox).values()) == 6
+
+
+class TestTheInput:
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            {"time_to_send": {"a": 1}},
+            {"time_to_send": ["2099-01-01"]},
+            {"timezone": []},
+            {"timezone": {"a": 1}, "time_to_send": NEW_YEAR},
+            {"name": 10**400},
+        ],
+    )
+    def test_an_odd_row_is_a_problem_of_that_row(self, dag, run_dag, sandbox, odd):
+        rows = people(3)
+        rows[1].update(odd)
+        sending(recipients=rows, on_invalid="drop", time_to_send=NEW_YEAR)
+        run = run_dag(dag)
+        assert run.tasks == {"send": "success"}
+        assert run.xcom("send")["accepted"] >= 2
+
+    def test_a_csv_with_a_column_twice_is_invalid(self, dag, run_dag, sandbox, tmp_path):
+        path = tmp_path / "people.csv"
+        path.write_text(f"to,name,to\n{number(1)},x,{number(2)}\n")
+        sending(recipients=str(path))
+        assert run_dag(dag).tasks == {"send": "failed"}
+        assert not sandbox.messages
+
+    def test_a_csv_without_a_first_line_shows_nobody(self, dag, run_dag, sandbox, tmp_path):
+        path = tmp_path / "people.csv"
+        path.write_text(f"{number(1)},Mari Maasikas\n")
+        sending(recipients=str(path))
+        run = run_dag(dag)
+        assert run.tasks == {"send": "failed"}
+        assert "Maasikas" not in run.log
+
+    def test_what_is_null_in_a_row_is_what_the_task_says(self, dag, run_dag, sandbox):
+        ScheduleBulkOmnimessageOperator(
+            task_id="send",
+            omnimessages=[{"to": number(1), "messages": [sms("a")], "priority": None, "dlr_url": None}],
+            priority="high",
+        )
+        run_dag(dag)
+        assert sandbox.messages[0]["body"]["priority"] == "high"
+
+    def test_mapped_messages_of_a_task_are_not_rendered(self, dag, run_dag, sandbox):
+        @task
+        def given():
+            return [[sms("{{ 1 + 1 }}")], [sms("{{ 2 + 2 }}")]]
+
+        ScheduleBulkOmnimessageOperator.partial(task_id="send", recipients=people(1)).expand(messages=given())
+        run_dag(dag)
+        texts = sorted(message["body"]["messages"][0]["text"] for message in sandbox.messages)
+        assert texts == ["{{ 1 + 1 }}", "{{ 2 + 2 }}"]
+
+    def test_messages_of_a_task_are_not_rendered(self, dag, run_dag, sandbox):
+        @task
+        def text():
+            return "{{ 1 + 1 }}"
+
+        sending(recipients=people(1), messages=[{"channel": "sms", "text": text()}])
+        run_dag(dag)
+        assert [message["body"]["messages"][0]["text"] for message in sandbox.messages] == ["{{ 1 + 1 }}"]
+
+    def test_a_mapped_task_with_a_wrong_setting_is_not_retried(self, dag, run_dag, sandbox):
+        ScheduleBulkOmnimessageOperator.partial(
+            task_id="send", recipients=people(1), messages=[sms("x")], retries=2, retry_delay=timedelta(0)
+        ).expand(max_failed=[7.5])
+        run = run_dag(dag)
+        assert "failed" in run.tasks.values() or run.state == "failed"
+        assert list(run.tries.values()) == [1]
+
+
+def test_the_memory_that_breaks_with_calls_under_way_loses_no_id(dag, run_dag, sandbox, monkeypatch):
+    read = bulk_memory.BulkMemory.batch
+    asked = []
+
+    def breaking(self, number):
+        asked.append(number)
+        if number == 3 and len(asked) < 10:
+            raise OSError("the store is down")
+        return read(self, number)
+
+    monkeypatch.setattr(bulk_memory.BulkMemory, "batch", breaking)
+    sandbox.add_fault("slow", call="bulk", times=2, seconds=0.5)
+    sending(recipients=people(50), batch_size=10, parallel=3)
+    run = run_dag(dag)
+    assert run.tasks == {"send": "failed"}
+    assert run.xcom("send")["accepted"] == 20
+
+
+def test_a_doubt_under_airflows_timeout_is_not_retried_without_a_memory(dag, run_dag, sandbox, monkeypatch):
+    import time
+
+    from airflow_provider_omnimessage.api.errors import LostResponseError
+    from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
+    monkeypatch.setattr(bulk_memory.TaskMemory, "of", lambda context, key: None)
+    post, posts = OmnimessageHook.post_bulk, []
+
+    def late(self, bodies):
+        answer = post(self, bodies)
+        posts.append(1)
+        if len(posts) == 1:
+            time.sleep(2.5)
+            raise LostResponseError("bulk send: lost")
+        return answer
+
+    monkeypatch.setattr(OmnimessageHook, "post_bulk", late)
+    sending(recipients=people(30), batch_size=10, execution_timeout=timedelta(seconds=2), retries=2)
+    run = run_dag(dag)
+    assert max(live(sandbox).values()) == 1
+    assert run.tries == {"send": 1}
