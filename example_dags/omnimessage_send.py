@@ -18,5 +18,5 @@ with DAG(
     SendOmnimessageOperator(
         task_id="send",
         to="{{ params.to }}",
-        messages=[sms("The report of {{ dag_run.run_after | ds }} is there")],
+        messages=[sms("The report of {{ dag_run.run_after | ds }} is ready")],
     )

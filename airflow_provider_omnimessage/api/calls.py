@@ -83,6 +83,7 @@ class Call(Generic[T]):
         """
         if not 200 <= response.status < 300:
             raise _error(self, response)
+        _require_no_errors(self, response)
         return self.read(response)
 
 
@@ -155,7 +156,7 @@ def delivery_report(omnimessage_id: str) -> Call[DeliveryReport]:
     :raises InvalidInputError: where that cannot be an id.
     """
     path = f"/omnimessage/{checked_id(omnimessage_id)}/status"
-    return Call("delivery report", "GET", path, _read_delivery_report)
+    return Call("delivery report", "GET", path, lambda response: _read_delivery_report(response, omnimessage_id))
 
 
 def credentials_check() -> Call[None]:
@@ -288,17 +289,21 @@ def _read_entry(entry: object) -> Accepted | NotAccepted:
     if not isinstance(entry, dict):
         return NotAccepted("Messente's answer for it cannot be read", maybe_processed=True)
     omnimessage_id = entry.get("omnimessage_id")
-    if isinstance(omnimessage_id, str) and omnimessage_id:
-        return Accepted(omnimessage_id, str(entry.get("to", "")), _message_ids(entry))
+    has_id = isinstance(omnimessage_id, str) and bool(omnimessage_id)
+    if has_id and not entry.get("errors"):
+        return Accepted(str(omnimessage_id), str(entry.get("to", "")), _message_ids(entry))
     errors = _dicts(entry.get("errors"))
+    if has_id:
+        reason = "; ".join(filter(None, map(_words, errors))) or "no reason"
+        return NotAccepted(f"its response holds both an omnimessage_id and errors ({reason})", maybe_processed=True)
     if not errors:
         return NotAccepted("Messente's answer for it names neither an id nor an error", maybe_processed=True)
     return NotAccepted("; ".join(filter(None, map(_words, errors))) or "no reason given")
 
 
 def _read_cancelled(response: Response) -> None:
-    # Any body will do, an empty one included; but a page is what a proxy or a login portal answers in Messente's place.
-    if "html" in _content_type(response).lower():
+    # Messente sends an empty body or JSON. Anything else comes from a proxy or a login portal in its place.
+    if response.body.strip() and not _is_json(response.body):
         raise UnexpectedResponseError(
             f"The answer to 'cancel' was {response.status}, but not Messente's: {_content_type(response)} of "
             f"{len(response.body):,} bytes",
@@ -306,8 +311,30 @@ def _read_cancelled(response: Response) -> None:
         )
 
 
-def _read_delivery_report(response: Response) -> DeliveryReport:
-    return DeliveryReport.read(_json_object(response, "delivery report"))
+def _read_delivery_report(response: Response, omnimessage_id: str) -> DeliveryReport:
+    body = _json_object(response, "delivery report")
+    reported_id = body.get("omnimessage_id", omnimessage_id)
+    if reported_id != omnimessage_id:
+        raise UnexpectedResponseError(
+            f"delivery report: requested {omnimessage_id}, but received the report of another message "
+            f"({str(reported_id)[:64]!r}); check for a cache or proxy between here and Messente",
+            status_code=response.status,
+        )
+    return DeliveryReport.read({**body, "omnimessage_id": omnimessage_id})
+
+
+def _require_no_errors(call: Call[Any], response: Response) -> None:
+    # nearly no response has any, and a large one takes time to parse
+    body = _json(response) if b'"errors"' in response.body else None
+    errors = body.get("errors") if isinstance(body, dict) else None
+    if errors:
+        said = "; ".join(filter(None, map(_words, _dicts(errors)))) or "no reason given"
+        raise UnexpectedResponseError(
+            f"{call.name}: the response contradicts itself: status {response.status}, but with errors ({said}); check "
+            "in Messente's dashboard whether it was carried out",
+            status_code=response.status,
+            codes=[str(error.get("code")) for error in _dicts(errors)],
+        )
 
 
 def _json_object(response: Response, call: str) -> dict[str, Any]:
@@ -326,6 +353,14 @@ def _json(response: Response) -> Any:
         return json.loads(response.body)
     except (ValueError, RecursionError):
         return None
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _as_entries(value: object) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,9 @@ from airflow_provider_omnimessage.api import fields
 from airflow_provider_omnimessage.api.fields import Problems, Rule
 
 MEGABYTE = 1024 * 1024
+_NUMERIC_SENDER = re.compile(r"\+?[0-9]+", re.ASCII)
+_LONGEST_NUMERIC_SENDER = 15
+_LONGEST_ALPHANUMERIC_SENDER = 11
 
 
 def check_message(value: Any, field: str, problems: Problems) -> Any:
@@ -137,6 +141,36 @@ def _media(**more: Rule) -> Rule:
     )
 
 
+def _sms_sender(value: Any, field: str, problems: Problems) -> Any:
+    checked = fields.text()(value, field, problems)
+    if not isinstance(value, str):
+        return checked
+    if _NUMERIC_SENDER.fullmatch(value):
+        digits = len(value.lstrip("+"))
+        if digits > _LONGEST_NUMERIC_SENDER:
+            problems.reject(field, f"{digits} digits are too many; use at most {_LONGEST_NUMERIC_SENDER}")
+    elif len(value) > _LONGEST_ALPHANUMERIC_SENDER:
+        problems.reject(
+            field,
+            f"{len(value)} characters are too many for a sender on SMS; use at most {_LONGEST_ALPHANUMERIC_SENDER}, "
+            f"or a number of at most {_LONGEST_NUMERIC_SENDER} digits",
+        )
+    return checked
+
+
+def _autoconvert(value: Any, field: str, problems: Problems) -> Any:
+    value = getattr(value, "value", value)  # the official client's enums
+    if isinstance(value, bool) or value in ("true", "false"):
+        # In YAML an unquoted `on` is a boolean: that is how true and false came into the OpenAPI description.
+        problems.reject(
+            field,
+            f"{value!r} is an error in Messente's OpenAPI description (YAML turns on into true); "
+            "use 'on', 'full' or 'off'",
+        )
+        return value
+    return fields.choice("on", "full", "off")(value, field, problems)
+
+
 _ANY_CHANNEL: dict[str, Rule] = {
     "channel": fields.text(),
     "sender": fields.text(),
@@ -259,9 +293,9 @@ _CHANNELS: dict[str, Rule] = {
     "sms": fields.record(
         {
             **_ANY_CHANNEL,
+            "sender": _sms_sender,
             "text": fields.text(),
-            # the official client writes the same settings as true and false
-            "autoconvert": fields.choice("on", "full", "off", also=("true", "false")),
+            "autoconvert": _autoconvert,
             "udh": fields.hexadecimal(),
         },
         required=["text"],

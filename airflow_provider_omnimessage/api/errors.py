@@ -11,6 +11,7 @@ Every exception the package raises, as one tree.
     │   │   ├── UntrustedError     whoever answers there has no certificate that is trusted
     │   │   └── DeadlineExceededError  no time was left for the request, so it was not made
     │   └── LostResponseError        it may have been processed: nobody can tell
+    ├── NotCancelledError          a cancel was not carried out, or not for certain
     └── ApiError                   Messente answered, and not with success
         ├── AuthenticationError    401, 403
         ├── NotFoundError          404
@@ -136,6 +137,26 @@ class LostResponseError(NoResponseError):
     """The request went out and its answer did not come back: it may have been processed, or not."""
 
     maybe_processed = True
+
+
+class NotCancelledError(OmnimessageError):
+    """Messente did not cancel a message, and does not show that it was sent: it may still be scheduled."""
+
+    maybe_processed = True
+    may_pass = True
+
+    @classmethod
+    def of(cls, omnimessage_id: str, report: str) -> NotCancelledError:
+        """
+        Return the error for a message.
+
+        :param omnimessage_id: the message.
+        :param report: what its delivery report shows.
+        """
+        return cls(
+            f"cancel: {omnimessage_id} may still be scheduled: Messente does not cancel it, but its delivery report "
+            f"does not show that it was sent ({report}); cancel it again"
+        )
 
 
 class ApiError(OmnimessageError):

@@ -163,18 +163,13 @@ def flag() -> Rule:
     return check
 
 
-def choice(*accepted: str, also: Sequence[str] = ()) -> Rule:
-    """
-    Accept one of a few words.
-
-    :param accepted: the words, as they are offered in the error.
-    :param also: words that are let through, but not offered.
-    """
+def choice(*accepted: str) -> Rule:
+    """Accept one of several words."""
 
     def check(value: Any, field: str, problems: Problems) -> Any:
         if isinstance(getattr(value, "value", None), str):
             value = value.value  # the official client's enums
-        if not isinstance(value, str) or value not in (*accepted, *also):
+        if not isinstance(value, str) or value not in accepted:
             shown = repr(value) if isinstance(value, str) and len(value) <= 20 else describe(value)
             problems.reject(field, f"{shown} is not accepted; give one of {', '.join(accepted)}")
         return value

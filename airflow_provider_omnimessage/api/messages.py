@@ -32,11 +32,13 @@ def sms(
 
     :param text: the text, of any length: 160 GSM 03.38 or 70 other characters in one part, 153 or 67 in each of
         several; every part is billed.
-    :param sender: phone number or sender name; default: the connection's, else the account's.
+    :param sender: name of at most 11 characters, or phone number of at most 15 digits; default: the connection's,
+        or the account's.
     :param ttl: seconds after which the next channel is tried, a whole number from 1; default: Messente's own.
     :param validity: the same in minutes, a whole number from 1; only one of the two.
-    :param autoconvert: what becomes of characters outside GSM 03.38: ``"on"`` replaces them as the account's settings
-        say, ``"full"`` replaces all of them, ``"off"`` sends the text as it is; default: the account's.
+    :param autoconvert: whether characters outside GSM 03.38 are replaced by similar ones, so that the text needs fewer
+        parts: ``"on"`` as the account's settings say, ``"full"`` all of them, ``"off"`` none; default: the account's
+        setting.
     :param udh: user data header, in hexadecimal.
     :raises InvalidInputError: names each refused field, the value and what would be accepted.
     """

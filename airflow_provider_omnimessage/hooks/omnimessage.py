@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+import time
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_omnimessage._compat import BaseHook
+from airflow_provider_omnimessage.api.errors import AuthenticationError, NotCancelledError, OmnimessageError
 from airflow_provider_omnimessage.hooks.budget import Budget
 
 if TYPE_CHECKING:
@@ -15,7 +18,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_omnimessage.api.calls import Accepted, Call, NotAccepted
     from airflow_provider_omnimessage.api.delivery import Cancellation, DeliveryReport
-    from airflow_provider_omnimessage.api.errors import OmnimessageError
     from airflow_provider_omnimessage.api.timing import TimeToSend
     from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
     from airflow_provider_omnimessage.hooks.settings import Settings
@@ -25,6 +27,9 @@ T = TypeVar("T")
 
 #: Messages that are posted at a time from an event loop, at most.
 _SIDE_BY_SIDE = 16
+
+#: How often a message is cancelled, at most, while it stays open whether it is cancelled.
+CANCEL_ATTEMPTS = 4
 
 
 class OmnimessageHook(BaseHook):
@@ -290,60 +295,85 @@ class OmnimessageHook(BaseHook):
             )
         return self._make(calls.send_bulk(omnimessages))
 
-    def cancel(self, omnimessage_id: str) -> None:
+    def cancel(self, omnimessage_id: str, time_to_send: datetime | TimeToSend | None = None) -> None:
         """
         Cancel a message that is still scheduled: ``DELETE /omnimessage/{omnimessage_id}``.
 
-        One that was cancelled before is cancelled, too.
+        It also succeeds if the message was cancelled before.
 
-        :param omnimessage_id: what :meth:`send` returned.
-        :raises NotFoundError: where it has been sent already, or is unknown; it says which.
-        :raises OmnimessageError: as :meth:`send` does.
+        :param omnimessage_id: the id that :meth:`send` returned.
+        :param time_to_send: the message's time, if it is known; see :meth:`try_to_cancel`.
+        :raises NotFoundError: if the message was sent already, or is unknown; the error says which.
+        :raises OmnimessageError: as :meth:`try_to_cancel` does.
         """
         from airflow_provider_omnimessage.api.errors import NotFoundError
 
-        cancellation = self.try_to_cancel(omnimessage_id)
+        cancellation = self.try_to_cancel(omnimessage_id, time_to_send)
         if not cancellation.is_cancelled:
             raise NotFoundError(f"cancel: {omnimessage_id} {cancellation}", status_code=404)
 
-    def try_to_cancel(self, omnimessage_id: str) -> Cancellation:
+    def try_to_cancel(self, omnimessage_id: str, time_to_send: datetime | TimeToSend | None = None) -> Cancellation:
         """
-        Cancel a message if it is still scheduled, and tell what became of it.
+        Cancel a message if it is still scheduled, and return the outcome.
 
-        Messente answers 404 to what was cancelled before, what was sent, and what it does not know: the delivery report
-        then tells them apart. An answer that was lost may have been a success, so that is looked up as well.
+        Messente answers 404 if the message was cancelled before, was sent, or is unknown; the delivery report tells
+        which. If that leaves it open whether the message is cancelled, the cancel is repeated a few times.
 
-        :param omnimessage_id: what :meth:`send` returned.
-        :raises OmnimessageError: where that could not be found out: it may still be scheduled, or not.
+        :param omnimessage_id: the id that :meth:`send` returned.
+        :param time_to_send: the message's time, with a zone. Pass it if you know it: a message in progress was sent if
+            its time has passed, and is not cancelled if it has not. Without it, that stays open.
+        :raises NotCancelledError: if Messente does not cancel the message, and does not show that it was sent.
+        :raises OmnimessageError: if a request failed. The message may still be scheduled.
         """
-        from airflow_provider_omnimessage.api import calls
-        from airflow_provider_omnimessage.api.delivery import Cancellation, CancelResult, Outcome
-        from airflow_provider_omnimessage.api.errors import NotFoundError, OmnimessageError
+        from airflow_provider_omnimessage.api import backoff
 
-        failures: list[OmnimessageError] = []
+        due = time_to_send if isinstance(time_to_send, datetime) or time_to_send is None else time_to_send.utc
+        end = self._budget.end_of_call(self.settings.deadline)
+        attempt = 0
+        while True:
+            attempt += 1
+            found = self._cancel_once(omnimessage_id, None if due is None else _now() < due)
+            if not isinstance(found, OmnimessageError):
+                return found
+            seconds = backoff.pause(found, attempt, random.random())
+            if attempt == CANCEL_ATTEMPTS or time.monotonic() + seconds >= end:
+                raise found
+            self.log.warning("%s. Attempt %d; cancelling again in %.1f s", found, attempt, seconds)
+            time.sleep(seconds)
+
+    def _cancel_once(self, omnimessage_id: str, before_time: bool | None) -> Cancellation | OmnimessageError:
+        """Return the outcome of a cancel, or the error to raise if it stays open."""
+        from airflow_provider_omnimessage.api import calls, cancelling
+        from airflow_provider_omnimessage.api.delivery import Cancellation, CancelResult, DeliveryReport
+
+        errors: list[OmnimessageError] = []
         try:
-            self._make(calls.cancel(omnimessage_id), failures)
+            self._make(calls.cancel(omnimessage_id), errors)
             return Cancellation(CancelResult.CANCELLED)
         except OmnimessageError as error:
-            is_not_found = isinstance(error, NotFoundError)
-            if not is_not_found and not error.maybe_processed:
-                raise
-            in_doubt = any(failure.maybe_processed for failure in [*failures, error])
-            try:
-                report = self.get_delivery_report(omnimessage_id)
-            except OmnimessageError as unknown:
-                if is_not_found and isinstance(unknown, NotFoundError):
-                    return Cancellation(CancelResult.UNKNOWN)
-                self.log.warning("%s: could not find out what became of it: %s", omnimessage_id, unknown)
-                raise (unknown if is_not_found else error) from None
-            if report.outcome is Outcome.CANCELLED:
-                if not in_doubt:
-                    return Cancellation(CancelResult.ALREADY_CANCELLED, report)
-                self.log.info("%s: an answer was lost, but the message is cancelled", omnimessage_id)
-                return Cancellation(CancelResult.CANCELLED, report)
-            if not is_not_found:
-                raise
-            return Cancellation(CancelResult.ALREADY_SENT, report)
+            errors.append(error)
+        deletion = cancelling.read_deletion(errors)
+        if deletion is None:
+            raise errors[-1]
+        report: DeliveryReport | OmnimessageError
+        try:
+            report = self.get_delivery_report(omnimessage_id)
+        except AuthenticationError:
+            raise
+        except OmnimessageError as error:
+            report = error
+        finding = cancelling.read_finding(report)
+        in_doubt = any(error.maybe_processed for error in errors)
+        result = cancelling.decide(deletion, finding, before_time=before_time, earlier_in_doubt=in_doubt)
+        if result is CancelResult.CANCELLED:
+            self.log.info("%s is cancelled, although a response was lost", omnimessage_id)
+        if result is not None:
+            return Cancellation(result, report if isinstance(report, DeliveryReport) else None)
+        if deletion is not cancelling.Deletion.NOT_FOUND:
+            return errors[-1]
+        if isinstance(report, OmnimessageError):
+            return report
+        return NotCancelledError.of(omnimessage_id, str(report))
 
     def get_delivery_report(self, omnimessage_id: str) -> DeliveryReport:
         """
@@ -380,10 +410,8 @@ class OmnimessageHook(BaseHook):
 
     async def _make_on_loop(self, call: Call[T], transport: AiohttpTransport) -> T:
         import asyncio
-        import random
 
         from airflow_provider_omnimessage.api import backoff
-        from airflow_provider_omnimessage.api.errors import OmnimessageError
 
         clock = asyncio.get_running_loop().time
         until = self._budget.end_of_call(self.settings.deadline)

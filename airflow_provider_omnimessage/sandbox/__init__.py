@@ -1,4 +1,4 @@
-"""An embedded Messente for development, demos and tests: a second reading of the API, without the hook's code."""
+"""An embedded Messente for development, demos and tests. It shares no code with the hook: the two can disagree."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Sandbox", "SandboxClient"]
 
 
 def __getattr__(name: str) -> object:
-    # Imported on use: FastAPI and uvicorn are an extra, and nobody should pay for them at import.
+    # Imported on first use: FastAPI and uvicorn are optional, and slow to import.
     if name == "Sandbox":
         from airflow_provider_omnimessage.sandbox.server import Sandbox
 

@@ -1,4 +1,4 @@
-"""What tests ask of the messages in a sandbox; where it is not so, the error shows what is there instead."""
+"""Assertions about the messages in a sandbox. The errors list what is there instead."""
 
 from __future__ import annotations
 
@@ -7,121 +7,139 @@ from datetime import datetime, timezone
 from typing import Any, Final
 
 Message = Mapping[str, Any]
+ApiCall = Mapping[str, Any]
 
 KINDS: Final[Mapping[str, Callable[[Message], bool]]] = {
     "scheduled": lambda message: message["state"] == "scheduled",
     "sent": lambda message: message["sent_at"] is not None,
     "cancelled": lambda message: message["state"] == "cancelled",
 }
-SHOWN: Final = 20
-"""Messages; a test that sends thousands gets an error that can still be read."""
-TEXT_SHOWN: Final = 60
+MESSAGES_LISTED: Final = 20
+"""At most, so that the error stays readable if a test sends thousands."""
+LONGEST_TEXT: Final = 60
 
 
-def one(
+def exactly_one(
     kind: str,
     messages: Sequence[Message],
-    calls: Sequence[Mapping[str, Any]],
+    calls: Sequence[ApiCall],
     *,
     to: str | None = None,
     at: datetime | str | None = None,
     text: str | None = None,
     channels: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Find the one message that is meant.
+    """Return the one matching message.
 
     :param kind: ``scheduled``, ``sent`` or ``cancelled``.
-    :param messages: all that the sandbox has.
-    :param calls: all API calls that it has seen.
-    :param to: its recipient; spaces, dashes, dots and brackets do not count.
-    :param at: its ``time_to_send``; UTC if it has no zone.
-    :param text: what the text of one of its channels contains.
-    :param channels: its channels, in the order in which they are tried.
+    :param messages: all messages in the sandbox.
+    :param calls: all API calls.
+    :param to: the recipient; spaces, dashes, dots and brackets are ignored.
+    :param at: its ``time_to_send``; UTC if it has no offset.
+    :param text: part of the text on any of its channels.
+    :param channels: its channels in order.
     :raises AssertionError: there is none, or more than one.
     """
-    __tracebackhide__ = True  # pytest shows the caller's line, and not these
-    number = None if to is None else _tidy(to)
-    moment = None if at is None else _moment(at)
+    __tracebackhide__ = True  # pytest shows the line of the test
+    number = None if to is None else _without_punctuation(to)
+    time = None if at is None else _utc(at)
     by = None if channels is None else list(channels)
-    found = [message for message in messages if KINDS[kind](message) and _fits(message, number, moment, text, by)]
+    found = [message for message in messages if KINDS[kind](message) and _matches(message, number, time, text, by)]
     if len(found) == 1:
         return dict(found[0])
-    words = [
+    criteria = [
         f"to {number}" if number is not None else "",
-        f"for {_shown(moment)}" if moment is not None else "",
+        f"for {_formatted(time)}" if time is not None else "",
         f"with the text {text!r}" if text is not None else "",
         f"by {', then '.join(by)}" if by is not None else "",
     ]
-    described = " ".join(["one message", kind, *filter(None, words)])
-    count = f"there are {len(found)}" if found else "there is none"
-    raise AssertionError("\n".join([f"Expected {described}, and {count}.", *_what_is_there(messages, calls)]))
+    expected = " ".join([kind, "message", *filter(None, criteria)])
+    raise AssertionError("\n".join([f"Expected one {expected}, found {len(found)}.", *_listing(messages, calls)]))
 
 
-def none(kind: str, messages: Sequence[Message], calls: Sequence[Mapping[str, Any]]) -> None:
-    """Demand that there is no such message.
+def nothing(kind: str, messages: Sequence[Message], calls: Sequence[ApiCall]) -> None:
+    """Raise if there is any message of a kind.
 
     :param kind: ``scheduled``, ``sent`` or ``cancelled``.
-    :param messages: all that the sandbox has.
-    :param calls: all API calls that it has seen.
+    :param messages: all messages in the sandbox.
+    :param calls: all API calls.
     :raises AssertionError: there is one.
     """
     __tracebackhide__ = True
     found = [message for message in messages if KINDS[kind](message)]
     if found:
-        count = "1 is" if len(found) == 1 else f"{len(found)} are"
-        raise AssertionError("\n".join([f"Expected no message {kind}, and {count}.", *_what_is_there(messages, calls)]))
+        raise AssertionError(
+            "\n".join([f"Expected no {kind} message, found {len(found)}.", *_listing(messages, calls)])
+        )
 
 
-def _fits(message: Message, to: str | None, at: datetime | None, text: str | None, channels: list[str] | None) -> bool:
+def no_unknown_fields(messages: Sequence[Message]) -> None:
+    """Raise if any message has a field that Messente does not know.
+
+    :param messages: all messages in the sandbox.
+    :raises AssertionError: one has.
+    """
+    __tracebackhide__ = True
+    found = [message for message in messages if message["unknown_fields"]]
+    if found:
+        lines = [f"  to {message['to']}: {', '.join(message['unknown_fields'])}" for message in found[:MESSAGES_LISTED]]
+        more = [f"  … and {len(found) - MESSAGES_LISTED} more"] if len(found) > MESSAGES_LISTED else []
+        raise AssertionError("\n".join(["Messente does not know these fields, and ignores them:", *lines, *more]))
+
+
+def _matches(
+    message: Message, to: str | None, at: datetime | None, text: str | None, channels: list[str] | None
+) -> bool:
     contents = message["body"]["messages"]
-    moment = message["time_to_send"]
+    time = message["time_to_send"]
     return (
-        (to is None or _tidy(message["to"]) == to)
-        and (at is None or (moment is not None and _moment(moment) == at))
+        (to is None or _without_punctuation(message["to"]) == to)
+        and (at is None or (time is not None and _utc(time) == at))
         and (text is None or any(text in str(content.get("text", "")) for content in contents))
         and (channels is None or [content["channel"] for content in contents] == channels)
     )
 
 
-def _what_is_there(messages: Sequence[Message], calls: Sequence[Mapping[str, Any]]) -> list[str]:
-    refused = [call for call in calls if call["status"] is None or call["status"] >= 400]
+def _listing(messages: Sequence[Message], calls: Sequence[ApiCall]) -> list[str]:
+    failed = [call for call in calls if call["status"] is None or call["status"] >= 400]
     lines = [f"The sandbox has {_count(messages, 'message')}{':' if messages else '.'}"]
-    for position, message in enumerate(messages[:SHOWN], 1):
+    for position, message in enumerate(messages[:MESSAGES_LISTED], 1):
         contents = message["body"]["messages"]
-        moment = message["time_to_send"]
+        time = message["time_to_send"]
         text = next((str(content["text"]) for content in contents if content.get("text")), "")
+        shortened = text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + "…"
         lines.append(
             f"  {position}. {message['state']}, to {message['to']}, "
-            f"{'for ' + _shown(_moment(moment)) if moment else 'at once'}, "
+            f"{'for ' + _formatted(_utc(time)) if time else 'sent immediately'}, "
             f"by {', then '.join(content['channel'] for content in contents)}"
-            f"{': ' + repr(text if len(text) <= TEXT_SHOWN else text[:TEXT_SHOWN] + '…') if text else ''}"
+            f"{': ' + repr(shortened) if text else ''}"
         )
-    if len(messages) > SHOWN:
-        lines.append(f"  … and {len(messages) - SHOWN} more")
-    if refused:
-        lines.append(f"It did not carry out {_count(refused, 'call')}; the last:")
+    if len(messages) > MESSAGES_LISTED:
+        lines.append(f"  … and {len(messages) - MESSAGES_LISTED} more")
+    if failed:
+        lines.append(f"{_count(failed, 'call').capitalize()} failed. The latest:")
         lines += [
-            f"  {call['method']} {call['path']}: {call['status'] or 'no answer'}"
-            f"{' (' + call['fault'] + ', as ordered)' if call['fault'] else ''}"
-            for call in refused[-3:]
+            f"  {call['method']} {call['path']}: {call['status'] or 'no response'}"
+            f"{' (fault: ' + call['fault'] + ')' if call['fault'] else ''}"
+            for call in failed[-3:]
         ]
     if not calls:
-        lines.append("No call has reached it: does the task use a connection that leads here, and did it run?")
+        lines.append("No call has reached it. Does the task use a connection to this sandbox, and did it run?")
     return lines
 
 
-def _count(what: Sequence[Any], noun: str) -> str:
-    return f"{len(what) or 'no'} {noun}{'' if len(what) == 1 else 's'}"
+def _count(items: Sequence[Any], noun: str) -> str:
+    return f"{len(items) or 'no'} {noun}{'' if len(items) == 1 else 's'}"
 
 
-def _moment(value: datetime | str) -> datetime:
-    moment = datetime.fromisoformat(value.replace("Z", "+00:00")) if isinstance(value, str) else value
-    return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
+def _utc(value: datetime | str) -> datetime:
+    time = datetime.fromisoformat(value.replace("Z", "+00:00")) if isinstance(value, str) else value
+    return time.replace(tzinfo=timezone.utc) if time.tzinfo is None else time.astimezone(timezone.utc)
 
 
-def _shown(moment: datetime) -> str:
-    return moment.isoformat(sep=" ").replace("+00:00", " UTC")
+def _formatted(time: datetime) -> str:
+    return time.isoformat(sep=" ").replace("+00:00", " UTC")
 
 
-def _tidy(number: str) -> str:
+def _without_punctuation(number: str) -> str:
     return number.translate(dict.fromkeys(map(ord, " -.()\u00a0")))

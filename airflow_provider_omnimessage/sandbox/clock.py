@@ -1,4 +1,4 @@
-"""The sandbox's clock: real time, shifted and stopped as a test or a demo needs it."""
+"""The sandbox's clock: real time, which tests and demos can move and stop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 
 class Clock:
-    """Tells the sandbox's time in UTC; it runs with real time until it is frozen."""
+    """A UTC clock that runs with real time until it is moved or frozen."""
 
     def __init__(self) -> None:
         self._frozen = False
@@ -18,33 +18,33 @@ class Clock:
         """The sandbox's time, UTC."""
         if self._frozen:
             return self._base
-        # Monotonic, so that a correction of the machine's clock never takes the sandbox back.
+        # Monotonic, so that adjusting the system clock never turns the sandbox back.
         return self._base + timedelta(seconds=time.monotonic() - self._started)
 
     @property
     def frozen(self) -> bool:
-        """Whether the clock stands still."""
+        """Whether the clock is stopped."""
         return self._frozen
 
-    def set(self, moment: datetime) -> None:
-        """Show another time, and go on from it if the clock runs.
+    def set(self, to: datetime) -> None:
+        """Set the time. A running clock goes on from there.
 
-        :param moment: the new time, with a zone.
+        :param to: the new time, with a time zone.
         """
-        self._base = moment.astimezone(timezone.utc)
+        self._base = to.astimezone(timezone.utc)
         self._started = time.monotonic()
 
     def freeze(self) -> None:
-        """Stand still at the time shown."""
+        """Stop at the current time."""
         self.set(self.now)
         self._frozen = True
 
     def resume(self) -> None:
-        """Run on from the time shown."""
+        """Run again, from the current time of the clock."""
         self.set(self.now)
         self._frozen = False
 
     def reset(self) -> None:
-        """Go back to real time, running."""
+        """Return to real time, running."""
         self.set(datetime.now(timezone.utc))
         self._frozen = False

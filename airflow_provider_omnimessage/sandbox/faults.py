@@ -1,4 +1,4 @@
-"""Failures to order: what goes wrong with which calls, and how often."""
+"""Faults in API calls: what goes wrong, with which calls, and how often."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ FAULTS: Final[dict[str, bool]] = {
     "lost_answer": True,
     "slow": False,
 }
-"""Name of a fault, and whether the call is carried out first where ``processed`` does not say."""
+"""Name of a fault, and whether the call is processed anyway if ``processed`` does not say."""
 
 CALLS: Final = ("any", "send", "bulk", "cancel", "status")
+DEFAULT_STATUS: Final = {"server_error": 500, "redirect": 307}
 
 
 @dataclass
 class Fault:
-    """One failure that waits for its calls.
+    """A fault that applies to the next matching calls.
 
-    :param fault: the name, from ``FAULTS``.
-    :param call: which calls it hits: ``send``, ``bulk``, ``cancel``, ``status`` or ``any``.
-    :param method: an HTTP method, if only that one is to be hit.
-    :param times: how many calls it hits, or ``always``.
-    :param after: how many matching calls it lets pass first.
-    :param status: the HTTP status of ``server_error`` (500) and ``redirect`` (307).
+    :param fault: the name, one of ``FAULTS``.
+    :param call: ``send``, ``bulk``, ``cancel``, ``status`` or ``any``.
+    :param method: applies only to this HTTP method; default: any.
+    :param times: how many calls it applies to, or ``always``.
+    :param after: how many matching calls pass first.
+    :param status: the HTTP status of ``server_error`` (default: 500) and ``redirect`` (default: 307).
     :param retry_after: the ``Retry-After`` header of ``rate_limited`` and ``server_error``: seconds or an HTTP date.
-    :param html: ``server_error`` answers as a gateway would.
+    :param html: whether ``server_error`` has the HTML page of a gateway as its body.
     :param seconds: how long ``slow`` takes.
-    :param location: where ``redirect`` leads.
-    :param processed: whether the call is carried out (a message stored) all the same.
+    :param location: where ``redirect`` points.
+    :param processed: whether the call is processed (for example, the message stored) although it fails.
     """
 
     fault: str
@@ -57,33 +58,33 @@ class Fault:
             raise ValueError(problem)
         self.method = self.method.upper() if self.method else None
         if self.status is None:
-            self.status = {"server_error": 500, "redirect": 307}.get(self.fault)
+            self.status = DEFAULT_STATUS.get(self.fault)
         if self.processed is None:
             self.processed = FAULTS[self.fault]
 
     def _problem(self) -> str | None:
         if self.fault not in FAULTS:
-            return f"fault must be one of {', '.join(FAULTS)}, not {self.fault!r}"
+            return f"fault: {self.fault!r} does not exist; use one of {', '.join(FAULTS)}"
         if self.call not in CALLS:
-            return f"call must be one of {', '.join(CALLS)}, not {self.call!r}"
+            return f"call: {self.call!r} does not exist; use one of {', '.join(CALLS)}"
         if self.times != "always" and (not isinstance(self.times, int) or self.times < 1):
-            return f"times must be a whole number from 1 or 'always', not {self.times!r}"
+            return f"times: {self.times!r} is not accepted; use a whole number from 1, or 'always'"
         if not isinstance(self.after, int) or self.after < 0:
-            return f"after must be a whole number from 0, not {self.after!r}"
+            return f"after: {self.after!r} is not accepted; use a whole number from 0"
         if self.fault == "redirect" and not self.location:
-            return "redirect needs a location"
+            return "location: is missing; set where the redirect points"
         if self.fault == "server_error" and not 500 <= (self.status or 500) <= 599:
-            return f"status must be from 500 to 599, not {self.status!r}"
+            return f"status: {self.status!r} is no server error; use 500 to 599"
         if self.fault == "redirect" and (self.status or 307) not in (301, 302, 303, 307, 308):
-            return f"status must be a redirect's, not {self.status!r}"
+            return f"status: {self.status!r} is no redirect; use 301, 302, 303, 307 or 308"
         if self.seconds < 0:
-            return f"seconds must not be negative, not {self.seconds!r}"
+            return f"seconds: {self.seconds!r} is negative; use 0 or more"
         return None
 
     def matches(self, call: str, method: str) -> bool:
-        """Tell whether a call is of the kind that this fault hits.
+        """Return whether the fault applies to this kind of call.
 
-        :param call: ``send``, ``bulk``, ``cancel``, ``status``, or another word for a call that does not exist.
+        :param call: ``send``, ``bulk``, ``cancel``, ``status``, or ``unknown`` for a path that does not exist.
         :param method: the HTTP method.
         """
         return self.call in ("any", call) and self.method in (None, method)
@@ -92,15 +93,14 @@ class Fault:
     def from_dict(cls, value: dict[str, Any]) -> Fault:
         """Build a fault from JSON.
 
-        :param value: the fields by name.
         :raises ValueError: a field is unknown, missing or wrong.
         """
         known = {field.name for field in fields(cls)} - {"hits"}
         unknown = sorted(set(value) - known)
         if unknown:
-            raise ValueError(f"unknown fields {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+            raise ValueError(f"{', '.join(unknown)}: no such field; use {', '.join(sorted(known))}")
         if "fault" not in value:
-            raise ValueError(f"fault is required: one of {', '.join(FAULTS)}")
+            raise ValueError(f"fault: is missing; use one of {', '.join(FAULTS)}")
         try:
             return cls(**value)
         except TypeError as error:
@@ -108,26 +108,23 @@ class Fault:
 
 
 class Faults:
-    """The faults on order; each call meets at most one, the first that is due."""
+    """The faults for API calls. At most one applies to each call: the first that matches."""
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
 
     def add(self, fault: Fault) -> None:
-        """Put a fault at the end of the order.
-
-        :param fault: what is to go wrong.
-        """
+        """Add a fault after those already there."""
         self._faults.append(fault)
 
     def clear(self) -> None:
-        """Forget all of them."""
+        """Remove all faults."""
         self._faults.clear()
 
     def take(self, call: str, method: str) -> Fault | None:
-        """Tell what goes wrong with a call that has just come in, and count it.
+        """Return the fault that applies to a call, if any, and count the call.
 
-        :param call: ``send``, ``bulk``, ``cancel``, ``status``, or another word for a call that does not exist.
+        :param call: ``send``, ``bulk``, ``cancel``, ``status``, or ``unknown`` for a path that does not exist.
         :param method: the HTTP method.
         """
         for fault in self._faults:
@@ -141,5 +138,5 @@ class Faults:
         return None
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """Tell the order as plain data; ``hits`` is how many calls each has met."""
+        """Return the faults as plain data. ``hits`` counts the calls that each has applied to."""
         return [asdict(fault) for fault in self._faults]

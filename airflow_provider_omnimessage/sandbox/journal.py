@@ -1,4 +1,4 @@
-"""Every API call that the sandbox has seen, in order, for tests that ask what reached the API."""
+"""Every API call that reached the sandbox, in order, so that tests can look at them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-KEPT: Final = 100_000
-"""Older calls are forgotten: a load test must not fill the memory."""
+CALLS_KEPT: Final = 100_000
+"""Older calls are dropped, so that a load test does not fill the memory."""
 
 
 @dataclass(slots=True)
-class Call:
-    """One call as it came in, and how it was answered: no status while it waits or if its connection was cut."""
+class ApiCall:
+    """One call as received. ``status`` is None until the response, and stays so if the connection is cut."""
 
     at: datetime
     call: str
@@ -25,7 +25,7 @@ class Call:
     status: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Write it as plain data, the body as the text that came in."""
+        """Return the call as plain data, with the body as text."""
         return {
             "at": self.at.isoformat(),
             "call": self.call,
@@ -39,21 +39,18 @@ class Call:
 
 
 class Journal:
-    """The last calls, and how many there have been in all."""
+    """The latest calls, and the number of all calls."""
 
     def __init__(self) -> None:
-        self.calls: deque[Call] = deque(maxlen=KEPT)
+        self.calls: deque[ApiCall] = deque(maxlen=CALLS_KEPT)
         self.total = 0
 
-    def add(self, call: Call) -> None:
-        """Keep a call.
-
-        :param call: what came in; its status is filled in when it is answered.
-        """
+    def add(self, call: ApiCall) -> None:
+        """Add a call. Its status is set when it is answered."""
         self.calls.append(call)
         self.total += 1
 
     def clear(self) -> None:
-        """Forget all calls."""
+        """Remove all calls."""
         self.calls.clear()
         self.total = 0

@@ -1,7 +1,6 @@
-"""
-Fixtures for the tests of DAGs, which pytest finds by itself wherever this package is installed.
+"""Fixtures for tests of DAGs. pytest finds them by itself if this package is installed.
 
-Nothing but pytest is imported before a test asks for one of them.
+Nothing but pytest is imported until a test uses one of them.
 """
 
 from __future__ import annotations
@@ -17,19 +16,19 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def omnimessage_sandbox_options() -> Mapping[str, Any]:
-    """Parameters of the sandbox; redefine it in the topmost ``conftest.py`` to have others."""
+    """Return the parameters of the sandbox. Override it in the topmost ``conftest.py`` to change them."""
     return {}
 
 
 @pytest.fixture(scope="session")
 def omnimessage_conn_ids() -> Sequence[str]:
-    """Airflow connections that lead to the sandbox; redefine it in the topmost ``conftest.py`` to have others."""
+    """Return the Airflow connections that point at the sandbox. Override it in the topmost ``conftest.py``."""
     return ("omnimessage_default",)
 
 
 @pytest.fixture(scope="session")
 def omnimessage_sandbox_server(omnimessage_sandbox_options: Mapping[str, Any]) -> Iterator[Sandbox]:
-    """One sandbox for all tests of this process, on a free port of this machine. Tests ask for the one below."""
+    """Run one sandbox for all tests of this process, on a free port. Tests use ``omnimessage_sandbox``."""
     from airflow_provider_omnimessage.sandbox import Sandbox
 
     with Sandbox(**omnimessage_sandbox_options) as running:
@@ -40,7 +39,7 @@ def omnimessage_sandbox_server(omnimessage_sandbox_options: Mapping[str, Any]) -
 def omnimessage_sandbox(
     omnimessage_sandbox_server: Sandbox, omnimessage_conn_ids: Sequence[str], monkeypatch: pytest.MonkeyPatch
 ) -> Sandbox:
-    """A sandbox as new (no messages, no faults, a clock that runs), and Airflow connections that lead to it."""
+    """Return an empty sandbox (no messages, no faults, a running clock), with Airflow connections to it."""
     omnimessage_sandbox_server.reset()
     for conn_id in omnimessage_conn_ids:
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", omnimessage_sandbox_server.airflow_conn)

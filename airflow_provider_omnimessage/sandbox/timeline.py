@@ -1,116 +1,113 @@
-"""Lets things happen when the sandbox's clock says so, whether it runs by itself or is moved."""
+"""Runs events when the sandbox's clock reaches them, whether the clock runs or is moved."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from typing import Final
 
-from airflow_provider_omnimessage.sandbox.callbacks import Callbacks
 from airflow_provider_omnimessage.sandbox.clock import Clock
-from airflow_provider_omnimessage.sandbox.world import World
+from airflow_provider_omnimessage.sandbox.reports import ReportPoster
+from airflow_provider_omnimessage.sandbox.simulation import Simulation
 
-STEPS_IN_A_ROW = 500
+EVENTS_BETWEEN_PAUSES: Final = 500
 
 
 class Timeline:
-    """Joins the clock, the world and the callbacks; belongs to one event loop.
+    """Connects the clock, the simulation and the reports. Belongs to one event loop.
 
-    :param world: what happens.
-    :param clock: when it happens.
-    :param callbacks: who is told.
+    :param simulation: the events.
+    :param clock: the sandbox's clock.
+    :param reports: posts the delivery reports.
     """
 
-    def __init__(self, world: World, clock: Clock, callbacks: Callbacks) -> None:
-        self._world = world
+    def __init__(self, simulation: Simulation, clock: Clock, reports: ReportPoster) -> None:
+        self._simulation = simulation
         self._clock = clock
-        self._callbacks = callbacks
-        self.moving = asyncio.Lock()
+        self._reports = reports
+        self.lock = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due: datetime | None = None
-        callbacks.on_retry = self.arm
 
-    def catch_up(self) -> None:
-        """Let everything happen that is due by now, and be called again when the next thing is."""
-        world = self._world
-        if world.next_due is not None:
+    def run_due(self) -> None:
+        """Run every event that is due, and set a timer for the next one."""
+        simulation = self._simulation
+        if simulation.next_due is not None:
             now = self._clock.now
-            while world.next_due is not None and world.next_due <= now:
-                world.step()
-        if world.outbox:
-            self._callbacks.take_over(world.outbox)
-        if world.next_due != self._timer_due:
-            self.arm()
+            while simulation.next_due is not None and simulation.next_due <= now:
+                simulation.run_next()
+        if simulation.outbox:
+            self._reports.post_all(simulation.outbox)
+        if simulation.next_due != self._timer_due:
+            self.set_timer()
 
-    def arm(self) -> None:
-        """Set the alarm for the next thing that is due."""
+    def set_timer(self) -> None:
+        """Set the timer for the next event."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer, self._timer_due = None, self._world.next_due
+        self._timer, self._timer_due = None, self._simulation.next_due
         if self._timer_due is not None and not self._clock.frozen:
-            # asyncio rounds to its clock's resolution: a hair later is better than a round too many.
+            # asyncio rounds to the resolution of its clock: half a millisecond late saves a second round.
             delay = max(0.0, (self._timer_due - self._clock.now).total_seconds()) + 0.0005
-            self._timer = asyncio.get_running_loop().call_later(delay, self._ring)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
 
-    def _ring(self) -> None:
+    def _on_timer(self) -> None:
         self._timer = self._timer_due = None
-        self.catch_up()
+        self.run_due()
 
-    async def move(self, target_from: Callable[[datetime], datetime]) -> None:
-        """Show another time; on the way there, everything happens in order, reports to ``dlr_url`` included.
+    async def move(self, new_time: Callable[[datetime], datetime]) -> None:
+        """Move the clock. On the way, every event runs in order and at its time, reports to ``dlr_url`` included.
 
-        :param target_from: tells the new time from the present one; an earlier one undoes nothing.
+        :param new_time: returns the new time for the current one. Moving back undoes nothing.
         """
-        async with self.moving:
-            target = target_from(self._clock.now)
+        async with self.lock:
+            target = new_time(self._clock.now)
             was_frozen = self._clock.frozen
             self._clock.freeze()
             try:
-                await self._happen_until(target)
+                await self._run_until(target)
                 self._clock.set(target)
             finally:
                 if not was_frozen:
                     self._clock.resume()
-                self.arm()
+                self.set_timer()
 
-    async def _happen_until(self, target: datetime) -> None:
-        world = self._world
-        steps = 0
+    async def _run_until(self, target: datetime) -> None:
+        simulation = self._simulation
+        events = 0
         while True:
-            if world.outbox:
-                self._callbacks.take_over(world.outbox)
-            await self._callbacks.idle()
-            due = world.next_due
+            if simulation.outbox:
+                self._reports.post_all(simulation.outbox)
+            await self._reports.idle()
+            due = simulation.next_due
             if due is None or due > target:
                 return
             if due > self._clock.now:
                 self._clock.set(due)
-            world.step()
-            steps += 1
-            if steps % STEPS_IN_A_ROW == 0:
+            simulation.run_next()
+            events += 1
+            if events % EVENTS_BETWEEN_PAUSES == 0:
                 await asyncio.sleep(0)
 
     async def set_frozen(self, frozen: bool) -> None:
-        """Stop the clock, or let it run.
-
-        :param frozen: True to stop it.
-        """
-        async with self.moving:
-            self.catch_up()
+        """Freeze or resume the clock."""
+        async with self.lock:
+            self.run_due()
             if frozen:
                 self._clock.freeze()
             else:
                 self._clock.resume()
-            self.arm()
+            self.set_timer()
 
     def reset(self) -> None:
-        """Go back to real time and forget what was under way."""
-        self._callbacks.forget()
+        """Return to real time and drop all reports that are not posted yet."""
+        self._reports.forget()
         self._clock.reset()
-        self.arm()
+        self.set_timer()
 
     def close(self) -> None:
-        """Stop for good."""
+        """Stop the timer and the reports."""
         if self._timer is not None:
             self._timer.cancel()
-        self._callbacks.close()
+        self._reports.forget()

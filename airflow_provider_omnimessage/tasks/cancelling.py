@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage.api.delivery import Cancellation, CancelResult
-from airflow_provider_omnimessage.api.errors import AuthenticationError, InvalidInputError, OmnimessageError
+from airflow_provider_omnimessage.api.errors import (
+    AuthenticationError,
+    InvalidInputError,
+    NotCancelledError,
+    OmnimessageError,
+)
 from airflow_provider_omnimessage.tasks.parallel import Progress, a_few_at_a_time
 
 if TYPE_CHECKING:
@@ -127,8 +132,8 @@ class _Stop:
         self._in_a_row = 0
 
     def note_failure(self, error: OmnimessageError) -> None:
-        if isinstance(error, InvalidInputError):
-            return  # rejected before a request was made: this says nothing about the next id
+        if isinstance(error, (InvalidInputError, NotCancelledError)):
+            return  # a fault of this id, which says nothing about the next
         self._in_a_row = self._in_a_row + 1 if type(error) is self._kind else 1
         self._kind = type(error)
         if isinstance(error, AuthenticationError) or self._in_a_row >= SAME_FAILURES:

@@ -1,4 +1,4 @@
-"""The sandbox as the official client meets it."""
+"""A sandbox, and official clients that are connected to it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _messente() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def messente(_messente: Sandbox) -> Sandbox:
-    """A sandbox as new, its clock at noon; its credentials are such that the official client can send them."""
+    """Return an empty sandbox with its clock at noon, and credentials that the official client can send."""
     _messente.reset()
     _messente.freeze()
     _messente.set_time(datetime(2026, 11, 24, 12, tzinfo=timezone.utc))
@@ -30,7 +30,7 @@ def messente(_messente: Sandbox) -> Sandbox:
 
 @pytest.fixture
 def client(messente: Sandbox) -> Iterator[Client]:
-    """Build the official client, led to the sandbox."""
+    """Return a function that builds an official client for the sandbox."""
     opened: list[ApiClient] = []
 
     def build(password: str = messente.password) -> ApiClient:

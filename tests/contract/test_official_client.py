@@ -1,4 +1,4 @@
-"""Messente's official client drives the sandbox: what it builds is accepted, what it is answered it can read."""
+"""Messente's official client against the sandbox: its requests are accepted, and it can parse the responses."""
 
 from __future__ import annotations
 
@@ -57,8 +57,7 @@ CARD = {
 CONTENTS: dict[str, SMS | Viber | WhatsApp | Rcs | None] = {
     "sms": SMS(text="hi"),
     "sms with everything": SMS(text="Tere õhtust 😀", sender="ACME", ttl=60, autoconvert="full", udh="050003CC0201"),
-    "sms autoconvert true": SMS(text="hi", autoconvert="true"),
-    "sms autoconvert false": SMS(text="hi", autoconvert="false", validity=5),
+    "sms with validity": SMS(text="hi", validity=5),
     "viber text": Viber(text="hi", sender="ACME", ttl=60),
     "viber image": Viber(image_url=IMAGE, validity=1),
     "viber button": Viber(text="hi", **BUTTON),
@@ -172,9 +171,7 @@ def send(client: ApiClient, message: Omnimessage) -> str:
 
 
 @pytest.mark.parametrize("name", CONTENTS)
-def test_every_content_that_the_client_can_build_is_accepted_and_reported(
-    messente: Sandbox, client: Client, name: str
-) -> None:
+def test_every_content_of_the_client_is_accepted_and_delivered(messente: Sandbox, client: Client, name: str) -> None:
     content = CONTENTS[name]
     assert content is not None
     api = client()
@@ -188,9 +185,20 @@ def test_every_content_that_the_client_can_build_is_accepted_and_reported(
         (Status.DELIVRD, sent.messages[0].message_id)
     ]
     assert messente.messages[0]["body"]["messages"] == [content.to_dict()]
+    messente.assert_no_unknown_fields()
 
 
-def test_all_four_channels_go_in_one_omnimessage_with_all_its_fields(messente: Sandbox, client: Client) -> None:
+@pytest.mark.parametrize("word", ["true", "false"])
+def test_autoconvert_of_the_openapi_description_is_rejected(client: Client, word: str) -> None:
+    """The description and the client say true and false where the documentation says on and off."""
+    with pytest.raises(BadRequestException) as rejected:
+        OmnimessageApi(client()).send_omnimessage(omnimessage(SMS(text="hi", autoconvert=word)))
+    (error,) = rejected.value.data.errors
+    assert error.source == "payload[sms][autoconvert]"
+    assert "must be one of on, full, off" in error.detail
+
+
+def test_one_omnimessage_may_have_all_channels_and_fields(messente: Sandbox, client: Client) -> None:
     contents = [CONTENTS[name] for name in ("rcs text", "whatsapp text", "viber text", "sms")]
     message = omnimessage(*contents, dlr_url="http://127.0.0.1:9/", text_store=TextStore.SHA256, priority=Priority.HIGH)
 
@@ -201,7 +209,7 @@ def test_all_four_channels_go_in_one_omnimessage_with_all_its_fields(messente: S
 
 
 @pytest.mark.parametrize(
-    ("moment", "goes_out"),
+    ("time", "sent_at"),
     [
         (datetime(2026, 11, 24, 13), "2026-11-24T13:00:00+00:00"),
         (datetime(2026, 11, 24, 13, tzinfo=timezone.utc), "2026-11-24T13:00:00+00:00"),
@@ -209,24 +217,24 @@ def test_all_four_channels_go_in_one_omnimessage_with_all_its_fields(messente: S
         (datetime(2026, 11, 24, 13, 0, 0, 123456), "2026-11-24T13:00:00.123456+00:00"),
     ],
 )
-def test_a_naive_time_is_utc_and_a_zoned_one_is_converted(
-    messente: Sandbox, client: Client, moment: datetime, goes_out: str
+def test_naive_time_is_utc_and_aware_time_is_converted(
+    messente: Sandbox, client: Client, time: datetime, sent_at: str
 ) -> None:
     api = client()
-    omnimessage_id = send(api, omnimessage(time_to_send=moment))
+    omnimessage_id = send(api, omnimessage(time_to_send=time))
 
-    waiting = DeliveryReportApi(api).retrieve_delivery_report(omnimessage_id)
-    assert [entry.status for entry in waiting.statuses] == [None]
+    scheduled = DeliveryReportApi(api).retrieve_delivery_report(omnimessage_id)
+    assert [entry.status for entry in scheduled.statuses] == [None]
     messente.advance_to_next_message()
-    assert messente.messages[0]["sent_at"] == goes_out
+    assert messente.messages[0]["sent_at"] == sent_at
 
 
-def test_a_scheduled_message_is_cancelled_once(messente: Sandbox, client: Client) -> None:
+def test_scheduled_message_is_cancelled_once(messente: Sandbox, client: Client) -> None:
     api = client()
     omnimessage_id = send(api, omnimessage(time_to_send=datetime(2026, 11, 24, 13)))
 
-    answer = OmnimessageApi(api).cancel_scheduled_message_with_http_info(omnimessage_id)
-    assert answer.status_code == 202
+    cancelled = OmnimessageApi(api).cancel_scheduled_message_with_http_info(omnimessage_id)
+    assert (cancelled.status_code, cancelled.raw_data) == (202, b"{}")
     with pytest.raises(NotFoundException) as again:
         OmnimessageApi(api).cancel_scheduled_message(omnimessage_id)
 
@@ -236,14 +244,14 @@ def test_a_scheduled_message_is_cancelled_once(messente: Sandbox, client: Client
     assert messente.messages[0]["state"] == "cancelled"
 
 
-def test_a_sent_message_is_not_cancelled(client: Client) -> None:
+def test_sent_message_cannot_be_cancelled(client: Client) -> None:
     api = client()
     with pytest.raises(NotFoundException) as late:
         OmnimessageApi(api).cancel_scheduled_message(send(api, omnimessage()))
     assert late.value.data.errors[0].code == "101"
 
 
-def test_a_report_is_followed_from_the_first_channel_to_its_fallback(messente: Sandbox, client: Client) -> None:
+def test_report_shows_the_first_channel_and_then_its_fallback(messente: Sandbox, client: Client) -> None:
     api = client()
     omnimessage_id = send(api, omnimessage(Viber(text="hi", ttl=60), SMS(text="hi"), to="+37255550002"))
     seen = []
@@ -271,9 +279,22 @@ def test_a_report_is_followed_from_the_first_channel_to_its_fallback(messente: S
 
 
 @pytest.mark.parametrize(
-    ("to", "status", "err"), [("+37255550003", Status.SEEN, 10), ("+37255550007", Status.EXPIRED, 2)]
+    ("to", "status", "err"),
+    [
+        ("+37255550003", Status.SEEN, 10),
+        ("+37255550007", Status.EXPIRED, 2),
+        ("+37255550008", Status.REJECTD, 4),
+        ("+37255550010", Status.REJECTD, 6),
+        ("+37255550011", Status.REJECTD, 7),
+        ("+37255550012", Status.UNDELIV, 8),
+        ("+37255550013", Status.UNDELIV, 9),
+        ("+37255550014", Status.FAILED, 999),
+        ("+37255550015", Status.NACK, 5),
+        ("+37255550016", Status.UNKNOWN, 0),
+        ("+37255550017", Status.UNDELIV, 3),
+    ],
 )
-def test_the_client_reads_every_outcome(messente: Sandbox, client: Client, to: str, status: Status, err: int) -> None:
+def test_client_parses_every_outcome(messente: Sandbox, client: Client, to: str, status: Status, err: int) -> None:
     api = client()
     omnimessage_id = send(api, omnimessage(Viber(text="hi"), to=to))
     messente.advance(2)
@@ -281,35 +302,35 @@ def test_the_client_reads_every_outcome(messente: Sandbox, client: Client, to: s
     assert (entry.status, entry.err) == (status, ErrorCodeOmnichannelMachine(err))
 
 
-def test_a_bulk_send_with_a_partial_refusal_is_read_entry_by_entry(messente: Sandbox, client: Client) -> None:
+def test_partly_rejected_bulk_send_is_parsed_entry_by_entry(messente: Sandbox, client: Client) -> None:
     good, bad, scheduled = (
         omnimessage(to="+37255550101"),
         omnimessage(to="not a number"),
         omnimessage(to="+37255550103", time_to_send=datetime(2026, 11, 24, 13)),
     )
-    answer = BulkMessagingApi(client()).send_bulk_omnimessage(BulkOmnimessage(messages=[good, bad, scheduled]))
+    response = BulkMessagingApi(client()).send_bulk_omnimessage(BulkOmnimessage(messages=[good, bad, scheduled]))
 
-    first, second, third = (entry.actual_instance for entry in answer.messages)
+    first, second, third = (entry.actual_instance for entry in response.messages)
     assert isinstance(first, OmniMessageCreateSuccessResponse)
     assert isinstance(second, ErrorOmnichannel)
     assert isinstance(third, OmniMessageCreateSuccessResponse)
-    assert [error.source for error in second.errors] == ["to"]
+    assert [error.source for error in second.errors] == ["payload[to]"]
     kept = [message["omnimessage_id"] for message in messente.messages]
     assert kept == [first.omnimessage_id, third.omnimessage_id]
 
 
-def test_a_refused_message_tells_all_its_problems_in_the_clients_own_models(messente: Sandbox, client: Client) -> None:
+def test_client_parses_all_problems_of_a_rejected_message(messente: Sandbox, client: Client) -> None:
     message = omnimessage(SMS(text=""), Viber(), Viber(text="x" * 1001), to="12345")
-    with pytest.raises(BadRequestException) as refused:
+    with pytest.raises(BadRequestException) as rejected:
         OmnimessageApi(client()).send_omnimessage(message)
 
-    assert isinstance(refused.value.data, ErrorOmnichannel)
-    assert [(error.code.value, error.title.value, error.source) for error in refused.value.data.errors] == [
-        ("105", "Invalid data", "to"),
-        ("105", "Invalid data", "messages[0].text"),
-        ("106", "Missing data", "messages[1]"),
-        ("105", "Invalid data", "messages[2].channel"),
-        ("105", "Invalid data", "messages[2].text"),
+    assert isinstance(rejected.value.data, ErrorOmnichannel)
+    assert [(error.code.value, error.title.value, error.source) for error in rejected.value.data.errors] == [
+        ("105", "Invalid data", "payload[to]"),
+        ("105", "Invalid data", "payload[sms][text]"),
+        ("106", "Missing data", "payload[viber]"),
+        ("105", "Invalid data", "payload[messages][2][channel]"),
+        ("105", "Invalid data", "payload[viber][text]"),
     ]
     assert messente.messages == []
 
@@ -324,23 +345,37 @@ def test_a_refused_message_tells_all_its_problems_in_the_clients_own_models(mess
     ],
     ids=["send", "cancel", "status", "bulk"],
 )
-def test_a_wrong_password_is_answered_401_on_every_call(
+def test_wrong_password_returns_401_on_every_call(
     messente: Sandbox, client: Client, call: Callable[[ApiClient], Any]
 ) -> None:
-    with pytest.raises(UnauthorizedException) as refused:
+    with pytest.raises(UnauthorizedException) as rejected:
         call(client(password="wrong"))
 
-    assert isinstance(refused.value.data, ErrorOmnichannel)
-    assert refused.value.data.errors[0].code == "103"
+    assert isinstance(rejected.value.data, ErrorOmnichannel)
+    assert rejected.value.data.errors[0].code == "103"
     assert messente.messages == []
 
 
-def test_a_report_on_nothing_is_not_found(client: Client) -> None:
+def test_report_on_an_unknown_message_is_not_found(client: Client) -> None:
     with pytest.raises(NotFoundException):
         DeliveryReportApi(client()).retrieve_delivery_report("00000000-0000-0000-0000-000000000000")
 
 
-def test_a_server_error_is_one_to_the_client(messente: Sandbox, client: Client) -> None:
+def test_client_raises_on_a_rate_limit(messente: Sandbox, client: Client) -> None:
+    messente.add_fault("rate_limited")
+    with pytest.raises(ApiException) as failed:
+        send(client(), omnimessage())
+    assert failed.value.status == 429
+
+
+def test_base_url_without_v1_works(messente: Sandbox, client: Client) -> None:
+    api = client()
+    api.configuration.host = messente.url.removesuffix("/v1")
+    send(api, omnimessage())
+    assert [call["path"] for call in messente.requests] == ["/omnimessage"]
+
+
+def test_client_raises_on_a_server_error(messente: Sandbox, client: Client) -> None:
     messente.add_fault("server_error", status=503, html=True)
     with pytest.raises(ApiException) as failed:
         send(client(), omnimessage())

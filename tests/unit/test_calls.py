@@ -65,9 +65,16 @@ def test_any_success_of_a_send_is_read(status):
     assert accepted == calls.Accepted(ID, "+37255555555", {"viber": "1", "sms": "2"})
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"Accepted"])
-def test_a_cancel_succeeds_whatever_its_body(body):
+@pytest.mark.parametrize("body", [b"", b"{}", b" ", b"null", b'{"errors": []}'])
+def test_a_cancel_succeeds_with_an_empty_body_and_with_any_json(body):
     assert calls.cancel(ID).result(answer(202, body)) is None
+
+
+@pytest.mark.parametrize("body", [b"Accepted", b"{", b"<html/>", b"\xff"])
+def test_a_cancel_with_any_other_body_is_in_doubt(body):
+    with pytest.raises(UnexpectedResponseError) as caught:
+        calls.cancel(ID).result(answer(202, body))
+    assert caught.value.maybe_processed
 
 
 @pytest.mark.parametrize(
@@ -196,7 +203,7 @@ def test_errors_survive_being_pickled_as_airflow_may_do():
         (["SEEN"], Outcome.SEEN),
         (["EXPIRED", "REJECTD", "NACK", "FAILED", "UNDELIV"], Outcome.FAILED),
         (["DELETED", "DELETED"], Outcome.CANCELLED),
-        (["UNDELIV", "DELETED"], Outcome.IN_PROGRESS),
+        (["UNDELIV", "DELETED"], Outcome.FAILED),
         (["UNKNOWN"], Outcome.IN_PROGRESS),
         (["BRANDNEW"], Outcome.IN_PROGRESS),
     ],

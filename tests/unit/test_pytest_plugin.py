@@ -1,4 +1,4 @@
-"""The pytest plugin that users get: what it gives, what it says, and that it costs nobody anything."""
+"""The pytest plugin for users: its fixtures, its error texts, and that it costs nothing if it is not used."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from datetime import datetime, timedelta, timezone
 
 import pytest
+import requests
 
 from airflow_provider_omnimessage.api.messages import sms, viber
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -25,16 +26,16 @@ def scheduled(omnimessage_sandbox):
     return omnimessage_sandbox
 
 
-def test_it_finds_the_message_by_all_that_is_known_of_it(scheduled):
+def test_message_is_found_by_any_of_its_properties(scheduled):
     (message,) = scheduled.messages
-    for one in (
+    for found in (
         scheduled.assert_one_scheduled(),
         scheduled.assert_one_scheduled(to="+372 5555-5555", at=AT, text="report", channels=["viber", "sms"]),
         scheduled.assert_one_scheduled(at=datetime(2027, 1, 5, 9, tzinfo=timezone(timedelta(hours=2)))),
         scheduled.assert_one_scheduled(at="2027-01-05T07:00:00Z", text="It is"),
         scheduled.assert_one_scheduled(at=datetime(2027, 1, 5, 7)),
     ):
-        assert one == message
+        assert found == message
     scheduled.assert_nothing_sent()
 
 
@@ -48,25 +49,25 @@ def test_it_finds_the_message_by_all_that_is_known_of_it(scheduled):
         {"channels": ["viber"]},
     ],
 )
-def test_it_does_not_take_another_message_for_it(scheduled, wrong):
-    with pytest.raises(AssertionError, match=r"^Expected one message scheduled .*, and there is none\."):
+def test_other_message_does_not_match(scheduled, wrong):
+    with pytest.raises(AssertionError, match=r"^Expected one scheduled message .*, found 0\."):
         scheduled.assert_one_scheduled(**wrong)
 
 
-def test_time_passes_when_the_test_says_so(scheduled):
-    with pytest.raises(AssertionError, match="Expected one message sent, and there is none"):
+def test_message_is_sent_when_the_test_moves_the_clock(scheduled):
+    with pytest.raises(AssertionError, match="Expected one sent message, found 0"):
         scheduled.assert_one_sent()
     scheduled.advance(timedelta(days=2))
     scheduled.assert_one_sent(at=AT)
     scheduled.assert_nothing_scheduled()
-    with pytest.raises(AssertionError, match="Expected no message sent, and 1 is"):
+    with pytest.raises(AssertionError, match="Expected no sent message, found 1"):
         scheduled.assert_nothing_sent()
 
 
-def test_cancelled_is_neither_scheduled_nor_sent(scheduled):
-    with pytest.raises(AssertionError, match="Expected no message scheduled, and 1 is"):
+def test_cancelled_message_is_neither_scheduled_nor_sent(scheduled):
+    with pytest.raises(AssertionError, match="Expected no scheduled message, found 1"):
         scheduled.assert_nothing_scheduled()
-    with pytest.raises(AssertionError, match="Expected one message cancelled, and there is none"):
+    with pytest.raises(AssertionError, match="Expected one cancelled message, found 0"):
         scheduled.assert_one_cancelled()
     with OmnimessageHook() as hook:
         hook.cancel(scheduled.messages[0]["omnimessage_id"])
@@ -76,7 +77,7 @@ def test_cancelled_is_neither_scheduled_nor_sent(scheduled):
     scheduled.assert_nothing_sent()
 
 
-def test_what_fails_says_what_is_there(scheduled):
+def test_failed_assertion_lists_messages_and_failed_calls(scheduled):
     with OmnimessageHook() as hook:
         hook.send("+37255555555", [sms("x" * 61)])
     scheduled.add_fault("unauthorized")
@@ -85,25 +86,25 @@ def test_what_fails_says_what_is_there(scheduled):
     with pytest.raises(AssertionError) as caught:
         scheduled.assert_one_scheduled(to="+37255550001", at=AT, text="late", channels=["sms"])
     assert str(caught.value).splitlines() == [
-        "Expected one message scheduled to +37255550001 for 2027-01-05 07:00:00 UTC with the text 'late' by sms, "
-        "and there is none.",
+        "Expected one scheduled message to +37255550001 for 2027-01-05 07:00:00 UTC with the text 'late' by sms, "
+        "found 0.",
         "The sandbox has 2 messages:",
         "  1. scheduled, to +37255555555, for 2027-01-05 07:00:00 UTC, by viber, then sms: 'The report is late'",
-        f"  2. in_progress, to +37255555555, at once, by sms: '{'x' * 60}…'",
-        "It did not carry out 1 call; the last:",
-        "  POST /v1/omnimessage: 401 (unauthorized, as ordered)",
+        f"  2. in_progress, to +37255555555, sent immediately, by sms: '{'x' * 60}…'",
+        "1 call failed. The latest:",
+        "  POST /v1/omnimessage: 401 (fault: unauthorized)",
     ]
 
 
-def test_two_are_not_one(scheduled):
+def test_two_matching_messages_fail_the_assertion(scheduled):
     with OmnimessageHook() as hook:
         hook.send("+37255555556", [sms("The same")], time_to_send=AT)
-    with pytest.raises(AssertionError, match="Expected one message scheduled, and there are 2"):
+    with pytest.raises(AssertionError, match="Expected one scheduled message, found 2"):
         scheduled.assert_one_scheduled()
     scheduled.assert_one_scheduled(to="+37255555556")
 
 
-def test_many_messages_make_no_endless_error(omnimessage_sandbox):
+def test_error_lists_at_most_20_messages(omnimessage_sandbox):
     with OmnimessageHook() as hook:
         for _ in range(21):
             hook.send("+37255555555", [sms("Many")])
@@ -111,8 +112,17 @@ def test_many_messages_make_no_endless_error(omnimessage_sandbox):
         omnimessage_sandbox.assert_nothing_sent()
 
 
-def test_where_no_call_came_it_asks_about_the_connection(omnimessage_sandbox):
-    with pytest.raises(AssertionError, match=r"has no messages\.\nNo call has reached it: does the task use a conn"):
+def test_unknown_field_fails_the_assertion(scheduled):
+    scheduled.assert_no_unknown_fields()
+    body = {"to": "+37255555555", "messages": [{"channel": "sms", "text": "Hi", "sendr": "ACME"}], "time": "09:00"}
+    credentials = (scheduled.username.encode(), scheduled.password.encode())
+    requests.post(f"{scheduled.url}/omnimessage", json=body, auth=credentials, timeout=10).raise_for_status()
+    with pytest.raises(AssertionError, match=r"does not know these fields.*\n  to \+37255555555: sms\.sendr, time"):
+        scheduled.assert_no_unknown_fields()
+
+
+def test_error_mentions_the_connection_if_no_call_came(omnimessage_sandbox):
+    with pytest.raises(AssertionError, match=r"has no messages\.\nNo call has reached it\. Does the task use a conn"):
         omnimessage_sandbox.assert_one_scheduled()
 
 
@@ -129,7 +139,7 @@ def pytest_in_another_process(folder, *arguments):
     )
 
 
-def test_it_works_in_a_project_that_only_has_it_installed(tmp_path):
+def test_plugin_works_in_a_project_that_only_installs_the_package(tmp_path):
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "conftest.py").write_text(
         "import pytest\n"
@@ -158,26 +168,26 @@ def test_it_works_in_a_project_that_only_has_it_installed(tmp_path):
         "    omnimessage_sandbox.freeze()\n"
         "    send(omnimessage_sandbox)\n"
         "    omnimessage_sandbox.assert_one_sent(to='+37255555555')\n"
-        "def test_the_next_one_has_nothing_of_it(omnimessage_sandbox):\n"
+        "def test_the_next_test_starts_empty(omnimessage_sandbox):\n"
         "    omnimessage_sandbox.assert_nothing_sent()\n"
         "    assert omnimessage_sandbox.faults == []\n"
         "    before = omnimessage_sandbox.now\n"
         "    while omnimessage_sandbox.now == before: pass\n"
-        "def test_without_it_the_connections_are_gone():\n"
+        "def test_without_the_fixture_there_are_no_connections():\n"
         "    assert 'AIRFLOW_CONN_ALERTS' not in os.environ\n"
     )
     done = pytest_in_another_process(tmp_path, "-q")
     assert "3 passed" in done.stdout, done.stdout + done.stderr
 
 
-def test_an_assertion_that_fails_shows_the_tests_line_and_none_of_its_own(tmp_path):
+def test_failed_assertion_shows_the_line_of_the_test(tmp_path):
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "test_theirs.py").write_text(
         "def test_one(omnimessage_sandbox):\n    omnimessage_sandbox.assert_one_sent(to='+37255555555')\n"
     )
     done = pytest_in_another_process(tmp_path, "-q")
     assert "test_theirs.py:2: AssertionError" in done.stdout, done.stdout + done.stderr
-    assert "Expected one message sent to +37255555555, and there is none." in done.stdout
+    assert "Expected one sent message to +37255555555, found 0." in done.stdout
     assert "assertions.py" not in done.stdout
     assert "client.py" not in done.stdout
 
@@ -198,9 +208,9 @@ def in_a_project_without_the_extra(tmp_path_factory):
     return pytest_in_another_process(folder, "-s")
 
 
-def test_who_does_not_use_it_pays_for_reading_one_module(in_a_project_without_the_extra):
+def test_unused_plugin_imports_one_module(in_a_project_without_the_extra):
     (line,) = [line for line in in_a_project_without_the_extra.stdout.splitlines() if "MODULES" in line]
-    # a plugin of Airflow's or of a dependency would be seen here, too, and is not ours
+    # plugins of Airflow or of a dependency would show here too
     assert json.loads(line.partition("MODULES ")[2]) == [
         "airflow_provider_omnimessage",
         "airflow_provider_omnimessage.sandbox",
@@ -208,7 +218,7 @@ def test_who_does_not_use_it_pays_for_reading_one_module(in_a_project_without_th
     ]
 
 
-def test_without_the_extra_the_fixture_says_what_to_install(in_a_project_without_the_extra):
-    told = in_a_project_without_the_extra.stdout
-    assert "1 passed, 1 error" in told
-    assert "The sandbox requires uvicorn, which its extra installs: pip install fastapi uvicorn" in told
+def test_fixture_says_what_to_install_if_the_extra_is_missing(in_a_project_without_the_extra):
+    output = in_a_project_without_the_extra.stdout
+    assert "1 passed, 1 error" in output
+    assert "The sandbox requires uvicorn, which its extra installs: pip install fastapi uvicorn" in output

@@ -1,4 +1,4 @@
-"""`python -m airflow_provider_omnimessage.sandbox`, as a person at a shell and a script meet it."""
+"""`python -m airflow_provider_omnimessage.sandbox`, started from a shell and from a script."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def announced(file: Path, process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_announces_itself_and_stops_cleanly_while_an_inbox_is_open(
+def test_sandbox_announces_itself_and_stops_cleanly_while_an_inbox_is_open(
     start: Start, tmp_path: Path, number: signal.Signals
 ) -> None:
     file = tmp_path / "sandbox.json"
@@ -59,7 +59,7 @@ def test_it_announces_itself_and_stops_cleanly_while_an_inbox_is_open(
     client = SandboxClient(found["url"], "it's", 'a "b" $c')
 
     with requests.get(f"{found['inbox']}sandbox/events", stream=True, timeout=10) as stream:
-        lines = stream.iter_lines()  # held: requests closes the connection of one that is forgotten
+        lines = stream.iter_lines()  # keeps a reference: without one, requests closes the connection
         next(lines)
         process.send_signal(number)
         output, errors = process.communicate(timeout=10)
@@ -80,7 +80,7 @@ def test_it_announces_itself_and_stops_cleanly_while_an_inbox_is_open(
     }
 
 
-def test_it_is_driven_from_another_process(start: Start, tmp_path: Path) -> None:
+def test_sandbox_is_controlled_from_another_process(start: Start, tmp_path: Path) -> None:
     file = tmp_path / "sandbox.json"
     process = start("--port", "0", "--announce", str(file), "--delivery-seconds", "60")
     client = SandboxClient(announced(file, process)["url"])
@@ -94,7 +94,7 @@ def test_it_is_driven_from_another_process(start: Start, tmp_path: Path) -> None
     assert [message["state"] for message in client.messages] == ["delivered"]
 
 
-def test_a_port_that_is_taken_is_told_in_one_line() -> None:
+def test_port_in_use_is_reported_in_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         ended = subprocess.run([*COMMAND, "--port", str(port)], capture_output=True, text=True, timeout=20, check=False)
@@ -106,21 +106,21 @@ def test_a_port_that_is_taken_is_told_in_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "field"),
     [
         (["--delivery-seconds", "-1"], "delivery_seconds"),
         (["--port", "99999"], "port"),
     ],
 )
-def test_impossible_settings_are_told_in_one_line(arguments: list[str], told: str) -> None:
+def test_impossible_settings_are_reported_in_one_line(arguments: list[str], field: str) -> None:
     ended = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=20, check=False)
     (line,) = ended.stderr.splitlines()
     assert ended.returncode == 1
-    assert told in line
+    assert field in line
 
 
 @pytest.mark.parametrize("missing", ["fastapi", "uvicorn"])
-def test_a_missing_dependency_is_told_with_the_extra_that_brings_it(missing: str) -> None:
+def test_missing_dependency_is_reported_with_the_extra_to_install(missing: str) -> None:
     program = (
         f"import sys; sys.modules[{missing!r}] = None; "
         "from airflow_provider_omnimessage.sandbox.__main__ import main; sys.exit(main(['--port', '0']))"
@@ -132,7 +132,7 @@ def test_a_missing_dependency_is_told_with_the_extra_that_brings_it(missing: str
     assert line == f"sandbox: The sandbox requires {missing}, which its extra installs: pip install fastapi uvicorn"
 
 
-def test_other_machines_are_warned_of(start: Start, tmp_path: Path) -> None:
+def test_listening_for_other_machines_prints_a_warning(start: Start, tmp_path: Path) -> None:
     file = tmp_path / "sandbox.json"
     process = start("--host", "0.0.0.0", "--port", "0", "--announce", str(file))
     found = announced(file, process)
@@ -142,7 +142,19 @@ def test_other_machines_are_warned_of(start: Start, tmp_path: Path) -> None:
     assert "WARNING: other machines can reach this sandbox" in errors
 
 
-def test_importing_the_package_loads_neither_fastapi_nor_uvicorn() -> None:
+def test_repeated_text_is_blocked_on_request(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "sandbox.json"
+    process = start("--port", "0", "--announce", str(file), "--block-repeated-text")
+    client = SandboxClient(announced(file, process)["url"])
+    client.freeze()
+    body = {"to": "+37255555555", "messages": [{"channel": "sms", "text": "hi"}]}
+    for _ in range(2):
+        requests.post(f"{client.url}/omnimessage", json=body, auth=("sandbox", "sandbox"), timeout=10)
+    client.advance(2)
+    assert [message["state"] for message in client.messages] == ["delivered", "failed"]
+
+
+def test_importing_the_package_imports_neither_fastapi_nor_uvicorn() -> None:
     program = (
         "import sys, airflow_provider_omnimessage.sandbox as s; assert s.__all__; "
         "from airflow_provider_omnimessage.sandbox import SandboxClient; "
@@ -154,7 +166,7 @@ def test_importing_the_package_loads_neither_fastapi_nor_uvicorn() -> None:
     assert output.strip() == "[]"
 
 
-def test_the_sandbox_shares_no_code_with_the_hook() -> None:
+def test_sandbox_shares_no_code_with_the_hook() -> None:
     program = (
         "import sys, airflow_provider_omnimessage.sandbox.__main__, airflow_provider_omnimessage.sandbox.server; "
         "print(sorted(name for name in sys.modules if name.startswith('airflow_provider_omnimessage.')"

@@ -1,4 +1,4 @@
-"""The sandbox's own side: who may drive it, what its events tell, and what its page is allowed to do."""
+"""The sandbox's control calls and inbox page: who may use them, what the events contain, what the page may load."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ import pytest
 import requests
 
 from airflow_provider_omnimessage.sandbox import Sandbox
-from airflow_provider_omnimessage.sandbox.app import Bench
-from airflow_provider_omnimessage.sandbox.control import SandboxApp
+from airflow_provider_omnimessage.sandbox.app import SandboxApp
+from airflow_provider_omnimessage.sandbox.control import ASSETS
+from airflow_provider_omnimessage.sandbox.state import SandboxState
 
 BODY = {"to": "+37255555555", "messages": [{"channel": "sms", "text": "hi"}]}
 
@@ -33,7 +34,7 @@ def sandbox(running: Sandbox) -> Sandbox:
     return running
 
 
-def ask(sandbox: Sandbox, method: str, path: str, **headers: str) -> int:
+def status_of(sandbox: Sandbox, method: str, path: str, **headers: str) -> int:
     target = urlsplit(sandbox.inbox_url)
     connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=10)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -43,17 +44,17 @@ def ask(sandbox: Sandbox, method: str, path: str, **headers: str) -> int:
     return status
 
 
-def test_a_control_call_needs_no_credentials_on_this_machine(sandbox: Sandbox) -> None:
+def test_control_calls_need_no_credentials_on_this_machine(sandbox: Sandbox) -> None:
     port = urlsplit(sandbox.url).port
-    assert ask(sandbox, "GET", "/sandbox/messages") == 200
-    assert ask(sandbox, "DELETE", "/sandbox") == 204
-    assert ask(sandbox, "GET", "/", Host=f"localhost:{port}") == 200
+    assert status_of(sandbox, "GET", "/sandbox/messages") == 200
+    assert status_of(sandbox, "DELETE", "/sandbox") == 204
+    assert status_of(sandbox, "GET", "/", Host=f"localhost:{port}") == 200
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8025", "127.0.0.1.evil.example", "", "localhost.evil"])
 @pytest.mark.parametrize("path", ["/", "/sandbox/messages", "/sandbox/connection", "/sandbox/events"])
-def test_a_name_that_was_bent_to_loopback_is_invalid(sandbox: Sandbox, host: str, path: str) -> None:
-    assert ask(sandbox, "GET", path, Host=host) == 403
+def test_foreign_domain_that_resolves_to_loopback_is_rejected(sandbox: Sandbox, host: str, path: str) -> None:
+    assert status_of(sandbox, "GET", path, Host=host) == 403
 
 
 @pytest.mark.parametrize(
@@ -66,30 +67,30 @@ def test_a_name_that_was_bent_to_loopback_is_invalid(sandbox: Sandbox, host: str
         {"Sec_Fetch_Site": "same-site"},
     ],
 )
-def test_another_sites_page_changes_nothing(sandbox: Sandbox, headers: dict[str, str]) -> None:
+def test_page_of_another_site_cannot_change_anything(sandbox: Sandbox, headers: dict[str, str]) -> None:
     requests.post(f"{sandbox.url}/omnimessage", json=BODY, auth=("sandbox", "sandbox"), timeout=10)
-    assert ask(sandbox, "DELETE", "/sandbox", **headers) == 403
-    assert ask(sandbox, "POST", "/sandbox/clock", **headers) == 403
+    assert status_of(sandbox, "DELETE", "/sandbox", **headers) == 403
+    assert status_of(sandbox, "POST", "/sandbox/clock", **headers) == 403
     assert len(sandbox.messages) == 1
 
 
-def test_its_own_page_may(sandbox: Sandbox) -> None:
+def test_inbox_page_may_make_changes(sandbox: Sandbox) -> None:
     origin = sandbox.inbox_url.rstrip("/")
-    assert ask(sandbox, "DELETE", "/sandbox", Origin=origin, Sec_Fetch_Site="same-origin") == 204
+    assert status_of(sandbox, "DELETE", "/sandbox", Origin=origin, Sec_Fetch_Site="same-origin") == 204
 
 
-def test_no_answer_lets_another_site_read_along(sandbox: Sandbox) -> None:
-    answer = requests.get(
+def test_no_response_allows_another_site_to_read_it(sandbox: Sandbox) -> None:
+    response = requests.get(
         f"{sandbox.inbox_url}sandbox/messages", headers={"Origin": "https://evil.example"}, timeout=10
     )
-    assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+    assert not [name for name in response.headers if name.lower().startswith("access-control")]
 
 
 @pytest.mark.parametrize(
     ("authorization", "status"),
     [(b"", 401), (b"Basic c2FuZGJveDp3cm9uZw==", 401), (b"Basic c2FuZGJveDpzYW5kYm94", 200)],
 )
-def test_another_machine_has_to_know_the_password(authorization: bytes, status: int) -> None:
+def test_another_machine_needs_the_credentials(authorization: bytes, status: int) -> None:
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:
@@ -99,8 +100,10 @@ def test_another_machine_has_to_know_the_password(authorization: bytes, status: 
         sent.append(message)
 
     async def run() -> None:
-        bench = Bench("sandbox", "sandbox", delivery_seconds=2, allow_remote_callbacks=False)
-        app = SandboxApp(bench, lambda scope: None, url="http://192.0.2.1:8025/v1", host="0.0.0.0")
+        state = SandboxState(
+            "sandbox", "sandbox", delivery_seconds=2, allow_remote_callbacks=False, block_repeated_text=False
+        )
+        app = SandboxApp(state, lambda scope: None, url="http://192.0.2.1:8025/v1", host="0.0.0.0")
         scope = {
             "type": "http",
             "asgi": {"version": "3.0"},
@@ -124,23 +127,23 @@ def test_another_machine_has_to_know_the_password(authorization: bytes, status: 
 @pytest.mark.parametrize(
     "body", ["{", "[]", '{"advance": "soon"}', '{"retreat": 1}', '{"advance": NaN}', '{"set": "yesterday"}']
 )
-def test_a_change_of_the_clock_that_makes_no_sense_is_invalid(sandbox: Sandbox, body: str) -> None:
-    answer = requests.post(
+def test_impossible_clock_change_is_rejected(sandbox: Sandbox, body: str) -> None:
+    response = requests.post(
         f"{sandbox.inbox_url}sandbox/clock", data=body, headers={"Content-Type": "application/json"}, timeout=10
     )
-    assert answer.status_code == 400
-    assert answer.json()["detail"].startswith("body")
+    assert response.status_code == 400
+    assert response.json()["detail"].startswith("body")
 
 
-def test_events_tell_of_a_message_and_of_the_clock_without_being_asked(sandbox: Sandbox) -> None:
+def test_event_stream_reports_messages_and_clock_changes(sandbox: Sandbox) -> None:
     sandbox.freeze()
     with requests.get(f"{sandbox.inbox_url}sandbox/events", stream=True, timeout=10) as stream:
-        news = (json.loads(line[6:]) for line in stream.iter_lines() if line.startswith(b"data: "))
-        first = next(news)
+        events = (json.loads(line[6:]) for line in stream.iter_lines() if line.startswith(b"data: "))
+        first = next(events)
         requests.post(f"{sandbox.url}/omnimessage", json=BODY, auth=("sandbox", "sandbox"), timeout=10)
-        later = next(entry for entry in news if entry["messages"])
+        later = next(entry for entry in events if entry["messages"])
         sandbox.advance(2)
-        last = next(entry for entry in news if entry["states"]["delivered"])
+        last = next(entry for entry in events if entry["states"]["delivered"])
 
     assert stream.headers["Content-Type"].startswith("text/event-stream")
     assert (first["messages"], first["clock"]["frozen"]) == (0, True)
@@ -149,52 +152,52 @@ def test_events_tell_of_a_message_and_of_the_clock_without_being_asked(sandbox: 
     assert last["clock"]["now"] > first["clock"]["now"]
 
 
-def test_many_changes_are_few_events(sandbox: Sandbox) -> None:
+def test_many_changes_share_few_events(sandbox: Sandbox) -> None:
     with requests.get(f"{sandbox.inbox_url}sandbox/events", stream=True, timeout=10) as stream:
-        news = (json.loads(line[6:]) for line in stream.iter_lines() if line.startswith(b"data: "))
-        next(news)
+        events = (json.loads(line[6:]) for line in stream.iter_lines() if line.startswith(b"data: "))
+        next(events)
         body = {"messages": [BODY] * 500}
         for _ in range(4):
             requests.post(f"{sandbox.url}/omnimessages", json=body, auth=("sandbox", "sandbox"), timeout=10)
-        told = 1
-        while next(news)["messages"] < 2000:
-            told += 1
-    assert told <= 20
+        count = 1
+        while next(events)["messages"] < 2000:
+            count += 1
+    assert count <= 20
 
 
-def test_only_what_changed_is_told_to_who_knows_the_rest(sandbox: Sandbox) -> None:
+def test_changed_after_returns_only_newer_changes(sandbox: Sandbox) -> None:
     sandbox.freeze()
     for _ in range(3):
         requests.post(f"{sandbox.url}/omnimessage", json=BODY, auth=("sandbox", "sandbox"), timeout=10)
     ids = [message["omnimessage_id"] for message in sandbox.messages]
     known = max(message["revision"] for message in sandbox.messages[:2])
 
-    def told(changed_after: int, **more: int) -> list[str]:
-        answer = requests.get(
+    def changed(changed_after: int, **more: int) -> list[str]:
+        response = requests.get(
             f"{sandbox.inbox_url}sandbox/messages", params={"changed_after": changed_after, **more}, timeout=10
         )
-        return [message["omnimessage_id"] for message in answer.json()]
+        return [message["omnimessage_id"] for message in response.json()]
 
-    assert told(known) == [ids[2]]
-    assert told(0) == ids[::-1]
-    assert told(0, limit=2) == [ids[2], ids[1]]
+    assert changed(known) == [ids[2]]
+    assert changed(0) == ids[::-1]
+    assert changed(0, limit=2) == [ids[2], ids[1]]
 
 
-def test_the_page_may_load_nothing_from_anywhere_else(sandbox: Sandbox) -> None:
-    answer = requests.get(sandbox.inbox_url, timeout=10)
+def test_page_may_load_nothing_from_other_hosts(sandbox: Sandbox) -> None:
+    response = requests.get(sandbox.inbox_url, timeout=10)
 
-    assert answer.status_code == 200
-    policy = dict(part.split(" ", 1) for part in answer.headers["Content-Security-Policy"].split("; "))
+    assert response.status_code == 200
+    policy = dict(part.split(" ", 1) for part in response.headers["Content-Security-Policy"].split("; "))
     assert policy["default-src"] == "'none'"
     assert {sources for name, sources in policy.items()} == {"'none'", "'self'"}
-    for asset in re.findall(r'(?:src|href)="(/assets/[^"]+)"', answer.text):
+    for asset in re.findall(r'(?:src|href)="(/assets/[^"]+)"', response.text):
         assert requests.get(sandbox.inbox_url.rstrip("/") + asset, timeout=10).status_code == 200
     assert requests.get(f"{sandbox.inbox_url}assets/..%2Fclient.py", timeout=10).status_code == 404
 
 
-def test_the_page_never_writes_markup_and_names_no_other_host() -> None:
+def test_page_writes_no_markup_and_names_no_other_host() -> None:
     assets = resources.files("airflow_provider_omnimessage.sandbox").joinpath("assets")
-    for name in ("inbox.html", "inbox.js", "inbox.css"):
+    for name in ("inbox.html", *(name for name in ASSETS if not name.endswith(".svg"))):
         content = assets.joinpath(name).read_text(encoding="utf-8")
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", content)
         assert not re.search(r"https?://", content)

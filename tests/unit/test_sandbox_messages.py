@@ -1,28 +1,20 @@
-"""What happens to a message in the sandbox, seen through Messente's calls while the clock is moved."""
+"""What happens to a message in the sandbox as its clock is moved, seen through Messente's API."""
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
-from typing import Any
 
 import pytest
-import requests
+from sandbox_calls import NOON, call, cancel, omnimessage, report, send, statuses
 
-from airflow_provider_omnimessage.sandbox import Sandbox, SandboxClient
-from airflow_provider_omnimessage.sandbox.outcomes import course
-
-NOON = datetime(2026, 11, 24, 12, 0, tzinfo=timezone.utc)
-NOBODY = "00000000-0000-0000-0000-000000000000"
-USERNAME, PASSWORD = "ülo & söbrad", "pa:ss wörd 🔑"
+from airflow_provider_omnimessage.sandbox import Sandbox
+from airflow_provider_omnimessage.sandbox.outcomes import OUTCOMES, planned_steps
 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Sandbox]:
-    with Sandbox(USERNAME, PASSWORD) as sandbox:
+    with Sandbox() as sandbox:
         yield sandbox
 
 
@@ -34,47 +26,7 @@ def sandbox(running: Sandbox) -> Sandbox:
     return running
 
 
-def call(sandbox: Sandbox, method: str, path: str, body: Any = None) -> requests.Response:
-    raw = body if isinstance(body, (bytes, type(None))) else json.dumps(body)
-    credentials = base64.b64encode(f"{USERNAME}:{PASSWORD}".encode()).decode()
-    return requests.request(
-        method, sandbox.url + path, data=raw, headers={"Authorization": f"Basic {credentials}"}, timeout=10
-    )
-
-
-def omnimessage(to: str = "+37255555555", *channels: str, **fields: Any) -> dict[str, Any]:
-    contents = {
-        "sms": {"channel": "sms", "text": "hi"},
-        "viber": {"channel": "viber", "text": "hi"},
-        "whatsapp": {"channel": "whatsapp", "text": {"body": "hi"}},
-        "rcs": {"channel": "rcs", "sender": "ACME", "text": "hi"},
-    }
-    return {"to": to, "messages": [contents[channel] for channel in channels or ("sms",)], **fields}
-
-
-def send(sandbox: Sandbox, body: dict[str, Any]) -> str:
-    answer = call(sandbox, "POST", "/omnimessage", body)
-    assert answer.status_code == 201, answer.text
-    return str(answer.json()["omnimessage_id"])
-
-
-def statuses(sandbox: Sandbox, omnimessage_id: str) -> list[tuple[str, str | None]]:
-    answer = call(sandbox, "GET", f"/omnimessage/{omnimessage_id}/status")
-    assert answer.status_code == 200
-    return [(entry["channel"], entry["status"]) for entry in answer.json()["statuses"]]
-
-
-def test_a_send_is_answered_with_an_id_for_the_message_and_for_each_channel(sandbox: Sandbox) -> None:
-    answer = call(sandbox, "POST", "/omnimessage", omnimessage("+37255555555", "rcs", "sms"))
-
-    assert answer.status_code == 201
-    assert answer.json()["to"] == "+37255555555"
-    assert [(m["channel"], m["sender"]) for m in answer.json()["messages"]] == [("rcs", "ACME"), ("sms", "Sandbox")]
-    assert answer.json()["omnimessage_id"] == sandbox.messages[0]["omnimessage_id"]
-    assert [m["message_id"] for m in answer.json()["messages"]] == sandbox.messages[0]["message_ids"]
-
-
-def test_a_message_goes_from_no_status_over_ack_and_acceptd_to_delivrd_within_two_seconds(sandbox: Sandbox) -> None:
+def test_sms_is_delivered_in_two_seconds_after_ack_and_acceptd(sandbox: Sandbox) -> None:
     omnimessage_id = send(sandbox, omnimessage())
 
     seen = [statuses(sandbox, omnimessage_id)]
@@ -86,23 +38,24 @@ def test_a_message_goes_from_no_status_over_ack_and_acceptd_to_delivrd_within_tw
     assert sandbox.messages[0]["state"] == "delivered"
 
 
-def test_the_delivery_report_has_every_field_and_a_price_once_it_is_final(sandbox: Sandbox) -> None:
+def test_delivery_report_has_all_fields_and_a_price_once_final(sandbox: Sandbox) -> None:
     omnimessage_id = send(sandbox, {**omnimessage(), "messages": [{"channel": "sms", "text": "ö" * 71}]})
-    under_way = call(sandbox, "GET", f"/omnimessage/{omnimessage_id}/status").json()["statuses"][0]
+    in_progress = report(sandbox, omnimessage_id)["statuses"][0]
     sandbox.advance(2)
-    final = call(sandbox, "GET", f"/omnimessage/{omnimessage_id}/status").json()
+    final = report(sandbox, omnimessage_id)
 
-    assert (under_way["status"], under_way["err"], under_way["price_info"]) == (None, None, None)
-    message_id = sandbox.messages[0]["message_ids"][0]
+    assert (in_progress["status"], in_progress["err"], in_progress["error"], in_progress["price_info"]) == (None,) * 4
     assert final == {
         "omnimessage_id": omnimessage_id,
         "to": "+37255555555",
         "statuses": [
             {
-                "status": "DELIVRD",
+                "omnimessage_id": omnimessage_id,
+                "message_id": sandbox.messages[0]["message_ids"][0],
+                "to": "+37255555555",
                 "channel": "sms",
-                "message_id": message_id,
                 "sender": "Sandbox",
+                "status": "DELIVRD",
                 "err": 0,
                 "error": None,
                 "timestamp": "2026-11-24T12:00:02",
@@ -123,10 +76,11 @@ def test_the_delivery_report_has_every_field_and_a_price_once_it_is_final(sandbo
         ("0003", ["sms"], [("sms", "DELIVRD")], "delivered"),
         ("0004", ["viber", "sms"], [("viber", "ACCEPTD")], "in_progress"),
         ("0007", ["rcs", "sms"], [("rcs", "EXPIRED"), ("sms", "EXPIRED")], "failed"),
+        ("0016", ["viber", "sms"], [("viber", "UNKNOWN")], "unknown"),
         ("1234", ["viber", "sms"], [("viber", "DELIVRD")], "delivered"),
     ],
 )
-def test_the_last_four_digits_choose_what_becomes_of_a_message(
+def test_last_four_digits_choose_the_outcome(
     sandbox: Sandbox, ending: str, channels: list[str], expected: list[tuple[str, str]], state: str
 ) -> None:
     omnimessage_id = send(sandbox, omnimessage(f"+3725555{ending}", *channels))
@@ -136,7 +90,77 @@ def test_the_last_four_digits_choose_what_becomes_of_a_message(
     assert sandbox.messages[0]["state"] == state
 
 
-def test_a_fallback_channel_is_tried_when_the_first_one_has_failed_and_not_before(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize(
+    ("ending", "status", "err", "error"),
+    [
+        ("0001", "UNDELIV", 1, "Delivery failure"),
+        ("0007", "EXPIRED", 2, "Sending message expired"),
+        ("0008", "REJECTD", 4, "Error crediting message"),
+        ("0010", "REJECTD", 6, "Too many identical messages"),
+        ("0011", "REJECTD", 7, "Sender name not allowed"),
+        ("0012", "UNDELIV", 8, "Operator blacklisted"),
+        ("0013", "UNDELIV", 9, "Unroutable"),
+        ("0014", "FAILED", 999, "General temporary error"),
+        ("0015", "NACK", 5, "Invalid number format"),
+        ("0016", "UNKNOWN", 0, None),
+        ("0017", "UNDELIV", 3, "Invalid number"),
+    ],
+)
+def test_failures_carry_messentes_error_codes(
+    sandbox: Sandbox, ending: str, status: str, err: int, error: str | None
+) -> None:
+    omnimessage_id = send(sandbox, omnimessage(f"+3725555{ending}"))
+    sandbox.advance(2)
+
+    (entry,) = report(sandbox, omnimessage_id)["statuses"]
+    assert (entry["status"], entry["err"], entry["error"]) == (status, err, error)
+    assert entry["price_info"]["parts_count"] == 1
+
+
+def test_no_special_number_ends_in_9() -> None:
+    """Tests of bulk sends use thousands of ordinary recipients that do."""
+    assert not [ending for ending in OUTCOMES if ending.endswith("9")]
+
+
+@pytest.mark.parametrize(
+    ("second", "sent_after", "outcome"),
+    [
+        (omnimessage("+37255550018"), timedelta(minutes=59), ("REJECTD", 6)),
+        (omnimessage("+37255550018"), timedelta(hours=1), ("DELIVRD", 0)),
+        ({"to": "+37255550018", "messages": [{"channel": "sms", "text": "other"}]}, timedelta(0), ("DELIVRD", 0)),
+        (omnimessage("+37255550018", "whatsapp"), timedelta(0), ("DELIVRD", 0)),
+        (omnimessage("+37266660018"), timedelta(0), ("DELIVRD", 0)),
+    ],
+    ids=["within an hour", "after an hour", "another text", "another channel", "another number"],
+)
+def test_same_text_to_a_number_ending_in_0018_is_rejected_for_an_hour(
+    sandbox: Sandbox, second: dict[str, object], sent_after: timedelta, outcome: tuple[str, int]
+) -> None:
+    send(sandbox, omnimessage("+37255550018"))
+    sandbox.advance(sent_after)
+    omnimessage_id = send(sandbox, second)
+    sandbox.advance(2)
+
+    entry = report(sandbox, omnimessage_id)["statuses"][0]
+    assert (entry["status"], entry["err"]) == outcome
+    assert sandbox.messages[0]["state"] == "delivered"
+
+
+def test_other_numbers_accept_repeated_text_unless_the_sandbox_blocks_it(sandbox: Sandbox) -> None:
+    for _ in range(2):
+        send(sandbox, omnimessage())
+    sandbox.advance(2)
+    assert [message["state"] for message in sandbox.messages] == ["delivered", "delivered"]
+
+    with Sandbox(block_repeated_text=True) as strict:
+        strict.freeze()
+        for _ in range(2):
+            send(strict, omnimessage())
+        strict.advance(2)
+        assert [message["state"] for message in strict.messages] == ["delivered", "failed"]
+
+
+def test_fallback_channel_is_tried_once_the_first_has_failed(sandbox: Sandbox) -> None:
     omnimessage_id = send(sandbox, omnimessage("+37255550002", "viber", "sms"))
 
     sandbox.advance(1.9)
@@ -148,9 +172,7 @@ def test_a_fallback_channel_is_tried_when_the_first_one_has_failed_and_not_befor
 
 
 @pytest.mark.parametrize("lifetime", [{"ttl": 60}, {"validity": 1}])
-def test_a_channel_that_has_not_delivered_within_its_lifetime_expires_and_the_next_is_tried(
-    sandbox: Sandbox, lifetime: dict[str, int]
-) -> None:
+def test_channel_expires_after_its_lifetime_and_the_next_is_tried(sandbox: Sandbox, lifetime: dict[str, int]) -> None:
     body = omnimessage("+37255550004", "viber", "sms")
     body["messages"][0] = {**body["messages"][0], **lifetime}
     omnimessage_id = send(sandbox, body)
@@ -161,7 +183,7 @@ def test_a_channel_that_has_not_delivered_within_its_lifetime_expires_and_the_ne
     assert statuses(sandbox, omnimessage_id) == [("viber", "EXPIRED"), ("sms", None)]
 
 
-def test_a_lifetime_that_passes_after_delivery_changes_nothing(sandbox: Sandbox) -> None:
+def test_lifetime_has_no_effect_after_delivery(sandbox: Sandbox) -> None:
     body = omnimessage("+37255550003", "viber", "sms")
     body["messages"][0] = {**body["messages"][0], "ttl": 2}
     omnimessage_id = send(sandbox, body)
@@ -170,27 +192,27 @@ def test_a_lifetime_that_passes_after_delivery_changes_nothing(sandbox: Sandbox)
     assert statuses(sandbox, omnimessage_id) == [("viber", "SEEN")]
 
 
-def test_a_lifetime_that_passes_between_delivery_and_reading_changes_nothing() -> None:
-    steps = course("+37255550003", channel="viber", position=0, lifetime=1.6, delivery_seconds=2)
+def test_lifetime_has_no_effect_between_delivery_and_reading() -> None:
+    steps = planned_steps("+37255550003", channel="viber", position=0, lifetime=1.6, delivery_seconds=2)
     assert [step.status for step in steps] == ["ACK", "ACCEPTD", "DELIVRD", "SEEN"]
 
 
-def test_an_immense_lifetime_is_no_problem(sandbox: Sandbox) -> None:
+def test_huge_lifetime_is_accepted(sandbox: Sandbox) -> None:
     body = omnimessage("+37255550004", "viber", "sms")
     body["messages"][0] = {**body["messages"][0], "ttl": 10**30}
     assert statuses(sandbox, send(sandbox, body)) == [("viber", None)]
 
 
 @pytest.mark.parametrize(
-    "written",
+    "time_to_send",
     ["2026-11-24T13:00", "2026-11-24T13:00:00Z", "2026-11-24T15:00:00+02:00", "2026-11-24T08:00:00-05:00"],
 )
-def test_a_scheduled_message_waits_for_its_time(sandbox: Sandbox, written: str) -> None:
-    omnimessage_id = send(sandbox, omnimessage(time_to_send=written))
+def test_scheduled_message_is_sent_at_its_time(sandbox: Sandbox, time_to_send: str) -> None:
+    omnimessage_id = send(sandbox, omnimessage(time_to_send=time_to_send))
 
     sandbox.advance(3599.999)
-    waiting = sandbox.messages[0]
-    assert (waiting["state"], waiting["time_to_send"]) == ("scheduled", "2026-11-24T13:00:00+00:00")
+    message = sandbox.messages[0]
+    assert (message["state"], message["time_to_send"]) == ("scheduled", "2026-11-24T13:00:00+00:00")
     assert statuses(sandbox, omnimessage_id) == [("sms", None)]
 
     sandbox.advance(0.001)
@@ -199,29 +221,58 @@ def test_a_scheduled_message_waits_for_its_time(sandbox: Sandbox, written: str) 
     assert statuses(sandbox, omnimessage_id) == [("sms", "DELIVRD")]
 
 
-def test_a_time_that_has_passed_sends_at_once_and_says_so(sandbox: Sandbox) -> None:
+def test_time_in_the_past_sends_immediately_with_a_note(sandbox: Sandbox) -> None:
     send(sandbox, omnimessage(time_to_send="2026-11-24T11:59:59"))
 
     message = sandbox.messages[0]
     assert message["sent_at"] == NOON.isoformat()
-    assert message["notes"] == ["time_to_send had passed: sent at once"]
+    assert message["notes"] == ["time_to_send was in the past: sent immediately"]
 
 
-def test_a_misspelt_field_is_accepted_and_noted(sandbox: Sandbox) -> None:
-    send(sandbox, omnimessage(time_to_sent="2026-11-24T13:00"))
-    assert sandbox.messages[0]["notes"] == ["Unknown and ignored: time_to_sent"]
+def test_unknown_fields_are_accepted_and_reported(sandbox: Sandbox) -> None:
+    body = omnimessage(time_to_sent="2026-11-24T13:00")
+    body["messages"][0] = {**body["messages"][0], "sendr": None}
+    body["messages"].append({"channel": "whatsapp", "image": {"id": "1", "captoin": "c"}})
+    send(sandbox, body)
+
+    unknown = ["sms.sendr", "whatsapp.image.captoin", "time_to_sent"]
+    assert sandbox.messages[0]["unknown_fields"] == unknown
+    assert sandbox.messages[0]["notes"] == [f"Unknown fields, ignored: {', '.join(unknown)}"]
 
 
-def test_a_scheduled_message_can_be_cancelled_once_and_never_goes_out(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize(
+    ("autoconvert", "parts", "notes"),
+    [
+        ({}, 2, []),
+        ({"autoconvert": "off"}, 2, []),
+        ({"autoconvert": "on"}, 2, []),
+        ({"autoconvert": "full"}, 1, ['autoconvert changed the SMS to: "Tere ohtust" - ' + "a" * 80]),
+    ],
+    ids=["default", "off", "on", "full"],
+)
+def test_full_autoconvert_lowers_parts_and_price(
+    sandbox: Sandbox, autoconvert: dict[str, str], parts: int, notes: list[str]
+) -> None:
+    text = "“Tere õhtust” – " + "a" * 80
+    body = {**omnimessage(), "messages": [{"channel": "sms", "text": text, **autoconvert}]}
+    omnimessage_id = send(sandbox, body)
+    sandbox.advance(2)
+
+    price = report(sandbox, omnimessage_id)["statuses"][0]["price_info"]
+    assert (price["parts_count"], price["total_price"]) == (parts, f"{parts * 0.05:.3f}")
+    assert sandbox.messages[0]["notes"] == notes
+
+
+def test_scheduled_message_can_be_cancelled_once_and_is_never_sent(sandbox: Sandbox) -> None:
     omnimessage_id = send(sandbox, omnimessage("+37255555555", "viber", "sms", time_to_send="2026-11-24T13:00"))
     sandbox.advance(60)
 
-    cancelled = call(sandbox, "DELETE", f"/omnimessage/{omnimessage_id}")
-    again = call(sandbox, "DELETE", f"/omnimessage/{omnimessage_id}")
+    first = call(sandbox, "DELETE", f"/omnimessage/{omnimessage_id}")
+    second = call(sandbox, "DELETE", f"/omnimessage/{omnimessage_id}")
     sandbox.advance(7200)
 
-    assert (cancelled.status_code, cancelled.content) == (202, b"")
-    assert again.status_code == 404
+    assert (first.status_code, first.headers["Content-Type"], first.json()) == (202, "application/json", {})
+    assert second.status_code == 404
     message = sandbox.messages[0]
     assert (message["state"], message["sent_at"]) == ("cancelled", None)
     assert message["cancelled_at"] == "2026-11-24T12:01:00+00:00"
@@ -229,28 +280,28 @@ def test_a_scheduled_message_can_be_cancelled_once_and_never_goes_out(sandbox: S
 
 
 @pytest.mark.parametrize("fields", [{}, {"time_to_send": "2026-11-24T13:00"}])
-def test_a_message_that_went_out_cannot_be_cancelled(sandbox: Sandbox, fields: dict[str, str]) -> None:
+def test_sent_message_cannot_be_cancelled(sandbox: Sandbox, fields: dict[str, str]) -> None:
     omnimessage_id = send(sandbox, omnimessage(**fields))
     sandbox.advance(3600)
 
-    answer = call(sandbox, "DELETE", f"/omnimessage/{omnimessage_id}")
+    response = call(sandbox, "DELETE", f"/omnimessage/{omnimessage_id}")
 
-    assert answer.status_code == 404
-    assert answer.json()["errors"][0]["code"] == "101"
+    assert response.status_code == 404
+    assert response.json()["errors"][0]["code"] == "101"
     assert sandbox.messages[0]["state"] != "cancelled"
 
 
-def test_a_cancel_that_comes_too_late_answers_404_and_the_message_goes_out_once(sandbox: Sandbox) -> None:
+def test_late_cancel_returns_404_and_the_message_is_sent_once(sandbox: Sandbox) -> None:
     omnimessage_id = send(sandbox, omnimessage("+37255550006", time_to_send="2026-11-24T13:00"))
 
-    assert call(sandbox, "DELETE", f"/omnimessage/{omnimessage_id}").status_code == 404
+    assert cancel(sandbox, omnimessage_id) == 404
     assert sandbox.messages[0]["sent_at"] == NOON.isoformat()
     sandbox.advance(7200)
     assert sandbox.messages[0]["sent_at"] == NOON.isoformat()
     assert statuses(sandbox, omnimessage_id) == [("sms", "DELIVRD")]
 
 
-def test_what_is_due_happens_in_order_and_at_its_own_time_however_far_the_clock_is_moved(sandbox: Sandbox) -> None:
+def test_events_happen_in_order_and_at_their_time_however_far_the_clock_moves(sandbox: Sandbox) -> None:
     late = send(sandbox, omnimessage(time_to_send="2026-11-24T14:00"))
     early = send(sandbox, omnimessage("+37255550002", "viber", "sms", time_to_send="2026-11-24T13:00"))
 
@@ -262,32 +313,32 @@ def test_what_is_due_happens_in_order_and_at_its_own_time_however_far_the_clock_
     assert sandbox.now == datetime(2026, 11, 25, tzinfo=timezone.utc)
 
 
-def test_the_clock_goes_to_the_next_message_that_still_waits(sandbox: Sandbox) -> None:
-    gone = send(sandbox, omnimessage(time_to_send="2026-11-24T13:00"))
+def test_clock_advances_to_the_next_scheduled_message(sandbox: Sandbox) -> None:
+    cancelled = send(sandbox, omnimessage(time_to_send="2026-11-24T13:00"))
     send(sandbox, omnimessage(time_to_send="2026-11-24T14:00"))
-    call(sandbox, "DELETE", f"/omnimessage/{gone}")
+    cancel(sandbox, cancelled)
 
     assert sandbox.advance_to_next_message() == NOON + timedelta(hours=2)
     assert sandbox.messages[1]["state"] == "in_progress"
     assert sandbox.advance_to_next_message() == NOON + timedelta(hours=2)
 
 
-def test_a_clock_set_back_undoes_nothing(sandbox: Sandbox) -> None:
+def test_moving_the_clock_back_undoes_nothing(sandbox: Sandbox) -> None:
     send(sandbox, omnimessage())
     sandbox.advance(2)
     sandbox.set_time(NOON - timedelta(days=1))
     assert sandbox.messages[0]["state"] == "delivered"
 
 
-def test_a_running_clock_delivers_by_itself() -> None:
-    with Sandbox(USERNAME, PASSWORD, delivery_seconds=0.05) as sandbox:
+def test_running_clock_delivers_without_being_moved() -> None:
+    with Sandbox(delivery_seconds=0.05) as sandbox:
         omnimessage_id = send(sandbox, omnimessage())
         while statuses(sandbox, omnimessage_id) != [("sms", "DELIVRD")]:
             pass
         assert sandbox.now - datetime.now(timezone.utc) < timedelta(minutes=1)
 
 
-def test_a_clock_that_is_frozen_and_resumed_goes_on_from_where_it_stood(sandbox: Sandbox) -> None:
+def test_resumed_clock_runs_on_from_where_it_was_frozen(sandbox: Sandbox) -> None:
     assert sandbox.now == sandbox.now == NOON
     sandbox.resume()
     assert NOON <= sandbox.now < NOON + timedelta(minutes=5)
@@ -295,171 +346,8 @@ def test_a_clock_that_is_frozen_and_resumed_goes_on_from_where_it_stood(sandbox:
 
 
 @pytest.mark.parametrize("by", [-1, timedelta(seconds=-1), float("1e11")])
-def test_the_clock_is_not_advanced_backwards_or_out_of_reach(sandbox: Sandbox, by: Any) -> None:
+def test_clock_rejects_negative_and_excessive_moves(sandbox: Sandbox, by: float | timedelta) -> None:
     with pytest.raises(ValueError, match="advance"):
         sandbox.advance(by)
-    with pytest.raises(ValueError, match="the clock goes to the year"):
+    with pytest.raises(ValueError, match="9500 is too far in the future"):
         sandbox.set_time(datetime(9500, 1, 1))
-
-
-def test_a_bulk_send_answers_each_message_in_order_and_refuses_only_the_bad_ones(sandbox: Sandbox) -> None:
-    bodies = [omnimessage("+37255550101"), omnimessage("nobody"), "rubbish", omnimessage("+37255550104")]
-    answer = call(sandbox, "POST", "/omnimessages", {"messages": bodies})
-
-    assert answer.status_code == 201
-    first, second, third, fourth = answer.json()["messages"]
-    assert [first["to"], fourth["to"]] == ["+37255550101", "+37255550104"]
-    assert [error["source"] for error in second["errors"] + third["errors"]] == ["to", "messages[2]"]
-    assert [message["to"] for message in sandbox.messages] == ["+37255550101", "+37255550104"]
-
-
-@pytest.mark.parametrize(
-    ("body", "code"), [({}, "106"), ({"messages": []}, "105"), ({"messages": {}}, "105"), ({"messages": None}, "106")]
-)
-def test_a_bulk_send_without_messages_is_invalid(sandbox: Sandbox, body: Any, code: str) -> None:
-    answer = call(sandbox, "POST", "/omnimessages", body)
-    assert answer.status_code == 400
-    assert [(error["code"], error["source"]) for error in answer.json()["errors"]] == [(code, "messages")]
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [b"", b"{", b"[]", b"null", b'"hi"', b'{"to": NaN}', b"\xff\xfe", b"[" * 100_000, b'{"to": ' + b"9" * 5000 + b"}"],
-)
-@pytest.mark.parametrize("path", ["/omnimessage", "/omnimessages"])
-def test_a_body_that_is_not_a_json_object_is_invalid(sandbox: Sandbox, path: str, raw: bytes) -> None:
-    answer = call(sandbox, "POST", path, raw)
-    assert answer.status_code == 400
-    assert answer.json()["errors"][0]["title"] in ("Invalid data", "Missing data")
-
-
-def test_a_refused_message_is_answered_in_messentes_words_and_not_kept(sandbox: Sandbox) -> None:
-    answer = call(sandbox, "POST", "/omnimessage", {**omnimessage(), "to": "+37255550005"})
-
-    assert answer.status_code == 400
-    assert answer.json() == {
-        "errors": [
-            {
-                "title": "Invalid data",
-                "detail": "to the sandbox refuses recipients that end in 0005",
-                "code": "105",
-                "source": "to",
-            }
-        ]
-    }
-    assert sandbox.messages == []
-
-
-@pytest.mark.parametrize(
-    "authorization",
-    [
-        None,
-        "",
-        "Basic",
-        "Basic ===",
-        "Bearer abc",
-        "Basic " + base64.b64encode(f"{USERNAME}:{PASSWORD}x".encode()).decode(),
-        "Basic " + base64.b64encode(f"{USERNAME}:pa".encode()).decode(),
-        "Basic " + base64.b64encode("ülo & söbrad:pa:ss wörd".encode("latin-1")).decode(),
-        "Bearer " + base64.b64encode(f"{USERNAME}:{PASSWORD}".encode()).decode(),
-    ],
-)
-@pytest.mark.parametrize(("method", "path"), [("POST", "/omnimessage"), ("GET", f"/omnimessage/{NOBODY}/status")])
-def test_wrong_or_missing_credentials_are_answered_401(
-    sandbox: Sandbox, method: str, path: str, authorization: str | None
-) -> None:
-    headers = {} if authorization is None else {"Authorization": authorization}
-    answer = requests.request(method, sandbox.url + path, json=omnimessage(), headers=headers, timeout=10)
-
-    assert answer.status_code == 401
-    assert (answer.json()["errors"][0]["code"], answer.json()["errors"][0]["source"]) == ("103", None)
-    assert sandbox.messages == []
-
-
-def test_the_scheme_is_understood_in_any_case(sandbox: Sandbox) -> None:
-    credentials = base64.b64encode(f"{USERNAME}:{PASSWORD}".encode()).decode()
-    answer = requests.get(
-        f"{sandbox.url}/omnimessage/{NOBODY}/status", headers={"Authorization": f"basic {credentials}"}, timeout=10
-    )
-    assert answer.status_code == 404
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status", "code"),
-    [
-        ("GET", f"/omnimessage/{NOBODY}/status", 404, "101"),
-        ("DELETE", f"/omnimessage/{NOBODY}", 404, "101"),
-        ("DELETE", "/omnimessage/not-a-uuid%2F..", 404, "101"),
-        ("GET", "", 404, "101"),
-        ("POST", "/omnimessage/", 404, "101"),
-        ("POST", "/sms", 404, "101"),
-        ("GET", "/omnimessage", 405, "107"),
-        ("PUT", "/omnimessages", 405, "107"),
-        ("GET", f"/omnimessage/{NOBODY}", 405, "107"),
-        ("POST", f"/omnimessage/{NOBODY}/status", 405, "107"),
-    ],
-)
-def test_what_does_not_exist_is_answered_in_messentes_words(
-    sandbox: Sandbox, method: str, path: str, status: int, code: str
-) -> None:
-    answer = call(sandbox, method, path)
-    assert answer.status_code == status
-    assert answer.json()["errors"][0]["code"] == code
-
-
-def test_every_call_is_in_the_journal_with_its_raw_body(sandbox: Sandbox) -> None:
-    call(sandbox, "POST", "/omnimessage", b'{"to":  "nobody"}')
-    call(sandbox, "GET", f"/omnimessage/{NOBODY}/status")
-
-    sent, asked = sandbox.requests
-    assert (sent["call"], sent["method"], sent["path"], sent["status"]) == ("send", "POST", "/v1/omnimessage", 400)
-    assert (sent["body"], sent["at"], sent["fault"]) == ('{"to":  "nobody"}', NOON.isoformat(), None)
-    assert (asked["call"], asked["status"], asked["body"]) == ("status", 404, "")
-
-
-def test_a_message_is_kept_as_it_was_received_whatever_is_in_it(sandbox: Sandbox) -> None:
-    text = "<script>alert(1)</script> \ud83d שלום 👩🏽‍💻 \u0000"
-    body = {"to": "+37255555555", "messages": [{"channel": "sms", "text": text, "extra": [1]}], "priority": None}
-    omnimessage_id = send(sandbox, body)
-
-    assert sandbox.messages[0]["body"] == body
-    assert sandbox.message(omnimessage_id) == sandbox.messages[0]
-
-
-def test_a_hundred_senders_at_once_each_get_a_message_of_their_own(sandbox: Sandbox) -> None:
-    with ThreadPoolExecutor(10) as pool:
-        ids = list(pool.map(lambda _: send(sandbox, omnimessage()), range(100)))
-    assert len(set(ids)) == len(sandbox.messages) == 100
-
-
-def test_another_program_drives_the_sandbox_through_its_address(sandbox: Sandbox) -> None:
-    send(sandbox, omnimessage())
-    other = SandboxClient(sandbox.url, USERNAME, PASSWORD)
-
-    assert other.advance(2) == NOON + timedelta(seconds=2)
-    assert [message["state"] for message in other.messages] == ["delivered"]
-    assert other.connection == sandbox.connection
-    other.reset()
-    assert sandbox.messages == sandbox.requests == sandbox.faults == []
-
-
-def test_the_connection_is_airflows_own_json(sandbox: Sandbox) -> None:
-    assert json.loads(sandbox.airflow_conn) == {
-        "conn_type": "omnimessage",
-        "login": USERNAME,
-        "password": PASSWORD,
-        "host": sandbox.url,
-        "extra": {},
-    }
-
-
-def test_an_unknown_message_is_named_as_such(sandbox: Sandbox) -> None:
-    with pytest.raises(ValueError, match="no such message"):
-        sandbox.message(NOBODY)
-
-
-def test_impossible_settings_are_refused_before_anything_starts() -> None:
-    with pytest.raises(ValueError, match="delivery_seconds"):
-        Sandbox(delivery_seconds=-1)
-    with pytest.raises(RuntimeError, match="not running"):
-        _ = Sandbox().url

@@ -1,4 +1,4 @@
-"""What the sandbox refuses, and how it names the field: Messente's own rules, without a server."""
+"""What the sandbox rejects, and how it names the field: Messente's rules, without a server."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_omnimessage.sandbox.autoconvert import in_gsm, replace_non_gsm
 from airflow_provider_omnimessage.sandbox.prices import sms_parts
 from airflow_provider_omnimessage.sandbox.validation import parse_time_to_send, validate_omnimessage
 
@@ -43,7 +44,7 @@ def rcs(**fields: Any) -> dict[str, Any]:
 
 
 def sources(body: Any) -> list[tuple[str, str]]:
-    return [(problem.code, problem.source) for problem in validate_omnimessage(body)]
+    return [(problem.code, problem.source) for problem in validate_omnimessage(body).problems]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,9 @@ def sources(body: Any) -> list[tuple[str, str]]:
     [
         sms(),
         sms(text="x" * 2000, sender="ACME", ttl=60, udh="050003CC0201"),
-        *[sms(autoconvert=word) for word in ("on", "full", "off", "true", "false")],
+        *[sms(autoconvert=word) for word in ("on", "full", "off")],
+        sms(sender="Alert Depot"),
+        sms(sender="+123456789012345"),
         sms(sender=None, ttl=None, validity=5),
         viber(image_url=IMAGE),
         viber(text="x" * 1000),
@@ -101,117 +104,126 @@ def sources(body: Any) -> list[tuple[str, str]]:
         rcs(text="hi", suggestions=[{"action": {"text": "Go", "postback_data": "", "share_location_action": {}}}]),
     ],
 )
-def test_what_the_documentation_allows_is_accepted(message: dict[str, Any]) -> None:
-    assert validate_omnimessage(omnimessage(message)) == []
+def test_documented_messages_are_accepted(message: dict[str, Any]) -> None:
+    findings = validate_omnimessage(omnimessage(message))
+    assert (findings.problems, findings.unknown_fields) == ([], [])
 
 
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
-        ("hi", [("105", "messages[0]")]),
-        ({"text": "hi"}, [("106", "messages[0].channel")]),
-        ({"channel": "telegram", "text": "hi"}, [("105", "messages[0].channel")]),
-        ({"channel": ["sms"]}, [("105", "messages[0].channel")]),
-        ({"channel": "sms"}, [("106", "messages[0].text")]),
-        (sms(text=""), [("105", "messages[0].text")]),
-        (sms(text=7), [("105", "messages[0].text")]),
-        (sms(autoconvert="yes"), [("105", "messages[0].autoconvert")]),
-        (sms(udh="05000"), [("105", "messages[0].udh")]),
-        (sms(ttl=60, validity=1), [("105", "messages[0].validity")]),
-        (sms(ttl="60"), [("105", "messages[0].ttl")]),
-        (sms(ttl=True), [("105", "messages[0].ttl")]),
-        (sms(ttl=0), [("105", "messages[0].ttl")]),
-        (sms(sender=""), [("105", "messages[0].sender")]),
-        (viber(), [("106", "messages[0]")]),
-        (viber(text="x" * 1001), [("105", "messages[0].text")]),
-        (viber(text="hi", image_url=IMAGE), [("105", "messages[0]")]),
-        (viber(text="hi", button_text="Open"), [("105", "messages[0]")]),
-        (viber(carousel={"items": [ITEM, ITEM]}), [("105", "messages[0]")]),
-        (viber(text="hi", carousel={"items": [ITEM]}), [("105", "messages[0].carousel.items")]),
+        ("hi", [("105", "payload[messages][0]")]),
+        ({"text": "hi"}, [("106", "payload[messages][0][channel]")]),
+        ({"channel": "telegram", "text": "hi"}, [("105", "payload[messages][0][channel]")]),
+        ({"channel": ["sms"]}, [("105", "payload[messages][0][channel]")]),
+        ({"channel": "sms"}, [("106", "payload[sms][text]")]),
+        (sms(text=""), [("105", "payload[sms][text]")]),
+        (sms(text=7), [("105", "payload[sms][text]")]),
+        (sms(autoconvert="yes"), [("105", "payload[sms][autoconvert]")]),
+        (sms(udh="05000"), [("105", "payload[sms][udh]")]),
+        (sms(ttl=60, validity=1), [("105", "payload[sms][validity]")]),
+        (sms(ttl="60"), [("105", "payload[sms][ttl]")]),
+        (sms(ttl=True), [("105", "payload[sms][ttl]")]),
+        (sms(ttl=0), [("105", "payload[sms][ttl]")]),
+        (sms(sender=""), [("105", "payload[sms][sender]")]),
+        (sms(sender=7), [("105", "payload[sms][sender]")]),
+        (sms(sender="Alert Centre"), [("105", "payload[sms][sender]")]),
+        (sms(sender="1234567890123456"), [("105", "payload[sms][sender]")]),
+        (sms(autoconvert=True), [("105", "payload[sms][autoconvert]")]),
+        (sms(autoconvert="false"), [("105", "payload[sms][autoconvert]")]),
+        (viber(), [("106", "payload[viber]")]),
+        (viber(text="x" * 1001), [("105", "payload[viber][text]")]),
+        (viber(text="hi", image_url=IMAGE), [("105", "payload[viber]")]),
+        (viber(text="hi", button_text="Open"), [("105", "payload[viber]")]),
+        (viber(carousel={"items": [ITEM, ITEM]}), [("105", "payload[viber]")]),
+        (viber(text="hi", carousel={"items": [ITEM]}), [("105", "payload[viber][carousel][items]")]),
         (
             viber(text="hi", carousel={"items": [ITEM, {**ITEM, "title": "x" * 39}]}),
-            [("105", "messages[0].carousel.items[1].title")],
+            [("105", "payload[viber][carousel][items][1][title]")],
         ),
-        (viber(video={**VIDEO, "duration": 601}), [("105", "messages[0].video.duration")]),
-        (viber(video={**VIDEO, "file_size": 200 * 1024 * 1024 + 1}), [("105", "messages[0].video.file_size")]),
-        (viber(image_url="ftp://example.com"), [("105", "messages[0].image_url")]),
-        (viber(template={"id": "1"}), [("106", "messages[0].template.lang")]),
+        (viber(video={**VIDEO, "duration": 601}), [("105", "payload[viber][video][duration]")]),
+        (viber(video={**VIDEO, "file_size": 200 * 1024 * 1024 + 1}), [("105", "payload[viber][video][file_size]")]),
+        (viber(image_url="ftp://example.com"), [("105", "payload[viber][image_url]")]),
+        (viber(template={"id": "1"}), [("106", "payload[viber][template][lang]")]),
         (
             viber(template={"id": "1", "lang": "en", "params": {"n": 1}}),
-            [("105", "messages[0].template.params.n")],
+            [("105", "payload[viber][template][params][n]")],
         ),
-        (whatsapp(), [("106", "messages[0]")]),
-        (whatsapp(text="hi"), [("105", "messages[0].text")]),
-        (whatsapp(text={"body": ""}), [("105", "messages[0].text.body")]),
-        (whatsapp(text={"body": "hi"}, image={"id": "1"}), [("105", "messages[0].image")]),
-        (whatsapp(image={}), [("106", "messages[0].image")]),
-        (whatsapp(image={"id": "1", "link": IMAGE}), [("105", "messages[0].image.link")]),
+        (whatsapp(), [("106", "payload[whatsapp]")]),
+        (whatsapp(text="hi"), [("105", "payload[whatsapp][text]")]),
+        (whatsapp(text={"body": ""}), [("105", "payload[whatsapp][text][body]")]),
+        (whatsapp(text={"body": "hi"}, image={"id": "1"}), [("105", "payload[whatsapp][image]")]),
+        (whatsapp(image={}), [("106", "payload[whatsapp][image]")]),
+        (whatsapp(image={"id": "1", "link": IMAGE}), [("105", "payload[whatsapp][image][link]")]),
         (
             whatsapp(template={"name": "t", "language": {}}),
-            [("106", "messages[0].template.components"), ("106", "messages[0].template.language.code")],
+            [
+                ("106", "payload[whatsapp][template][components]"),
+                ("106", "payload[whatsapp][template][language][code]"),
+            ],
         ),
-        ({"channel": "rcs", "text": "hi"}, [("106", "messages[0].sender")]),
-        (rcs(), [("106", "messages[0]")]),
-        (rcs(text="x" * 3073), [("105", "messages[0].text")]),
-        (rcs(text="hi", content_info=INFO), [("105", "messages[0].content_info")]),
-        (rcs(text="hi", suggestions=[REPLY] * 12), [("105", "messages[0].suggestions")]),
-        (rcs(text="hi", suggestions=[{}]), [("106", "messages[0].suggestions[0]")]),
+        ({"channel": "rcs", "text": "hi"}, [("106", "payload[rcs][sender]")]),
+        (rcs(), [("106", "payload[rcs]")]),
+        (rcs(text="x" * 3073), [("105", "payload[rcs][text]")]),
+        (rcs(text="hi", content_info=INFO), [("105", "payload[rcs][content_info]")]),
+        (rcs(text="hi", suggestions=[REPLY] * 12), [("105", "payload[rcs][suggestions]")]),
+        (rcs(text="hi", suggestions=[{}]), [("106", "payload[rcs][suggestions][0]")]),
         (
             rcs(text="hi", suggestions=[{"reply": {"text": "x" * 26, "postback_data": "y"}}]),
-            [("105", "messages[0].suggestions[0].reply.text")],
+            [("105", "payload[rcs][suggestions][0][reply][text]")],
         ),
         (
             rcs(rich_card={"carousel_card": {"card_width": "LARGE", "card_contents": [CARD]}}),
             [
-                ("105", "messages[0].rich_card.carousel_card.card_width"),
-                ("105", "messages[0].rich_card.carousel_card.card_contents"),
+                ("105", "payload[rcs][rich_card][carousel_card][card_width]"),
+                ("105", "payload[rcs][rich_card][carousel_card][card_contents]"),
             ],
         ),
     ],
 )
-def test_what_it_does_not_allow_is_refused_by_the_fields_name(message: Any, expected: list[tuple[str, str]]) -> None:
+def test_invalid_messages_are_rejected_by_field(message: Any, expected: list[tuple[str, str]]) -> None:
     assert sources(omnimessage(message)) == expected
 
 
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"to": "37255555555"}, [("105", "to")]),
-        ({"to": "+0725555555"}, [("105", "to")]),
-        ({"to": "+3725555555555555"}, [("105", "to")]),
-        ({"to": "+37255555555\n"}, [("105", "to")]),
-        ({"to": "+٣٧٢٥٥٥٥٥٥٥٥"}, [("105", "to")]),
-        ({"to": 37255555555}, [("105", "to")]),
-        ({"to": None}, [("106", "to")]),
-        ({"to": "+37255550005"}, [("105", "to")]),
-        ({"messages": None}, [("106", "messages")]),
-        ({"messages": {}}, [("105", "messages")]),
-        ({"messages": []}, [("105", "messages")]),
-        ({"messages": [sms(), sms()]}, [("105", "messages[1].channel")]),
-        ({"dlr_url": "example.com"}, [("105", "dlr_url")]),
-        ({"text_store": "clear"}, [("105", "text_store")]),
-        ({"priority": "urgent"}, [("105", "priority")]),
-        ({"time_to_send": 1234567890}, [("105", "time_to_send")]),
+        ({"to": "37255555555"}, [("105", "payload[to]")]),
+        ({"to": "+0725555555"}, [("105", "payload[to]")]),
+        ({"to": "+3725555555555555"}, [("105", "payload[to]")]),
+        ({"to": "+37255555555\n"}, [("105", "payload[to]")]),
+        ({"to": "+٣٧٢٥٥٥٥٥٥٥٥"}, [("105", "payload[to]")]),
+        ({"to": 37255555555}, [("105", "payload[to]")]),
+        ({"to": None}, [("106", "payload[to]")]),
+        ({"to": "+37255550005"}, [("105", "payload[to]")]),
+        ({"messages": None}, [("106", "payload[messages]")]),
+        ({"messages": {}}, [("105", "payload[messages]")]),
+        ({"messages": []}, [("105", "payload[messages]")]),
+        ({"messages": [sms(), sms()]}, [("105", "payload[messages][1][channel]")]),
+        ({"dlr_url": "example.com"}, [("105", "payload[dlr_url]")]),
+        ({"text_store": "clear"}, [("105", "payload[text_store]")]),
+        ({"priority": "urgent"}, [("105", "payload[priority]")]),
+        ({"time_to_send": 1234567890}, [("105", "payload[time_to_send]")]),
         ({"unknown": 1}, []),
     ],
 )
-def test_the_fields_around_the_messages_are_checked(fields: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+def test_fields_of_the_omnimessage_are_checked(fields: dict[str, Any], expected: list[tuple[str, str]]) -> None:
     assert sources({**omnimessage(sms()), **fields}) == expected
 
 
-def test_all_problems_of_a_request_are_told_at_once() -> None:
+def test_all_problems_are_reported_together() -> None:
     body = omnimessage({"channel": "sms"}, viber(text=""), {"channel": "fax"}, priority="urgent")
     assert sources({**body, "to": "me"}) == [
-        ("105", "to"),
-        ("106", "messages[0].text"),
-        ("105", "messages[1].text"),
-        ("105", "messages[2].channel"),
-        ("105", "priority"),
+        ("105", "payload[to]"),
+        ("106", "payload[sms][text]"),
+        ("105", "payload[viber][text]"),
+        ("105", "payload[messages][2][channel]"),
+        ("105", "payload[priority]"),
     ]
 
 
 @pytest.mark.parametrize(
-    ("written", "meant"),
+    ("value", "expected"),
     [
         ("2019-06-22T09:05", datetime(2019, 6, 22, 9, 5)),
         ("2019-06-22T09:05:07", datetime(2019, 6, 22, 9, 5, 7)),
@@ -222,12 +234,12 @@ def test_all_problems_of_a_request_are_told_at_once() -> None:
         ("2019-06-22T09:05:07.123456789Z", datetime(2019, 6, 22, 9, 5, 7, 123456)),
     ],
 )
-def test_a_time_without_a_zone_is_utc_and_one_with_a_zone_is_converted(written: str, meant: datetime) -> None:
-    assert parse_time_to_send(written) == meant.replace(tzinfo=timezone.utc)
+def test_time_without_offset_is_utc_and_time_with_offset_is_converted(value: str, expected: datetime) -> None:
+    assert parse_time_to_send(value) == expected.replace(tzinfo=timezone.utc)
 
 
 @pytest.mark.parametrize(
-    "written",
+    "value",
     [
         "",
         "now",
@@ -247,21 +259,21 @@ def test_a_time_without_a_zone_is_utc_and_one_with_a_zone_is_converted(written: 
         "9999-12-31T23:59:59Z",
     ],
 )
-def test_what_is_not_an_iso_moment_is_invalid(written: str) -> None:
-    assert sources(omnimessage(sms(), time_to_send=written)) == [("105", "time_to_send")]
+def test_other_time_formats_are_rejected(value: str) -> None:
+    assert sources(omnimessage(sms(), time_to_send=value)) == [("105", "payload[time_to_send]")]
 
 
 @given(
     st.datetimes(max_value=datetime(2200, 1, 1)),
     st.integers(-14 * 60, 14 * 60),
 )
-def test_every_isoformat_of_python_is_understood(moment: datetime, minutes: int) -> None:
-    zoned = moment.replace(tzinfo=timezone(timedelta(minutes=minutes)))
+def test_every_isoformat_of_python_is_accepted(time: datetime, minutes: int) -> None:
+    zoned = time.replace(tzinfo=timezone(timedelta(minutes=minutes)))
     try:
-        meant = zoned.astimezone(timezone.utc)
+        expected = zoned.astimezone(timezone.utc)
     except OverflowError:
         return
-    assert parse_time_to_send(zoned.isoformat()) == meant
+    assert parse_time_to_send(zoned.isoformat()) == expected
 
 
 json_values = st.recursive(
@@ -284,9 +296,9 @@ names = contents | st.sampled_from(["suggestions", "ttl", "validity", "sender", 
     | json_values,
     json_values,
 )
-def test_no_json_makes_the_validation_itself_fail(messages: Any, other: Any) -> None:
+def test_no_json_makes_the_validation_fail_itself(messages: Any, other: Any) -> None:
     body = {"to": other, "messages": messages, "dlr_url": other, "priority": other, "time_to_send": other}
-    assert all(problem.source and problem.detail for problem in validate_omnimessage(body))
+    assert all(problem.source and problem.detail for problem in validate_omnimessage(body).problems)
 
 
 @pytest.mark.parametrize(
@@ -299,7 +311,7 @@ def test_no_json_makes_the_validation_itself_fail(messages: Any, other: Any) -> 
         ("a" * 307, 3),
         ("€" * 80, 1),
         ("€" * 81, 2),
-        # 306 septets would fill two parts, but no character of two septets is torn apart
+        # 306 septets would fill two parts, but a character of two septets is never split
         ("€" * 153, 3),
         ("õ" * 70, 1),
         ("õ" * 71, 2),
@@ -308,5 +320,46 @@ def test_no_json_makes_the_validation_itself_fail(messages: Any, other: Any) -> 
         ("😀" * 67, 3),
     ],
 )
-def test_an_sms_is_counted_in_parts(text: str, parts: int) -> None:
+def test_sms_is_counted_in_parts(text: str, parts: int) -> None:
     assert sms_parts(text) == parts
+
+
+@pytest.mark.parametrize(
+    ("text", "replaced"),
+    [
+        ("Tere, öö on äge: 5 €", "Tere, öö on äge: 5 €"),
+        ("“Õhtu” – it’s late…", '"Ohtu" - it\'s late...'),
+        ("Zażółć gęślą jaźń, Łódź", "Zazolc gesla jazn, Lodz"),
+        ("œuvre №5 ™", "oeuvre No5 TM"),
+        ("a\u00a0b\tc", "a b c"),
+        ("Поезд 😀", "Поезд 😀"),
+    ],
+)
+def test_autoconvert_replaces_characters_by_similar_ones_if_there_are_any(text: str, replaced: str) -> None:
+    assert replace_non_gsm(text) == replaced
+
+
+@given(st.text())
+def test_autoconvert_keeps_gsm_text_and_is_stable(text: str) -> None:
+    replaced = replace_non_gsm(text)
+    assert replace_non_gsm(replaced) == replaced
+    assert replaced == text or not in_gsm(text)
+
+
+@pytest.mark.parametrize(
+    ("body", "unknown"),
+    [
+        (omnimessage(sms(), dlr="x"), ["dlr"]),
+        (omnimessage(sms(txt="x")), ["sms.txt"]),
+        (omnimessage(viber(video={**VIDEO, "size": 1})), ["viber.video.size"]),
+        (omnimessage(rcs(text="hi", suggestions=[{**REPLY, "id": 1}])), ["rcs.suggestions.0.id"]),
+    ],
+)
+def test_unknown_fields_are_found_at_every_depth(body: dict[str, Any], unknown: list[str]) -> None:
+    findings = validate_omnimessage(body)
+    assert (findings.problems, findings.unknown_fields) == ([], unknown)
+
+
+def test_true_and_false_for_autoconvert_are_rejected_with_the_reason() -> None:
+    (problem,) = validate_omnimessage(omnimessage(sms(autoconvert="true"))).problems
+    assert problem.detail == "must be one of on, full, off; true and false are an error in the OpenAPI description"
