@@ -52,6 +52,11 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
         "description": "How long a call may take in all, its repeats included. Empty: 120.",
         "schema": {"type": ["number", "null"], "minimum": 0, "maximum": 3600},
     },
+    "rate_limit": {
+        "label": "Rate limit (requests per second)",
+        "description": "How many requests Messente allows from one address; each process stays below it. Empty: 150.",
+        "schema": {"type": ["number", "null"], "minimum": 0, "maximum": 100000},
+    },
 }
 
 #: The standard fields. The port stays to be seen: the Test button of Airflow 3.3 refuses a connection without one.

@@ -1,57 +1,76 @@
-"""The dead man's switch: a task group whose alert Messente sends unless the group's work is done in time.
-
-``arm`` schedules the alert before the first task of the group; ``disarm`` cancels it after the last one. They are
-Airflow's setup and teardown of the work between them: clearing any task of the work arms and disarms again, a short
-circuit does not skip ``disarm``, and the state of the run is that of the work alone.
-"""
+"""The dead man's switch: a task group whose alert Messente sends unless the group's work is done in time."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_omnimessage._compat import TaskGroup
-from airflow_provider_omnimessage.alerts.arming import (
-    ArmDeadMansSwitchOperator,
-    DisarmDeadMansSwitchOperator,
-    _invalid,
-    _rule,
-)
-from airflow_provider_omnimessage.alerts.known import alert_messages
+from airflow_provider_omnimessage.alerts.arming import ArmDeadMansSwitchOperator
+from airflow_provider_omnimessage.alerts.content import alert_messages, check_alert_at_parse
+from airflow_provider_omnimessage.alerts.deadlines import Deadline
+from airflow_provider_omnimessage.alerts.disarming import DisarmDeadMansSwitchOperator
+from airflow_provider_omnimessage.alerts.markers import MarkerOperator
+from airflow_provider_omnimessage.alerts.wiring import wire
+from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.tasks.arguments import require_choice
 
-#: Trigger rules on which one more task that has succeeded has no influence.
-NEUTRAL_RULES = frozenset({"all_success", "none_failed", "none_skipped", "all_done"})
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+#: Between two attempts of ``arm`` or ``disarm``.
+RETRY_DELAY = timedelta(seconds=10)
+
+#: What ``default_args`` say about where tasks run, and whose they are, holds for the switch too; nothing else does.
+PASSED_ON = frozenset({"executor", "executor_config", "owner", "queue", "run_as_user"})
 
 
 class DeadMansSwitch(TaskGroup):
-    """
-    A task group with an alert that goes out unless the group's work is done in time, even when Airflow is dead.
+    """A task group with an alert that Messente sends unless the group's work is done in time, even if Airflow is down.
 
-    The alert is scheduled at Messente before the first task of the group and cancelled after the last one has
-    succeeded. If any task in the group fails, is late, or Airflow dies, nobody cancels, and Messente sends it.
+    The alert is scheduled before the first task of the group starts, and cancelled when all of its work is done. If a
+    task fails or is late, or Airflow goes down, nothing cancels it. Skipped work is done. Every run has its own alert.
 
-    What is skipped is not late. A run that starts after its own deadline is alerted at once; backfills, and scheduled
-    runs of which the next one is due already (catchup), stay silent then. Every run has an alert of its own.
+    A run that starts after its own deadline alerts at once; backfills, and scheduled runs whose successor is already
+    due, stay silent.
 
-    :param group_id: the group's id. The tasks ``arm`` and ``disarm`` are added to the group.
-    :param to: the recipient in E.164, or a list of them: each gets an alert. (templated)
+    Pass exactly one of ``by``, ``within`` and ``time_to_send``.
+
+    Example::
+
+        with DeadMansSwitch("report_by_nine", to="+37255555555", text="Late: {{ run_id }}", by="09:00"):
+            extract() >> load()
+
+    :param group_id: the group's id. The switch adds its own tasks beside the group: ``before_arm``, ``arm``,
+        ``after_arm`` and ``disarm``.
+    :param to: the recipient in E.164 format, or several: a list, JSON text, or separated by commas. Each gets an alert.
+        (templated)
+    :param by: the deadline as a local time of day, ``"HH:MM"``: the next one after the run was due (the end of its data
+        interval, else its ``run_after``). Default: see ``within`` and ``time_to_send``. (templated)
+    :param within: the deadline as a timedelta, more than 0, from the time at which the run was due. Default: see
+        ``by``.
+    :param time_to_send: any other deadline: an ISO 8601 date and time, a datetime, or a timedelta from when ``arm``
+        runs. Default: see ``by``. (templated)
+    :param days: with ``by``: the days of the week that count, such as ``"mon-fri"`` or ``"sat,sun"``; default: every
+        day. (templated)
     :param text: the alert, as one SMS. Either this or ``messages``. (templated)
     :param messages: the alert on any channels, as the schedule operator takes it, instead of ``text``. (templated)
-    :param time_to_send: the deadline: an ISO 8601 date and time, a datetime, or a timedelta from the moment of arming.
-        (templated)
-    :param timezone: IANA name for a ``time_to_send`` without an offset; default: the connection's, else UTC.
-        (templated)
-    :param on_failure: when work has failed: ``"wait"`` (default) lets the alert go out at its time, so that a run
-        repaired by then still cancels it; ``"send_now"`` sends it as soon as all tasks of the group have ended.
-    :param required: ``True``: if the alert cannot be scheduled, the work does not run. Default: it does, and the log
-        of ``arm`` says so.
+    :param timezone: IANA name for ``by``, and for a ``time_to_send`` without an offset; default: the connection's, else
+        UTC. (templated)
+    :param on_failure: what happens if work fails: ``"wait"`` (default) lets the alert go out at its time, so that a run
+        that is repaired by then still cancels it; ``"send_now"`` sends it as soon as all tasks of the group have ended.
+    :param required: ``True``: if the alert cannot be scheduled, the work does not run. Default: the work runs, and
+        ``arm`` is shown as failed.
     :param dlr_url: where Messente posts delivery reports; default: the connection's. (templated)
     :param text_store: ``"plaintext"``, ``"sha256"`` or ``"nostore"``; default: the connection's. (templated)
     :param priority: ``"low"``, ``"regular"`` or ``"high"``; default: the connection's, else regular. (templated)
     :param omnimessage_conn_id: the Airflow connection, of type ``omnimessage``. (templated)
     :param kwargs: what a ``TaskGroup`` takes.
-    :raises InvalidInputError: while the DAG is parsed: names what is wrong with the alert, or that the group is empty.
+    :raises InvalidInputError: while the DAG is parsed, names everything that is wrong by then; also if the work cannot
+        be guarded, or if the DAG's schedule is due at its own deadline.
     """
 
     def __init__(
@@ -59,7 +78,10 @@ class DeadMansSwitch(TaskGroup):
         group_id: str,
         *,
         to: Any,
-        time_to_send: Any,
+        by: Any = None,
+        within: Any = None,
+        time_to_send: Any = None,
+        days: Any = None,
         text: Any = None,
         messages: Any = None,
         timezone: str | None = None,
@@ -71,116 +93,144 @@ class DeadMansSwitch(TaskGroup):
         omnimessage_conn_id: str = OmnimessageHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        if on_failure not in ("wait", "send_now"):
-            raise _invalid("on_failure", f"{on_failure!r} is not accepted; give 'wait' or 'send_now'")
+        require_choice("on_failure", on_failure, ("wait", "send_now"))
         if not isinstance(required, bool):
-            raise _invalid("required", f"{required!r} is not accepted; give True or False")
-        self._alert = {
+            raise InvalidInputError.of("required", f"{required!r} is not accepted; use True or False")
+        drafts = alert_messages(text, messages)
+        check_alert_at_parse(
+            to=to, messages=drafts, timezone=timezone, dlr_url=dlr_url, text_store=text_store, priority=priority
+        )
+        deadline = {"by": by, "within": within, "time_to_send": time_to_send, "days": days, "timezone": timezone}
+        Deadline(**deadline).check_at_parse()
+        alert = {
             "to": to,
-            "messages": alert_messages(text, messages),
+            "messages": drafts,
             "dlr_url": dlr_url,
             "text_store": text_store,
             "priority": priority,
             "omnimessage_conn_id": omnimessage_conn_id,
         }
-        self._arming = {"time_to_send": time_to_send, "timezone": timezone, "required": required}
-        self._on_failure = on_failure
-        self.arm: ArmDeadMansSwitchOperator | None = None
-        self.disarm: DisarmDeadMansSwitchOperator | None = None
         super().__init__(group_id=group_id, **kwargs)
+        Deadline(**deadline).check_at_parse(self.dag)
+        # All that a switch knows is in its tasks: a copied task group loses what Airflow does not know of.
+        self._make_tasks(alert, {**deadline, "required": required}, on_failure)
+
+    @property
+    def arm(self) -> ArmDeadMansSwitchOperator:
+        """The task that schedules the alert."""
+        arm = self.dag.task_dict[self.task_id_of("arm")]
+        assert isinstance(arm, ArmDeadMansSwitchOperator)
+        return arm
+
+    @property
+    def disarm(self) -> DisarmDeadMansSwitchOperator:
+        """The task that cancels it."""
+        disarm = self.dag.task_dict[self.task_id_of("disarm")]
+        assert isinstance(disarm, DisarmDeadMansSwitchOperator)
+        return disarm
 
     def __exit__(self, _type: Any, _value: Any, _tb: Any) -> None:
-        """Put the work between arming and disarming."""
-        try:
-            if _type is None:
-                self._wire()
-        finally:
-            super().__exit__(_type, _value, _tb)  # type: ignore[no-untyped-call]
+        """Put the work between ``arm`` and ``disarm``."""
+        super().__exit__(_type, _value, _tb)  # type: ignore[no-untyped-call]
+        if _type is None:
+            # What is wrong now may be put right by what follows in the DAG file. Airflow validates the whole DAG.
+            with suppress(InvalidInputError):
+                wire(self, self.dag)
 
-    def get_roots(self) -> Any:
+    def task_id_of(self, name: str) -> str:
         """
-        Give the tasks that begin the group: arming, and those with which the work begins.
+        Return the id of one of the switch's own tasks.
 
-        Both, because what comes before the group is to decide on the work by the work's own trigger rules, while the
-        arming runs in any case.
+        :param name: ``before_arm``, ``arm``, ``after_arm`` or ``disarm``.
         """
-        if self.arm is None:
-            yield from super().get_roots()
-            return
-        yield self.arm
-        yield from self._work_roots()
+        return f"{self.group_id}{'.' if self.prefix_group_id else '_'}{name}"
 
-    def _work(self) -> list[Any]:
-        return [task for task in self if task is not self.arm and task is not self.disarm]
+    def marker_after(self, task: Any, dag: DAG) -> MarkerOperator:
+        """
+        Return an empty task of the switch that stands directly after a task of the work.
 
-    def _work_roots(self) -> list[Any]:
-        work = self._work()
-        ids = {task.task_id for task in work}
-        return [task for task in work if task.upstream_task_ids.isdisjoint(ids)]
+        :param task: which task.
+        :param dag: which contains it.
+        """
+        task_id = f"{task.task_id}_ended"
+        marker = dag.task_dict.get(task_id)
+        if not isinstance(marker, MarkerOperator):
+            with _without_default_args(dag) as default_args:
+                marker = MarkerOperator(
+                    task_id=task_id,
+                    switch_id=str(self.group_id),
+                    dag=dag,
+                    task_group=dag.task_group,
+                    **_passed_on(default_args),
+                )
+            marker.after_work = True
+            marker.as_teardown()
+        return marker
 
-    def _wire(self) -> None:
-        work = self._work()
-        if not work:
-            raise _invalid(f"DeadMansSwitch '{self.group_id}'", "holds no task; create the work inside the 'with'")
-        if self.arm is None:
-            self._make_ends()
-        arm, disarm = self.arm, self.disarm
-        assert arm is not None
-        assert disarm is not None
-        arm.guarded = [task.task_id for task in self._work_roots()]
-        counted = [task for task in work if not task.is_teardown or task.on_failure_fail_dagrun]
-        disarm.work = [task.task_id for task in counted]
-        for root in self._work_roots():
-            # a rule such as one_failed counts what is before the task, and would count the arming, too
-            if _rule(root) in NEUTRAL_RULES and arm.task_id not in root.upstream_task_ids:
-                arm.set_downstream(root)
-        for task in counted:
-            # Not only the leaves: those can end before all that is above them has, by one_done or a skip.
-            if disarm.task_id not in task.downstream_task_ids:
-                disarm.set_upstream(task)
-        # Airflow demands all_success directly after a setup
-        arm.is_setup = all(
-            task.is_teardown or _rule(task) == "all_success" for task in arm.downstream_list if task is not disarm
-        )
+    def drop_markers(self, dag: DAG, keep: Collection[str]) -> None:
+        """
+        Remove the empty tasks that stand after no task of the work any more.
 
-    def _make_ends(self) -> None:
-        # what default_args say for the work must neither hold the alert up nor tell of a failure twice
-        own: dict[str, Any] = {
-            "task_group": self,
-            "dag": self.dag,
-            "depends_on_past": False,
-            "wait_for_downstream": False,
-            "retries": 5,
-            "retry_delay": timedelta(seconds=10),
-            "retry_exponential_backoff": False,
-            "execution_timeout": None,
-            "pool": None,
-            "max_active_tis_per_dag": None,
-            "max_active_tis_per_dagrun": None,
-            "do_xcom_push": True,
-            "inlets": None,
-            "outlets": None,
-            "pre_execute": None,
-            "post_execute": None,
-            "on_execute_callback": None,
-            "on_failure_callback": None,
-            "on_success_callback": None,
-            "on_retry_callback": None,
-            "on_skipped_callback": None,
-            "email_on_failure": False,
-            "email_on_retry": False,
-        }
-        arm_id, disarm_id = (name if self.prefix_group_id else f"{self._group_id}_{name}" for name in ("arm", "disarm"))
-        self.arm = ArmDeadMansSwitchOperator(
-            task_id=arm_id, trigger_rule="all_done", **self._arming, **self._alert, **own
-        )
-        self.disarm = DisarmDeadMansSwitchOperator(
-            task_id=disarm_id,
-            omnimessage_id=self.arm.output,
-            arm_id=self.arm.task_id,
-            on_failure=self._on_failure,
-            **self._alert,
-            **own,
-        )
-        self.disarm.as_teardown()
-        self.arm.set_downstream(self.disarm)
+        :param dag: which contains them.
+        :param keep: the ids of those that do.
+        """
+        for task_id, task in list(dag.task_dict.items()):
+            is_own = isinstance(task, MarkerOperator) and task.switch_id == self.group_id and task.after_work
+            if is_own and task_id not in keep:
+                del dag.task_dict[task_id]
+                del dag.task_group.children[task_id]
+                dag.task_group.used_group_ids.discard(task_id)
+
+    def invalid(self, reason: str) -> Exception:
+        """
+        Make the error for a switch that cannot guard its work.
+
+        :param reason: what is wrong, and the way out.
+        """
+        return InvalidInputError.of(f"DeadMansSwitch '{self.group_id}'", reason)
+
+    def _make_tasks(
+        self, alert: dict[str, Any], arming: dict[str, Any], on_failure: Literal["wait", "send_now"]
+    ) -> None:
+        dag = self.dag
+        # At the top level of the DAG: the group then means the work alone, to Airflow and to users.
+        common: dict[str, Any] = {"switch_id": str(self.group_id), "dag": dag, "task_group": dag.task_group}
+        with _without_default_args(dag) as default_args:
+            common |= _passed_on(default_args)
+            tries: dict[str, Any] = {"retries": 5, "retry_delay": RETRY_DELAY}
+            arm = ArmDeadMansSwitchOperator(task_id=self.task_id_of("arm"), **arming, **alert, **tries, **common)
+            gate = MarkerOperator(task_id=self.task_id_of("after_arm"), **common)
+            disarm = DisarmDeadMansSwitchOperator(
+                task_id=self.task_id_of("disarm"),
+                omnimessage_id=arm.output,
+                arm_id=arm.task_id,
+                on_failure=on_failure,
+                **alert,
+                **tries,
+                **common,
+            )
+            if arming["required"]:
+                arm.as_setup()  # type: ignore[no-untyped-call]
+            else:
+                before = MarkerOperator(task_id=self.task_id_of("before_arm"), **common)
+                before.as_setup()  # type: ignore[no-untyped-call]
+                arm.as_teardown()
+                gate.as_teardown()
+                before.set_downstream([arm, gate, disarm])
+        disarm.as_teardown()
+        arm.set_downstream([gate, disarm])
+
+
+@contextmanager
+def _without_default_args(dag: DAG) -> Iterator[dict[str, Any]]:
+    """Keep a DAG's ``default_args``, which are meant for the work, from the tasks that are created meanwhile."""
+    default_args = dag.default_args
+    dag.default_args = {}
+    try:
+        yield default_args
+    finally:
+        dag.default_args = default_args
+
+
+def _passed_on(default_args: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in default_args.items() if name in PASSED_ON}

@@ -13,15 +13,14 @@ from airflow_provider_omnimessage.api.errors import AuthenticationError, NotCanc
 from airflow_provider_omnimessage.hooks.budget import Budget
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from airflow_provider_omnimessage.api.calls import Accepted, Call, NotAccepted
     from airflow_provider_omnimessage.api.delivery import Cancellation, DeliveryReport
     from airflow_provider_omnimessage.api.timing import TimeToSend
-    from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
+    from airflow_provider_omnimessage.hooks.requests_transport import RequestsTransport
     from airflow_provider_omnimessage.hooks.settings import Settings
-    from airflow_provider_omnimessage.hooks.transport import RequestsTransport
 
 T = TypeVar("T")
 
@@ -99,7 +98,7 @@ class OmnimessageHook(BaseHook):
 
     @cached_property
     def _transport(self) -> RequestsTransport:
-        from airflow_provider_omnimessage.hooks.transport import RequestsTransport
+        from airflow_provider_omnimessage.hooks.requests_transport import RequestsTransport
 
         return RequestsTransport(self.settings)
 
@@ -267,31 +266,46 @@ class OmnimessageHook(BaseHook):
 
         from airflow_provider_omnimessage.api import calls
         from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
+        from airflow_provider_omnimessage.hooks.repeating import repeat_async
 
         transport = await AiohttpTransport.open(self.settings, connections=_SIDE_BY_SIDE)
         try:
-            posting = [self._make_on_loop(calls.send(omnimessage), transport) for omnimessage in omnimessages]
+            posting = [
+                repeat_async(
+                    calls.send(omnimessage),
+                    transport,
+                    self._budget.end_of_call(self.settings.deadline),
+                    self._report_repeat,
+                )
+                for omnimessage in omnimessages
+            ]
             return list(await asyncio.gather(*posting, return_exceptions=True))
         finally:
             await transport.close()
 
-    def post_bulk(self, omnimessages: Sequence[dict[str, Any] | bytes]) -> list[Accepted | NotAccepted]:
+    def post_bulk(
+        self, omnimessages: Sequence[dict[str, Any] | bytes] | Callable[[], Sequence[bytes]]
+    ) -> list[Accepted | NotAccepted]:
         """
-        Post up to 1,000 of what :meth:`compose` built in one call: ``POST /omnimessages``.
+        Post up to 1,000 messages that :meth:`compose` built in one call: ``POST /omnimessages``.
 
-        Each is accepted or refused for itself; the answer has an entry for each, in their order.
+        Each is accepted or rejected on its own. The result has an entry for each message, in order.
 
-        :param omnimessages: the whole bodies, or their JSON.
+        :param omnimessages: the whole bodies, or their JSON. A function is called before each attempt and returns the
+            JSON: a call that is rate limited may wait for minutes. What it raises ends the call.
         :raises InvalidInputError: for none, or more than 1,000.
         :raises OmnimessageError: as :meth:`send` does, for all of them.
         """
         from airflow_provider_omnimessage.api import calls
-        from airflow_provider_omnimessage.api.bulk import MOST_IN_A_CALL
+        from airflow_provider_omnimessage.api.bulk import MOST_IN_A_CALL, BulkCall
         from airflow_provider_omnimessage.api.errors import InvalidInputError
 
+        if callable(omnimessages):
+            return self._make(BulkCall.of(omnimessages))
         if not 1 <= len(omnimessages) <= MOST_IN_A_CALL:
             raise InvalidInputError.of(
-                "omnimessages", f"{len(omnimessages):,} of them are not accepted; give 1 to {MOST_IN_A_CALL:,}"
+                "omnimessages",
+                f"a list of {len(omnimessages):,} is not accepted; pass 1 to {MOST_IN_A_CALL:,} messages",
             )
         return self._make(calls.send_bulk(omnimessages))
 
@@ -302,7 +316,7 @@ class OmnimessageHook(BaseHook):
         It also succeeds if the message was cancelled before.
 
         :param omnimessage_id: the id that :meth:`send` returned.
-        :param time_to_send: the message's time, if it is known; see :meth:`try_to_cancel`.
+        :param time_to_send: the message's time, default: not known; see :meth:`try_to_cancel`.
         :raises NotFoundError: if the message was sent already, or is unknown; the error says which.
         :raises OmnimessageError: as :meth:`try_to_cancel` does.
         """
@@ -320,8 +334,8 @@ class OmnimessageHook(BaseHook):
         which. If that leaves it open whether the message is cancelled, the cancel is repeated a few times.
 
         :param omnimessage_id: the id that :meth:`send` returned.
-        :param time_to_send: the message's time, with a zone. Pass it if you know it: a message in progress was sent if
-            its time has passed, and is not cancelled if it has not. Without it, that stays open.
+        :param time_to_send: the message's time, with a zone; default: not known. Pass it if you know it: a message in
+            progress was sent if its time has passed, and is not cancelled if it has not. Without it, that stays open.
         :raises NotCancelledError: if Messente does not cancel the message, and does not show that it was sent.
         :raises OmnimessageError: if a request failed. The message may still be scheduled.
         """
@@ -401,33 +415,16 @@ class OmnimessageHook(BaseHook):
         return f"'{call.name}' ({call.method})" if call is not None else None
 
     def _make(self, call: Call[T], failures: list[OmnimessageError] | None = None) -> T:
+        from airflow_provider_omnimessage.hooks.repeating import repeat
+
         def on_repeat(call: Call[Any], error: OmnimessageError, attempt: int, seconds: float) -> None:
-            self._tell_of_repeat(call, error, attempt, seconds)
+            self._report_repeat(call, error, attempt, seconds)
             if failures is not None:
                 failures.append(error)
 
-        return self.get_conn().make(call, on_repeat, self._budget.end_of_call(self.settings.deadline))
+        return repeat(call, self.get_conn(), self._budget.end_of_call(self.settings.deadline), on_repeat)
 
-    async def _make_on_loop(self, call: Call[T], transport: AiohttpTransport) -> T:
-        import asyncio
-
-        from airflow_provider_omnimessage.api import backoff
-
-        clock = asyncio.get_running_loop().time
-        until = self._budget.end_of_call(self.settings.deadline)
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return await transport.make(call, until - clock())
-            except OmnimessageError as error:
-                seconds = backoff.pause(error, attempt, random.random())
-                if not backoff.may_repeat(call, error) or clock() + seconds >= until:
-                    raise
-                self._tell_of_repeat(call, error, attempt, seconds)
-                await asyncio.sleep(seconds)
-
-    def _tell_of_repeat(self, call: Call[Any], error: OmnimessageError, attempt: int, seconds: float) -> None:
+    def _report_repeat(self, call: Call[Any], error: OmnimessageError, attempt: int, seconds: float) -> None:
         from airflow_provider_omnimessage import metrics
 
         self.log.warning("%s. That was attempt %d; the next is in %.1f s", error, attempt, seconds)

@@ -20,6 +20,10 @@ DEFAULT_BASE_URL = "https://api.messente.com/v1"
 DEFAULT_PATH = "/v1"
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_DEADLINE = 120.0
+#: Requests a second: what Messente allows an address.
+DEFAULT_RATE_LIMIT = 150.0
+#: Seconds for making a connection, at most.
+CONNECT_TIMEOUT = 10.0
 
 
 class AirflowConnection(Protocol):
@@ -53,6 +57,7 @@ class Settings:
     :param priority: ``low``, ``regular`` or ``high``.
     :param timeout: seconds to wait for an answer.
     :param deadline: seconds that a call may take in all, its repeats and the pauses between them included.
+    :param rate_limit: requests a second that Messente allows; all calls of a process stay below it.
     :param dashboard_url: where a person looks at a message, with ``{omnimessage_id}`` in the place of its id.
     """
 
@@ -66,6 +71,7 @@ class Settings:
     priority: str | None = None
     timeout: float = DEFAULT_TIMEOUT
     deadline: float = DEFAULT_DEADLINE
+    rate_limit: float = DEFAULT_RATE_LIMIT
     dashboard_url: str | None = None
 
     @classmethod
@@ -123,24 +129,15 @@ def _zone(value: Any, path: str, problems: Problems) -> Any:
     return value
 
 
-def _seconds(value: Any, path: str, problems: Problems) -> Any:
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = 0.0
-    if isinstance(value, bool) or not 0 < seconds <= 3600:
-        problems.reject(path, f"{fields.describe(value)} is not accepted; give seconds, more than 0 and at most 3,600")
-    return seconds
-
-
 _EXTRA: dict[str, fields.Rule] = {
     "sender": fields.text(),
     "timezone": _zone,
     "dlr_url": fields.url(),
     "text_store": fields.choice("plaintext", "sha256", "nostore"),
     "priority": fields.choice("low", "regular", "high"),
-    "timeout": _seconds,
-    "deadline": _seconds,
+    "timeout": fields.positive_number(most=3600, unit="seconds"),
+    "deadline": fields.positive_number(most=3600, unit="seconds"),
+    "rate_limit": fields.positive_number(most=100_000, unit="requests a second"),
     "dashboard_url": fields.url(),
 }
 

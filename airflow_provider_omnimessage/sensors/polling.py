@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
@@ -86,9 +85,7 @@ class WorkerPoller:
 
     def _get_once(self, omnimessage_id: str) -> DeliveryReport:
         # without repeats: the next poll is the repeat
-        left = self._hook.seconds_left
-        until = None if left is None else time.monotonic() + left
-        return self._hook.get_conn().make(delivery_report(omnimessage_id), until=until)
+        return self._hook.get_conn().make(delivery_report(omnimessage_id), self._hook.seconds_left)
 
     def _pause_if_rate_limited(self, error: OmnimessageError | None) -> None:
         if not isinstance(error, RateLimitedError):

@@ -116,7 +116,7 @@ def test_omnimessage_heartbeat(examples, run_dag, sandbox):
     assert [message["state"] for message in sandbox.messages] == ["cancelled", "scheduled"]
     sandbox.advance(timedelta(hours=1))
     text = sandbox.messages[1]["body"]["messages"][0]["text"]
-    assert text.startswith("Airflow is silent: nothing heard from omnimessage_heartbeat since ")
+    assert text.startswith("Airflow may be down: no heartbeat from omnimessage_heartbeat since ")
 
 
 def test_omnimessage_notifier(examples, run_dag, sandbox):
@@ -149,8 +149,8 @@ def test_omnimessage_backfills(examples, run_dag, sandbox):
 
 def test_omnimessage_bulk(examples, run_dag, sandbox):
     run = run_dag(examples["omnimessage_bulk"], recipients=300)
-    assert run.tasks["cancel"] == "success"
-    assert run.xcom("cancel")["cancelled"] == 300
+    assert run.tasks == {"send": "success", "what_next": "success", "cancel": "skipped", "wait": "skipped"}
+    assert {message["state"] for message in sandbox.messages} == {"scheduled"}
     hours = {datetime.fromisoformat(message["time_to_send"]).hour for message in sandbox.messages[:3]}
     assert len(hours) == 3, "nine in the morning in three zones"
     sandbox.reset()
@@ -158,3 +158,24 @@ def test_omnimessage_bulk(examples, run_dag, sandbox):
     assert run.tasks["wait"] == "success"
     assert run.xcom("wait")["delivered"] >= 29
     assert sandbox.messages[7]["body"]["messages"][0]["text"].startswith("Good morning, Customer 7!")
+    sandbox.reset()
+    run = run_dag(examples["omnimessage_bulk"], recipients=300, send_now=False, cancel=True)
+    assert run.xcom("cancel")["cancelled"] == 300
+
+
+def test_omnimessage_nightly(examples, run_dag, sandbox):
+    assert run_dag(examples["omnimessage_nightly"]).state == "success"
+    assert [message["state"] for message in sandbox.messages] == ["cancelled"]
+
+
+def test_omnimessage_remind(examples, run_dag, sandbox):
+    run = run_dag(examples["omnimessage_remind"])
+    assert run.state == "success"
+    (message,) = sandbox.messages
+    assert message["state"] == "scheduled"
+
+
+def test_omnimessage_cancel_reminder(examples, run_dag, sandbox):
+    """Without an event, there is nothing to cancel."""
+    run = run_dag(examples["omnimessage_cancel_reminder"])
+    assert run.tasks == {"reminders": "success", "cancel": "skipped"}
