@@ -46,8 +46,9 @@ class Finding(NamedTuple):
 
 @command()
 def run(args: Namespace) -> Exit:
-    """Check everything; nothing is sent."""
-    findings = examine(TerminalHook(args.conn_id))
+    """Check everything; no message is sent."""
+    hook = TerminalHook(args.conn_id)
+    findings = examine_push(hook) if args.push else examine(hook)
     print_rows([finding._asdict() for finding in findings], args.output)
     return Exit.NOT_DELIVERED if any(finding.result == "wrong" for finding in findings) else Exit.DONE
 
@@ -77,6 +78,20 @@ def examine(hook: TerminalHook) -> list[Finding]:
     return [*findings, Finding("credentials", "ok" if works else "wrong", detail)]
 
 
+def examine_push(hook: TerminalHook) -> list[Finding]:
+    """Check the way of delivery reports from ``push_url`` to the triggers."""
+    from airflow_provider_omnimessage.cli.push import check_push
+
+    try:
+        steps = check_push(hook.settings, hook.omnimessage_conn_id)
+    except OmnimessageError as error:
+        return [_versions(), Finding("connection", "wrong", str(error))]
+    return [
+        _versions(),
+        *(Finding(step.check, "wrong" if step.problem else "ok", step.problem or step.detail) for step in steps),
+    ]
+
+
 def _skip_the_rest(findings: list[Finding]) -> list[Finding]:
     seen = {finding.check for finding in findings}
     cause = next(finding.check for finding in findings if finding.result == "wrong")
@@ -97,7 +112,7 @@ def _versions() -> Finding:
 
 
 def _proxy(settings: Settings) -> str | None:
-    proxy = network.proxy_url(settings)
+    proxy = network.proxy_url(settings.base_url)
     # without the credentials that a proxy's URL can hold
     return urlsplit(proxy).hostname if proxy else None
 

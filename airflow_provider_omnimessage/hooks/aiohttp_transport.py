@@ -50,13 +50,7 @@ class AiohttpTransport:
         :param settings: base URL, credentials, timeout and rate limit.
         :param connections: how many connections are open at a time, at most.
         """
-        tls: ssl.SSLContext | bool = True
-        if settings.base_url.startswith("https:"):
-            tls = await asyncio.to_thread(network.tls_context)
-        proxy = await asyncio.to_thread(network.proxy_url, settings)
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, ssl=tls), cookie_jar=aiohttp.DummyCookieJar()
-        )
+        session, proxy = await open_session(settings.base_url, connections=connections)
         return cls(settings, session, proxy)
 
     async def make(self, call: Call[T], timeout: float | None = None) -> T:
@@ -99,6 +93,22 @@ class AiohttpTransport:
             raise NotSentError.no_connection(call.name, self.settings.base_url, _words(error)) from error
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             raise LostResponseError.of(call.name, self.settings.base_url, _words(error)) from error
+
+
+async def open_session(base_url: str, *, connections: int) -> tuple[aiohttp.ClientSession, str | None]:
+    """Open a session for one server. Files are read in a thread, off the event loop.
+
+    :param connections: how many connections are open at a time, at most.
+    :return: the session, and the URL of the proxy, if there is one.
+    """
+    tls: ssl.SSLContext | bool = True
+    if base_url.startswith("https:"):
+        tls = await asyncio.to_thread(network.tls_context)
+    proxy = await asyncio.to_thread(network.proxy_url, base_url)
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, ssl=tls), cookie_jar=aiohttp.DummyCookieJar()
+    )
+    return session, proxy
 
 
 def _words(error: BaseException) -> str:

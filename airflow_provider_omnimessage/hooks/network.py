@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import ssl
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-if TYPE_CHECKING:
-    from airflow_provider_omnimessage.hooks.settings import Settings
+from airflow_provider_omnimessage.hooks.settings import is_loopback_url
 
 
 def ca_bundle() -> str:
@@ -26,25 +24,19 @@ def tls_context() -> ssl.SSLContext:
     return ssl.create_default_context(cafile=bundle)
 
 
-def proxies(settings: Settings) -> dict[str, str]:
-    """
-    Return the proxies of the environment, by scheme, without those that ``NO_PROXY`` excludes.
+def proxies(base_url: str) -> dict[str, str]:
+    """Return the proxies of the environment, by scheme, without those that ``NO_PROXY`` excludes.
 
-    :param settings: of the connection. A base URL on this machine has none: a proxy must not see a password that goes
-        over plain http.
+    A base URL on this machine has none: a proxy must not see a password that goes over plain http.
     """
     from requests.utils import get_environ_proxies
 
-    return {} if settings.is_loopback else dict(get_environ_proxies(settings.base_url))
+    return {} if is_loopback_url(base_url) else dict(get_environ_proxies(base_url))
 
 
-def proxy_url(settings: Settings) -> str | None:
-    """
-    Return the URL of the proxy for a connection's requests, or ``None`` if they use none.
-
-    :param settings: of the connection.
-    """
+def proxy_url(base_url: str) -> str | None:
+    """Return the URL of the proxy for requests to a server, or ``None`` if they use none."""
     from requests.utils import select_proxy
 
-    proxy: str | None = select_proxy(settings.base_url, proxies(settings))
+    proxy: str | None = select_proxy(base_url, proxies(base_url))
     return f"http://{proxy}" if proxy and not urlsplit(proxy).scheme else proxy

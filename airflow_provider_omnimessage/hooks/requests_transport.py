@@ -53,7 +53,7 @@ class RequestsTransport:
         self._template = session.prepare_request(requests.Request("GET", settings.base_url))
         self._base_url = (self._template.url or "").rstrip("/")
         self._verify = network.ca_bundle()
-        self._proxies = network.proxies(settings)
+        self._proxies = network.proxies(settings.base_url)
 
     def make(self, call: Call[T], timeout: float | None = None) -> T:
         """

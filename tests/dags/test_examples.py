@@ -92,6 +92,11 @@ def test_omnimessage_branch_on_delivery(examples, run_dag, sandbox, to, next_tas
     assert run.xcom(next_task) == output
 
 
+def test_omnimessage_outcomes(examples, run_dag):
+    """Runs on asset events in tests/system; here, as somebody who starts it by hand."""
+    assert run_dag(examples["omnimessage_outcomes"]).xcom("count") == {}
+
+
 def test_omnimessage_mapped_recipients(examples, run_dag, sandbox):
     run = run_dag(examples["omnimessage_mapped_recipients"])
     assert run.xcoms("schedule", "to") == ["+37255555551", "+12025550142", "+819012345678"]

@@ -628,6 +628,6 @@ class TestTheTransport:
     def test_it_takes_the_proxy_and_the_certificates_that_requests_takes(self, monkeypatch):
         settings = Settings("https://api.messente.com/v1", "user", "password")
         monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
-        assert network.proxy_url(settings) == "http://proxy.example:3128"
+        assert network.proxy_url(settings.base_url) == "http://proxy.example:3128"
         monkeypatch.setenv("NO_PROXY", "api.messente.com")
-        assert network.proxy_url(settings) is None
+        assert network.proxy_url(settings.base_url) is None
