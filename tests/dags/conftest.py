@@ -114,3 +114,19 @@ def clear_and_run(_airflow: None, capfd: pytest.CaptureFixture[str]) -> Callable
         return Run(describe(ended), "".join(capfd.readouterr()))
 
     return again
+
+
+@pytest.fixture
+def each_try_has_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the pause after a 429 between the tries of a task, which on a worker are different processes."""
+    from airflow.sdk.definitions import dag as dag_module
+
+    from airflow_provider_omnimessage.hooks import pacing
+
+    whole = dag_module._run_task
+
+    def run_task(**kwargs: Any) -> Any:
+        pacing.reset_paces()
+        return whole(**kwargs)
+
+    monkeypatch.setattr(dag_module, "_run_task", run_task)

@@ -13,6 +13,8 @@ from bulk_sends import NEW_YEAR, bulk_calls, live, number, people, sending, size
 from airflow_provider_omnimessage.bulk import memory as bulk_memory
 from airflow_provider_omnimessage.tasks import parallel
 
+pytestmark = pytest.mark.usefixtures("each_try_has_a_process_of_its_own")
+
 
 @pytest.fixture
 def dag(request):

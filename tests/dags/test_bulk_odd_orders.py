@@ -13,6 +13,8 @@ from airflow_provider_omnimessage.bulk import memory as bulk_memory
 from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
 from airflow_provider_omnimessage.operators.omnimessage import CancelScheduledMessageOperator, SendOmnimessageOperator
 
+pytestmark = pytest.mark.usefixtures("each_try_has_a_process_of_its_own")
+
 
 @pytest.fixture
 def dag(request):

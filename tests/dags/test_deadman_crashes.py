@@ -25,6 +25,8 @@ from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
 from airflow_provider_omnimessage.tasks import posting
 
+pytestmark = pytest.mark.usefixtures("each_try_has_a_process_of_its_own")
+
 TO = "+37255555555"
 OTHER = "+37255555556"
 SOON = timedelta(hours=1)
