@@ -92,7 +92,8 @@ KILLS = [
     ((TaskMemory, "keep"), True, 1),
     ((OmnimessageHook, "post"), False, 1),
     ((OmnimessageHook, "post"), True, 2),
-    ((posting, "remember"), False, 2),
+    # an interrupt, unlike SIGKILL, leaves time to store the id
+    ((posting, "remember"), False, 1),
     ((posting, "remember"), True, 1),
     ((ArmDeadMansSwitchOperator, "_cancel_others"), True, 1),
 ]
