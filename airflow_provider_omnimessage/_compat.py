@@ -78,6 +78,7 @@ __all__ = [
     "BaseOperatorLink",
     "BaseSensorOperator",
     "PokeReturnValue",
+    "SelfRescheduling",
     "TaskGroup",
     "TaskMemory",
     "Variable",
@@ -101,6 +102,24 @@ __all__ = [
     "task_states",
     "triggerer_stats",
 ]
+
+
+class SelfRescheduling(BaseOperator):
+    """Make the scheduler wait for the time to which a task reschedules itself, although the task is not a sensor."""
+
+    reschedule = True
+    #: Airflow 3.0 waits for sensors only. Airflow 3.1 and newer wait for every rescheduled task.
+    _is_sensor = True
+
+    if not TYPE_CHECKING and hasattr(BaseOperator, "deps"):  # Airflow 2
+        from airflow.ti_deps.deps.ready_to_reschedule import ReadyToRescheduleDep
+
+        deps = BaseOperator.deps | {ReadyToRescheduleDep()}
+
+    @classmethod
+    def get_serialized_fields(cls) -> Any:
+        """Name what the scheduler reads."""
+        return super().get_serialized_fields() | {"reschedule", "_is_sensor"}  # type: ignore[no-untyped-call]
 
 
 class TaskMemory:

@@ -7,7 +7,12 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_omnimessage import metrics
-from airflow_provider_omnimessage._compat import AirflowFailException, AirflowRescheduleException, stops_on_failure
+from airflow_provider_omnimessage._compat import (
+    AirflowFailException,
+    AirflowRescheduleException,
+    SelfRescheduling,
+    stops_on_failure,
+)
 from airflow_provider_omnimessage.alerts.alert_task import AlertTask, first_that_may_pass, now
 from airflow_provider_omnimessage.alerts.known import KnownAlerts
 from airflow_provider_omnimessage.alerts.markers import SwitchTask
@@ -26,7 +31,7 @@ if TYPE_CHECKING:
 SHOWN = 5
 
 
-class DisarmDeadMansSwitchOperator(AlertTask):
+class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
     """
     Cancel the alert of a :class:`DeadMansSwitch`, which makes this task: ``DELETE /omnimessage/{omnimessage_id}``.
 
@@ -43,8 +48,6 @@ class DisarmDeadMansSwitchOperator(AlertTask):
     # the ids first: what else fails to render must not keep them from being cancelled
     template_fields: Sequence[str] = ("omnimessage_id", *AlertTask.template_fields)
     ui_color = "#ffeee3"
-    #: The scheduler waits for the time to which this task reschedules itself.
-    reschedule = True
     #: Seconds between two looks at work that still runs.
     poke_interval = 30.0
 
@@ -64,11 +67,6 @@ class DisarmDeadMansSwitchOperator(AlertTask):
         self.on_failure = on_failure
         #: Between the switch and the work: ids of tasks. They are set anew whenever Airflow validates the DAG.
         self.edges: frozenset[tuple[str, str]] = frozenset()
-
-    @classmethod
-    def get_serialized_fields(cls) -> Any:
-        """Name what the scheduler reads: it waits for the time to which this task reschedules itself."""
-        return super().get_serialized_fields() | {"reschedule"}  # type: ignore[no-untyped-call]
 
     def _execute(self, context: Mapping[str, Any]) -> list[str]:
         """Cancel the alert or let it stand, and return the ids that are cancelled now."""

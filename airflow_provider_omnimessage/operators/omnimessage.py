@@ -256,13 +256,13 @@ class CancelScheduledMessageOperator(BaseOperator):
             cancelled: list[str] = []
             summary = CancelSummary.of(wanted.invalid)
             for outcome in wanted.invalid[:LOGGED_ONE_BY_ONE]:
-                self._log(outcome)
+                self._log_outcome(outcome)
             for outcome in cancel_each(self.hook, wanted.ids, log=self.log, tags=task_tags(context)):
                 summary.add(outcome)
                 if outcome.is_cancelled:
                     cancelled.append(outcome.omnimessage_id)
                 if len(wanted.ids) <= LOGGED_ONE_BY_ONE:
-                    self._log(outcome)
+                    self._log_outcome(outcome)
             self.log.info("%s messages: %s", f"{len(wanted.ids) + len(wanted.invalid):,}", summary)
             result = summary.as_dict() if wanted.are_of_bulk else cancelled
             if summary.errors or (summary.too_late and self.if_already_sent != "ignore"):
@@ -281,7 +281,7 @@ class CancelScheduledMessageOperator(BaseOperator):
             f"waiting for the response to {call}" if call else "no request to Messente was in flight",
         )
 
-    def _log(self, outcome: CancelOutcome) -> None:
+    def _log_outcome(self, outcome: CancelOutcome) -> None:
         if outcome.is_cancelled:
             self.log.info("Cancelled before it was sent: omnimessage_id %s", outcome.omnimessage_id)
         elif outcome.error is not None:

@@ -126,6 +126,27 @@ class Environment:
         found = {(dag_id, task_id): state for dag_id, task_id, state in rows}
         return {task: found[task] for task in tasks if task in found}
 
+    def came_back_early(self, dag_id: str, task_id: str) -> list[tuple[str, str]]:
+        """
+        List the times at which a task came back before the time to which it had rescheduled itself.
+
+        :param dag_id: its DAG.
+        :param task_id: which.
+        :return: for each, the time that was set and the time at which the task came back.
+        """
+        key = "instance.id = one.ti_id"
+        if self.version.is_2:
+            key = "(instance.dag_id, instance.task_id, instance.run_id) = (one.dag_id, one.task_id, one.run_id)"
+        query = (
+            f"SELECT one.reschedule_date, one.start_date FROM task_reschedule one JOIN task_instance instance ON {key} "
+            "WHERE instance.dag_id = ? AND instance.task_id = ? ORDER BY one.id"
+        )
+        with contextlib.closing(sqlite3.connect(self.folder / "airflow.db", timeout=60)) as database:
+            rows = database.execute(query, (dag_id, task_id)).fetchall()
+        assert rows, f"{task_id} has never rescheduled itself"
+        back_at = [start for _, start in rows[1:]]
+        return [(until, back) for (until, _), back in zip(rows, back_at, strict=False) if back < until]
+
     def log(self, dag_id: str, task_id: str) -> str:
         """
         Read the logs of a task, of all its tries and runs.

@@ -129,6 +129,16 @@ RUNS: dict[str, tuple[str, dict[str, str]]] = {
         "failed",
         {**switch("by_nine"), "by_nine.guarded_work": "failed", "by_nine.disarm": "failed"},
     ),
+    "matrix_dead_mans_switch_waits": (
+        "success",
+        {
+            **switch("in_time"),
+            "send": "success",
+            "in_time.delivered": "success",
+            "in_time.quick_work": "success",
+            "in_time.disarm": "success",
+        },
+    ),
     "matrix_dead_mans_switch_catches_up": (
         "success",
         {**switch("by_midnight"), "by_midnight.late_work": "success", "by_midnight.disarm": "success"},
@@ -157,6 +167,9 @@ MESSAGES: dict[str, list[str]] = {
     "1608": ["cancelled"],
     "1609": ["scheduled"],
     "1610": ["sent"],
+    # of the switch that waits for its work: what the work sends, and the alert
+    "1611": ["sent"],
+    "1612": ["cancelled"],
     "1708": ["cancelled", "scheduled"],
 }
 
@@ -170,6 +183,7 @@ WAITING: dict[tuple[str, str], str] = {
     ("matrix_waits", "deferred"): "deferred",
     ("matrix_waits", "deferred_with_callback"): "deferred",
     ("matrix_waits_in_vain", "deferred_failure"): "deferred",
+    ("matrix_dead_mans_switch_waits", "in_time.disarm"): "up_for_reschedule",
 }
 
 #: What the log of a task says, at the end of what only a run on this version can show.

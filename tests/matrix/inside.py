@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import warnings
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def main(dags: str, report: str) -> None:
         "versions": versions(),
         "runs": {dag_id: [describe(dag, run) for run in runs_of(dag_id)] for dag_id, dag in sorted(bag.dags.items())},
         "by_hand": describe(bag.dags[BY_HAND], bag.dags[BY_HAND].test()),
+        "due_at_the_deadline": due_at_the_deadline(),
         "form": form(),
         "test": test(),
         "metadata": problems_of_the_metadata(),
@@ -59,6 +61,23 @@ def versions() -> dict[str, str]:
         "python": ".".join(map(str, sys.version_info[:2])),
         "provider": airflow_provider_omnimessage.__file__,
     }
+
+
+def due_at_the_deadline() -> str:
+    """Return the error of a switch in a DAG whose cron schedule is due at the switch's deadline."""
+    try:
+        from airflow.sdk import DAG
+    except ImportError:  # Airflow 2
+        from airflow.models.dag import DAG
+    from airflow_provider_omnimessage.alerts import DeadMansSwitch
+    from airflow_provider_omnimessage.api.errors import InvalidInputError
+
+    with DAG("due_at_the_deadline", schedule="0 9 * * *", start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)):
+        try:
+            DeadMansSwitch("by_nine", to="+37255555555", text="Late", by="09:00")
+        except InvalidInputError as error:
+            return str(error)
+    return ""
 
 
 def problems_of_the_metadata() -> list[str]:

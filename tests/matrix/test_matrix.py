@@ -59,6 +59,14 @@ def test_a_success_ends_in_the_triggerer_where_no_worker_is_needed(environment, 
     assert environment.times_on_a_worker("matrix_waits", "deferred_with_callback") > 1
 
 
+def test_a_switch_that_waits_for_work_stays_away_until_its_time(environment):
+    assert environment.came_back_early("matrix_dead_mans_switch_waits", "in_time.disarm") == []
+
+
+def test_a_switch_refuses_a_schedule_that_is_due_at_its_deadline(report):
+    assert "by: 09:00 UTC is when the run itself is due" in report["due_at_the_deadline"]
+
+
 @pytest.mark.parametrize(("dag_id", "task_id"), SAID)
 def test_a_failure_says_why(environment, dag_id, task_id):
     assert SAID[dag_id, task_id] in environment.log(dag_id, task_id)

@@ -47,7 +47,7 @@ with DAG("matrix_schedule_and_cancel", **ONCE):
         messages=[viber(text="{{ dag.dag_id }} is late", ttl=600), sms(text="{{ dag.dag_id }} is late")],
     )
 
-    @task
+    @task(**PATIENT)
     def work() -> None:
         """Stand in for the work."""
 
@@ -73,7 +73,7 @@ with DAG("matrix_work_fails", **ONCE):
 
 with DAG("matrix_mapped_sends", **ONCE):
 
-    @task
+    @task(**PATIENT)
     def recipients() -> list[str]:
         """Give whom to write to."""
         return [number("1203"), number("1204")]
@@ -94,7 +94,7 @@ with DAG("matrix_waits", **ONCE):
     send = SendOmnimessageOperator(task_id="send", to=number("1403"), messages=[sms("a")])
     awaited = {"omnimessage_id": send.output, "poke_interval": 1, "timeout": 600, **PATIENT}
 
-    @task
+    @task(**PATIENT)
     def read(report: dict) -> str:
         """Take the report as tasks do."""
         return report["outcome"]
@@ -181,7 +181,7 @@ with (
     DeadMansSwitch("by_nine", to=number("1608"), text="Late: {{ run_id }}", time_to_send=timedelta(hours=1)),
 ):
 
-    @task
+    @task(**PATIENT)
     def work_in_time() -> None:
         """Stand in for the work."""
 
@@ -199,17 +199,32 @@ with (
 
     guarded_work()
 
+with DAG("matrix_dead_mans_switch_waits", **ONCE):
+    send = SendOmnimessageOperator(task_id="send", to=number("1611"), messages=[sms("a")])
+
+    with DeadMansSwitch("in_time", to=number("1612"), text="Late: {{ run_id }}", time_to_send=timedelta(hours=1)):
+        # disarm is not downstream of a setup, so it starts while this waits, and comes back
+        delivered = OmnimessageDeliverySensor(
+            task_id="delivered", omnimessage_id=send.output, poke_interval=1, timeout=600, deferrable=True, **PATIENT
+        ).as_setup()
+
+        @task(**PATIENT)
+        def quick_work() -> None:
+            """Be done before the setup is."""
+
+        quick_work()
+
 with (
     DAG("matrix_dead_mans_switch_catches_up", schedule="0 0 * * *", start_date=TODAY - timedelta(days=2), catchup=True),
     DeadMansSwitch(
         "by_midnight",
         to=number("1610"),
         text="Late: {{ run_id }}",
-        time_to_send="{{ data_interval_end + macros.timedelta(seconds=1) }}",
+        within=timedelta(seconds=1),
     ),
 ):
 
-    @task
+    @task(**PATIENT)
     def late_work() -> None:
         """Be late, for a run of days ago as for that of today, of which alone somebody wants to know."""
 
