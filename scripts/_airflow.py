@@ -123,7 +123,8 @@ class Airflow:
         )
         if token is not None:
             request.add_header("Authorization", f"Bearer {self._token}")
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        # long: on a busy machine, requests wait for each other at Airflow's SQLite
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return json.loads(answer.read())
 
     def await_dag(self, dag_id: str) -> None:

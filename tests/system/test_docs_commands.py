@@ -21,7 +21,6 @@ PROVEN_ELSEWHERE = {
     "scripts/check": "CI runs it before this",
     "scripts/docs": "scripts/check runs it; with --serve it does not end",
     "scripts/release": "needs a dated changelog; what takes long in it, scripts/check, runs in CI",
-    "scripts/bench": "minutes on a machine of its own; its figures are in docs/benchmarks.md",
     ".venv/bin/python tests/system/bulk_memory.py": "tests/system/test_bulk_memory.py runs it in a process of its own",
     "scripts/demo --ui": "does not end; tests/browser starts the same Airflow and the same inbox",
     "python -m airflow_provider_omnimessage.sandbox": "does not end; tests/unit/test_sandbox_cli.py ends it",
