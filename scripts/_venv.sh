@@ -39,3 +39,22 @@ ensure_venv() {
     "$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --exclude-newer "$AS_OF" "$@" || return 1
     printf '%s' "$wanted" >"$folder/made-of"
 }
+
+# ensure_programs COMMAND=PACKAGE...: install the Debian packages of the commands that are missing; their services do not start
+ensure_programs() {
+    local pair as_root missing=()
+    for pair in "$@"; do
+        command -v "${pair%%=*}" >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+    done
+    [ ${#missing[@]} -eq 0 ] && return
+    command -v apt-get >/dev/null || { say "Requires ${missing[*]}; install them first." && return 1; }
+    as_root=$([ "$(id -u)" = 0 ] || echo sudo)
+    say "Installing ${missing[*]} ..."
+    $as_root apt-get update -qq || return 1
+    # a package's scripts do not start a service while this file forbids it
+    [ -e /usr/sbin/policy-rc.d ] || printf '#!/bin/sh\nexit 101\n' | $as_root install -m 755 /dev/stdin /usr/sbin/policy-rc.d
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    local failed=$?
+    grep -qx 'exit 101' /usr/sbin/policy-rc.d && $as_root rm -f /usr/sbin/policy-rc.d
+    return $failed
+}

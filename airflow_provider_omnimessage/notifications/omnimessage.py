@@ -114,6 +114,7 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         self.text_store = text_store
         self.priority = priority
         self.omnimessage_conn_id = omnimessage_conn_id
+        self._arguments = repr((to, drafts, time_to_send, omnimessage_conn_id))  # as passed: rendering changes them
 
     def __call__(self, *args: Any) -> None:
         """Notify, on a copy: rendering is for one event, and the next one has the same notifier."""
@@ -145,8 +146,19 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
     async def async_notify(self, context: Context) -> None:
         """Send the message from the triggerer, without blocking its event loop.
 
+        For a deadline, once per process: another triggerer that Airflow starts the same callback in sends it again.
+
         :raises OmnimessageError: for a deadline only; elsewhere it is logged.
         """
+        deadline_id = context.get("deadline", {}).get("id")
+        if deadline_id is None:
+            await self._async_notify(context)
+            return
+        from airflow_provider_omnimessage.notifications.once import run_once
+
+        await run_once((deadline_id, self._arguments), lambda: self._async_notify(context))
+
+    async def _async_notify(self, context: Context) -> None:
         try:
             await self._notify_on_loop(context)
         except Exception as error:
