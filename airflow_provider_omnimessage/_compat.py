@@ -89,10 +89,13 @@ __all__ = [
     "first_started_at",
     "has_listeners",
     "is_connection_missing",
+    "is_in_mapped_group",
     "is_made_at_run_time",
     "mask_secrets",
     "object_storage_path",
     "push_xcom",
+    "skips_downstream",
+    "stops_on_failure",
     "stored_xcom",
     "success_in_triggerer",
     "task_states",
@@ -238,26 +241,58 @@ def first_started_at(context: Mapping[str, Any]) -> datetime | None:
     return found
 
 
-def task_states(task_instance: Any, task_ids: Sequence[str], map_index: int | None) -> dict[str, Any]:
+def task_states(task_instance: Any, task_ids: Sequence[str]) -> dict[str, Any]:
     """
-    Ask how tasks of the same run stand.
+    Query the states of tasks of the same run.
 
     :param task_instance: one that runs.
-    :param task_ids: which tasks.
-    :param map_index: of these, only the instances with this index; ``None``: all.
-    :return: the states, by task id, and with the index behind it where an instance is one of many.
+    :param task_ids: which tasks; at least one, since Airflow takes an empty list for all tasks.
+    :return: the states, by task id, and with ``_`` and the map index behind it for an instance of a mapped task.
     """
-    ask = getattr(task_instance, "get_task_states", None)
-    if ask is not None:
+    query = getattr(task_instance, "get_task_states", None)
+    if query is not None:
         run_id = task_instance.run_id
-        found = ask(dag_id=task_instance.dag_id, task_ids=list(task_ids), run_ids=[run_id], map_index=map_index)
+        found = query(dag_id=task_instance.dag_id, task_ids=list(task_ids), run_ids=[run_id])
         return dict(found.get(run_id, {}))
     # Airflow 2: the worker reads the database
     return {
         one.task_id if one.map_index < 0 else f"{one.task_id}_{one.map_index}": one.state
         for one in task_instance.get_dagrun().get_task_instances()
-        if one.task_id in task_ids and map_index in (None, one.map_index)
+        if one.task_id in task_ids
     }
+
+
+def is_in_mapped_group(node: Any) -> bool:
+    """
+    Return whether a task or a task group is, or is inside, a mapped task group.
+
+    :param node: a task or a task group.
+    """
+    return next(iter(node.iter_mapped_task_groups()), None) is not None
+
+
+def skips_downstream(task: Any) -> bool:
+    """
+    Return whether a task may skip tasks downstream of it: a branch, a short circuit, LatestOnlyOperator.
+
+    :param task: while the DAG is parsed; a mapped one as well.
+    """
+    kind = getattr(task, "operator_class", type(task))
+    if not isinstance(kind, type):
+        return False
+    # operators that skip nothing have a property of this name, which is no bool in the class
+    return getattr(kind, "inherits_from_skipmixin", False) is True or any(
+        base.__name__ == "SkipMixin" for base in kind.__mro__
+    )
+
+
+def stops_on_failure(dag: Any) -> bool:
+    """
+    Return whether a failed task stops all others of the run.
+
+    :param dag: which DAG.
+    """
+    return bool(getattr(dag, "fail_fast", False) or getattr(dag, "fail_stop", False))  # Airflow 2 and 3.0: fail_stop
 
 
 def core_timetable(dag: Any) -> Any:

@@ -18,7 +18,7 @@ PREFIX = "omnimessage"
 
 
 def count(
-    event: Literal["sent", "scheduled", "cancelled", "delivered", "failed", "retried"],
+    event: Literal["sent", "scheduled", "cancelled", "delivered", "failed", "retried", "not_armed"],
     tags: Mapping[str, str],
     times: int = 1,
     *,

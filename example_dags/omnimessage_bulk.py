@@ -1,15 +1,13 @@
 """
-Everybody on a list, in one task: a thousand messages in a call, each with the recipient's own words and time.
+Send to everybody on a list in one task, each with their own text, at nine in the morning in their own time zone.
 
-The list is written by a task, as an export would be, and read as a stream. One task cancels all of it, another waits
-for all of it. The message is for tomorrow, so this run cancels it; with the parameter ``send_now`` it goes out, and the
-run waits until 95 % have it.
+By default the messages are scheduled for the day after tomorrow and stay scheduled. With ``send_now`` they are sent at
+once, and the run waits until 95 % are delivered. With ``cancel`` one task cancels all of them.
 """
 
 from __future__ import annotations
 
-import csv
-import tempfile
+from collections.abc import Iterator
 
 import pendulum
 from airflow.sdk import DAG, Param, task
@@ -19,34 +17,37 @@ from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageO
 from airflow_provider_omnimessage.operators.omnimessage import CancelScheduledMessageOperator
 from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
 
+
+def customers(params: dict) -> Iterator[dict]:
+    """
+    Yield who gets it: this stands for a query of your database.
+
+    The task that sends calls it and reads it as a stream, so there is no file that other workers would have to see.
+    """
+    zones = ["Europe/Tallinn", "America/New_York", "Asia/Tokyo"]
+    for number in range(params["recipients"]):
+        zone = zones[number % 3]
+        customer = {"to": f"+3725{number:06d}9", "name": f"Customer {number}", "timezone": zone}
+        if not params["send_now"]:
+            customer["time_to_send"] = f"{pendulum.tomorrow(zone).add(days=1):%Y-%m-%d}T09:00"
+        yield customer
+
+
 with DAG(
     dag_id="omnimessage_bulk",
     schedule=None,
     catchup=False,
     params={
-        "recipients": Param(100, type="integer", description="How many get it"),
-        "send_now": Param(False, type="boolean", description="Send, and wait for delivery"),
+        "recipients": Param(100, type="integer", description="How many recipients"),
+        "send_now": Param(False, type="boolean", description="Send now, and wait for delivery"),
+        "cancel": Param(False, type="boolean", description="Cancel what was scheduled"),
     },
     tags=["omnimessage", "example"],
     doc_md=__doc__,
 ):
-
-    @task
-    def export(params: dict) -> str:
-        """Stand in for an export of your database: who, where, and what each message says."""
-        zones = ["Europe/Tallinn", "America/New_York", "Asia/Tokyo"]
-        with tempfile.NamedTemporaryFile("w", suffix=".csv", delete=False, newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow(["to", "name", "timezone", "time_to_send"])
-            for number in range(params["recipients"]):
-                zone = zones[number % 3]
-                when = "" if params["send_now"] else f"{pendulum.tomorrow(zone).add(days=1):%Y-%m-%d}T09:00"
-                rows.writerow([f"+3725{number:06d}9", f"Customer {number}", zone, when])
-        return f"file://{file.name}"
-
     send = ScheduleBulkOmnimessageOperator(
         task_id="send",
-        recipients="{{ ti.xcom_pull(task_ids='export') }}",
+        recipients=customers,
         messages=[sms(text="Good morning, $name! Your weekly numbers are in.")],
         on_invalid="drop",
         max_failed=0.01,
@@ -54,12 +55,12 @@ with DAG(
     )
 
     @task.branch
-    def what_next(params: dict) -> str:
-        """Choose between the two."""
-        return "wait" if params["send_now"] else "cancel"
+    def what_next(params: dict) -> list[str]:
+        """Choose what follows."""
+        return [name for name, wanted in (("wait", params["send_now"]), ("cancel", params["cancel"])) if wanted]
 
     cancel = CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=send.output)
     wait = OmnimessageDeliverySensor(
         task_id="wait", omnimessage_id=send.output, require=0.95, poke_interval=5, deferrable=True
     )
-    export() >> send >> what_next() >> [cancel, wait]
+    send >> what_next() >> [cancel, wait]

@@ -65,12 +65,12 @@ class Pauses(list[float]):
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
-    from airflow_provider_omnimessage.alerts import arming, beats, known
+    from airflow_provider_omnimessage.alerts import beats, known
     from airflow_provider_omnimessage.hooks import budget, omnimessage, transport
     from airflow_provider_omnimessage.tasks import cancelling
 
     pauses = Pauses()
-    for module in (transport, budget, omnimessage, known, arming, beats, cancelling):
+    for module in (transport, budget, omnimessage, known, beats, cancelling):
         monkeypatch.setattr(module, "time", pauses)
     return pauses
 

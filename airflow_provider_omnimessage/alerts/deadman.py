@@ -1,27 +1,29 @@
-"""The dead man's switch: a task group whose alert Messente sends unless the group's work is done in time.
-
-``arm`` schedules the alert before the first task of the group; ``disarm`` cancels it after the last one. They are
-Airflow's setup and teardown of the work between them: clearing any task of the work arms and disarms again, a short
-circuit does not skip ``disarm``, and the state of the run is that of the work alone.
-"""
+"""The dead man's switch: a task group whose alert Messente sends unless the group's work is done in time."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_omnimessage._compat import TaskGroup
-from airflow_provider_omnimessage.alerts.arming import (
-    ArmDeadMansSwitchOperator,
-    DisarmDeadMansSwitchOperator,
-    _invalid,
-    _rule,
-)
+from airflow_provider_omnimessage.alerts.arming import ArmDeadMansSwitchOperator, _invalid
+from airflow_provider_omnimessage.alerts.disarming import DisarmDeadMansSwitchOperator
 from airflow_provider_omnimessage.alerts.known import alert_messages
+from airflow_provider_omnimessage.alerts.markers import MarkerOperator
+from airflow_provider_omnimessage.alerts.wiring import wire
+from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
-#: Trigger rules on which one more task that has succeeded has no influence.
-NEUTRAL_RULES = frozenset({"all_success", "none_failed", "none_skipped", "all_done"})
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+#: Between two attempts of ``arm`` or ``disarm``.
+RETRY_DELAY = timedelta(seconds=10)
+
+#: What ``default_args`` say about where tasks run, and whose they are, holds for the switch too; nothing else does.
+PASSED_ON = frozenset({"executor", "executor_config", "owner", "queue", "run_as_user"})
 
 
 class DeadMansSwitch(TaskGroup):
@@ -75,7 +77,7 @@ class DeadMansSwitch(TaskGroup):
             raise _invalid("on_failure", f"{on_failure!r} is not accepted; give 'wait' or 'send_now'")
         if not isinstance(required, bool):
             raise _invalid("required", f"{required!r} is not accepted; give True or False")
-        self._alert = {
+        alert = {
             "to": to,
             "messages": alert_messages(text, messages),
             "dlr_url": dlr_url,
@@ -83,104 +85,127 @@ class DeadMansSwitch(TaskGroup):
             "priority": priority,
             "omnimessage_conn_id": omnimessage_conn_id,
         }
-        self._arming = {"time_to_send": time_to_send, "timezone": timezone, "required": required}
-        self._on_failure = on_failure
-        self.arm: ArmDeadMansSwitchOperator | None = None
-        self.disarm: DisarmDeadMansSwitchOperator | None = None
+        arming = {"time_to_send": time_to_send, "timezone": timezone, "required": required}
         super().__init__(group_id=group_id, **kwargs)
+        # All that a switch knows is in its tasks: a copied task group loses what Airflow does not know of.
+        self._make_tasks(alert, arming, on_failure)
+
+    @property
+    def arm(self) -> ArmDeadMansSwitchOperator:
+        """The task that schedules the alert."""
+        arm = self.dag.task_dict[self.task_id_of("arm")]
+        assert isinstance(arm, ArmDeadMansSwitchOperator)
+        return arm
+
+    @property
+    def disarm(self) -> DisarmDeadMansSwitchOperator:
+        """The task that cancels it."""
+        disarm = self.dag.task_dict[self.task_id_of("disarm")]
+        assert isinstance(disarm, DisarmDeadMansSwitchOperator)
+        return disarm
 
     def __exit__(self, _type: Any, _value: Any, _tb: Any) -> None:
-        """Put the work between arming and disarming."""
-        try:
-            if _type is None:
-                self._wire()
-        finally:
-            super().__exit__(_type, _value, _tb)  # type: ignore[no-untyped-call]
+        """Put the work between ``arm`` and ``disarm``."""
+        super().__exit__(_type, _value, _tb)  # type: ignore[no-untyped-call]
+        if _type is None:
+            # What is wrong now may be put right by what follows in the DAG file. Airflow validates the whole DAG.
+            with suppress(InvalidInputError):
+                wire(self, self.dag)
 
-    def get_roots(self) -> Any:
+    def task_id_of(self, name: str) -> str:
         """
-        Give the tasks that begin the group: arming, and those with which the work begins.
+        Return the id of one of the switch's own tasks.
 
-        Both, because what comes before the group is to decide on the work by the work's own trigger rules, while the
-        arming runs in any case.
+        :param name: ``before_arm``, ``arm``, ``after_arm`` or ``disarm``.
         """
-        if self.arm is None:
-            yield from super().get_roots()
-            return
-        yield self.arm
-        yield from self._work_roots()
+        return f"{self.group_id}{'.' if self.prefix_group_id else '_'}{name}"
 
-    def _work(self) -> list[Any]:
-        return [task for task in self if task is not self.arm and task is not self.disarm]
+    def marker_after(self, task: Any, dag: DAG) -> MarkerOperator:
+        """
+        Return an empty task of the switch that stands directly after a task of the work.
 
-    def _work_roots(self) -> list[Any]:
-        work = self._work()
-        ids = {task.task_id for task in work}
-        return [task for task in work if task.upstream_task_ids.isdisjoint(ids)]
+        :param task: which task.
+        :param dag: which contains it.
+        """
+        task_id = f"{task.task_id}_ended"
+        marker = dag.task_dict.get(task_id)
+        if not isinstance(marker, MarkerOperator):
+            with _without_default_args(dag) as default_args:
+                marker = MarkerOperator(
+                    task_id=task_id,
+                    switch_id=str(self.group_id),
+                    dag=dag,
+                    task_group=dag.task_group,
+                    **_passed_on(default_args),
+                )
+            marker.after_work = True
+            marker.as_teardown()
+        return marker
 
-    def _wire(self) -> None:
-        work = self._work()
-        if not work:
-            raise _invalid(f"DeadMansSwitch '{self.group_id}'", "holds no task; create the work inside the 'with'")
-        if self.arm is None:
-            self._make_ends()
-        arm, disarm = self.arm, self.disarm
-        assert arm is not None
-        assert disarm is not None
-        arm.guarded = [task.task_id for task in self._work_roots()]
-        counted = [task for task in work if not task.is_teardown or task.on_failure_fail_dagrun]
-        disarm.work = [task.task_id for task in counted]
-        for root in self._work_roots():
-            # a rule such as one_failed counts what is before the task, and would count the arming, too
-            if _rule(root) in NEUTRAL_RULES and arm.task_id not in root.upstream_task_ids:
-                arm.set_downstream(root)
-        for task in counted:
-            # Not only the leaves: those can end before all that is above them has, by one_done or a skip.
-            if disarm.task_id not in task.downstream_task_ids:
-                disarm.set_upstream(task)
-        # Airflow demands all_success directly after a setup
-        arm.is_setup = all(
-            task.is_teardown or _rule(task) == "all_success" for task in arm.downstream_list if task is not disarm
-        )
+    def drop_markers(self, dag: DAG, keep: Collection[str]) -> None:
+        """
+        Remove the empty tasks that stand after no task of the work any more.
 
-    def _make_ends(self) -> None:
-        # what default_args say for the work must neither hold the alert up nor tell of a failure twice
-        own: dict[str, Any] = {
-            "task_group": self,
-            "dag": self.dag,
-            "depends_on_past": False,
-            "wait_for_downstream": False,
-            "retries": 5,
-            "retry_delay": timedelta(seconds=10),
-            "retry_exponential_backoff": False,
-            "execution_timeout": None,
-            "pool": None,
-            "max_active_tis_per_dag": None,
-            "max_active_tis_per_dagrun": None,
-            "do_xcom_push": True,
-            "inlets": None,
-            "outlets": None,
-            "pre_execute": None,
-            "post_execute": None,
-            "on_execute_callback": None,
-            "on_failure_callback": None,
-            "on_success_callback": None,
-            "on_retry_callback": None,
-            "on_skipped_callback": None,
-            "email_on_failure": False,
-            "email_on_retry": False,
-        }
-        arm_id, disarm_id = (name if self.prefix_group_id else f"{self._group_id}_{name}" for name in ("arm", "disarm"))
-        self.arm = ArmDeadMansSwitchOperator(
-            task_id=arm_id, trigger_rule="all_done", **self._arming, **self._alert, **own
-        )
-        self.disarm = DisarmDeadMansSwitchOperator(
-            task_id=disarm_id,
-            omnimessage_id=self.arm.output,
-            arm_id=self.arm.task_id,
-            on_failure=self._on_failure,
-            **self._alert,
-            **own,
-        )
-        self.disarm.as_teardown()
-        self.arm.set_downstream(self.disarm)
+        :param dag: which contains them.
+        :param keep: the ids of those that do.
+        """
+        for task_id, task in list(dag.task_dict.items()):
+            is_own = isinstance(task, MarkerOperator) and task.switch_id == self.group_id and task.after_work
+            if is_own and task_id not in keep:
+                del dag.task_dict[task_id]
+                del dag.task_group.children[task_id]
+                dag.task_group.used_group_ids.discard(task_id)
+
+    def invalid(self, reason: str) -> Exception:
+        """
+        Make the error for a switch that cannot guard its work.
+
+        :param reason: what is wrong, and the way out.
+        """
+        return _invalid(f"DeadMansSwitch '{self.group_id}'", reason)
+
+    def _make_tasks(
+        self, alert: dict[str, Any], arming: dict[str, Any], on_failure: Literal["wait", "send_now"]
+    ) -> None:
+        dag = self.dag
+        # At the top level of the DAG: the group then means the work alone, to Airflow and to users.
+        common: dict[str, Any] = {"switch_id": str(self.group_id), "dag": dag, "task_group": dag.task_group}
+        with _without_default_args(dag) as default_args:
+            common |= _passed_on(default_args)
+            tries: dict[str, Any] = {"retries": 5, "retry_delay": RETRY_DELAY}
+            arm = ArmDeadMansSwitchOperator(task_id=self.task_id_of("arm"), **arming, **alert, **tries, **common)
+            gate = MarkerOperator(task_id=self.task_id_of("after_arm"), **common)
+            disarm = DisarmDeadMansSwitchOperator(
+                task_id=self.task_id_of("disarm"),
+                omnimessage_id=arm.output,
+                arm_id=arm.task_id,
+                on_failure=on_failure,
+                **alert,
+                **tries,
+                **common,
+            )
+            if arming["required"]:
+                arm.as_setup()  # type: ignore[no-untyped-call]
+            else:
+                before = MarkerOperator(task_id=self.task_id_of("before_arm"), **common)
+                before.as_setup()  # type: ignore[no-untyped-call]
+                arm.as_teardown()
+                gate.as_teardown()
+                before.set_downstream([arm, gate, disarm])
+        disarm.as_teardown()
+        arm.set_downstream([gate, disarm])
+
+
+@contextmanager
+def _without_default_args(dag: DAG) -> Iterator[dict[str, Any]]:
+    """Keep a DAG's ``default_args``, which are meant for the work, from the tasks that are created meanwhile."""
+    default_args = dag.default_args
+    dag.default_args = {}
+    try:
+        yield default_args
+    finally:
+        dag.default_args = default_args
+
+
+def _passed_on(default_args: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in default_args.items() if name in PASSED_ON}

@@ -155,13 +155,17 @@ class KnownAlerts:
                 error = failure
                 if not (error.maybe_processed and error.may_pass):
                     break
+            pause = backoff.pause(error, doubts + 1, random.random())
+            left = hook.seconds_left
+            is_last = doubts + 1 >= MOST_IN_DOUBT or (left is not None and pause >= left)
             self._log.warning(
-                "%s. The alert may be scheduled, but nobody knows its id: %s",
+                "%s. The alert may be scheduled, but its id is unknown: %s",
                 error,
-                "another one is, as two are better than none" if doubts + 1 < MOST_IN_DOUBT else "no other one is",
+                "scheduling no other one" if is_last else "scheduling another one, since two are better than none",
             )
-            if doubts + 1 < MOST_IN_DOUBT:
-                time.sleep(backoff.pause(error, doubts + 1, random.random()))
+            if is_last:
+                break
+            time.sleep(pause)
         raise error
 
     def put(self, alert: Alert) -> None:

@@ -1,18 +1,20 @@
 """
-Many messages at once: what each row of the input becomes, and what is wrong with the rest.
+Compose the omnimessage of each row of a bulk send, and collect what is wrong with the other rows.
 
-A row is one entry of ``omnimessages`` or ``recipients``. Rows are counted from 1, in the order in which they come, and
-nothing but that order is needed to know which answer belongs to which row.
+A row is one entry of ``omnimessages`` or ``recipients``. Rows are counted from 1 in the order of the input. That order
+alone decides which entry of a response belongs to which row.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from airflow_provider_omnimessage.api import timing
+from airflow_provider_omnimessage.api.calls import Accepted, Call, NotAccepted, Response, send_bulk
 from airflow_provider_omnimessage.api.channels import rule_of
 from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem
 from airflow_provider_omnimessage.api.fields import Problems, Rule, as_plain, describe, is_mapping, phone_number
@@ -20,12 +22,12 @@ from airflow_provider_omnimessage.api.messages import checked_omnimessage
 from airflow_provider_omnimessage.api.placeholders import Filler, compile_placeholders
 from airflow_provider_omnimessage.api.timing import TimeToSend
 
-#: The most messages that one call may take: what Messente recommends.
+#: The largest number of messages in one call: what Messente recommends.
 MOST_IN_A_CALL = 1000
-#: So many problems are told one by one, the rest by their number.
-PROBLEMS_TOLD = 20
-#: Distinct moments that are remembered, so that a common one is worked out once.
-_MOMENTS_KEPT = 1024
+#: How many problems are reported one by one. The others are counted.
+PROBLEMS_REPORTED = 20
+#: How many distinct times are cached.
+_TIMES_CACHED = 1024
 
 
 class Composed(NamedTuple):
@@ -33,27 +35,39 @@ class Composed(NamedTuple):
     A row that can be sent.
 
     :param to: the recipient in E.164.
-    :param moment: when it is to be sent; ``None``: at once.
-    :param body: what is posted, without its time.
+    :param time_to_send: ``None``: now.
+    :param body: the omnimessage, without its time.
     """
 
     to: str
-    moment: TimeToSend | None
+    time_to_send: TimeToSend | None
     body: dict[str, Any]
 
 
 class Composer:
     """
-    Makes an omnimessage of each row, checked against every rule that is known.
+    Build the omnimessage of each row, checked against every known rule.
 
-    :param messages: for rows that are recipients: what each of them gets, with ``$name`` for their fields; ``None``
-        where each row is a whole omnimessage.
-    :param defaults: ``dlr_url``, ``text_store`` and ``priority`` for rows that have none.
-    :param sender: for messages that name none.
-    :param time_to_send: for rows that have none; ``None``: at once.
-    :param timezone: for moments without an offset, where the row names no zone.
-    :param now: what a ``timedelta`` is counted from, with a zone.
-    :raises InvalidInputError: for messages or a time that no row can be sent with.
+    Example::
+
+        composer = Composer(
+            messages=[sms("Hello $name")],
+            defaults={"priority": "low"},
+            sender=None,
+            time_to_send="2026-11-24T09:00",
+            timezone="Europe/Tallinn",
+            now=datetime.now(timezone.utc),
+        )
+        composer.compose({"to": "+37255555555", "name": "Mari"}).body
+
+    :param messages: what each recipient gets, with ``$name`` for their fields; ``None`` if each row is a whole
+        omnimessage.
+    :param defaults: ``dlr_url``, ``text_store`` and ``priority`` for rows without their own.
+    :param sender: for messages without their own.
+    :param time_to_send: for rows without their own; ``None``: now.
+    :param timezone: for times without an offset, in rows without their own ``timezone``.
+    :param now: with a zone; a ``timedelta`` is added to it.
+    :raises InvalidInputError: if the messages or the time are wrong for every row.
     """
 
     def __init__(
@@ -72,127 +86,164 @@ class Composer:
         self._time_to_send = time_to_send
         self._timezone = timezone
         self._now = now
-        self._moments: dict[Any, TimeToSend] = {}
+        self._times: dict[tuple[str | None, str | None], TimeToSend] = {}
         self._fill: Filler | None = None
-        self._quick: list[_Part] | None = None
-        self._model: dict[str, Any] | None = None
-        self.warnings: list[str] = []
+        self._filled_texts: list[_FilledText] | None = None
+        self._checked_body: dict[str, Any] | None = None
+        self._warnings: dict[str, None] = {}
         if messages is not None:
             problems = Problems()
             self._messages = plain_messages(messages)
             self._fill = compile_placeholders(self._messages, "messages", problems)
             problems.raise_if_any()
-            self._quick = _parts(self._messages)
+            self._filled_texts = _find_filled_texts(self._messages)
         if time_to_send is not None:
-            self._moment(time_to_send, timezone)
+            self._resolve(None, timezone)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What clock changes do to some of the times, each once."""
+        return list(self._warnings)
 
     def compose(self, row: Any) -> Composed:
         """
-        Make the omnimessage of one row.
+        Build the omnimessage of one row.
 
         :param row: a recipient, ``{"to", "time_to_send", "timezone", and any fields}``, or a whole omnimessage.
         :raises InvalidInputError: with everything that is wrong with it.
         """
-        given = as_plain(row)
-        if not is_mapping(given):
-            raise InvalidInputError.of("row", f"{describe(row)} is not accepted; give a dict with 'to'")
+        fields = as_plain(row)
+        if not is_mapping(fields):
+            raise InvalidInputError.of("row", f"{describe(row)} is not accepted; pass a dict with 'to'")
         problems = Problems()
-        body = self._quickly(given)
-        if body is not None:
-            time_to_send, timezone = given.get("time_to_send"), given.get("timezone")
-        elif self._messages is not None:
-            message = {"to": given.get("to"), "messages": self._filled(given, problems)}
-            time_to_send, timezone = given.get("time_to_send"), given.get("timezone")
-        else:
-            message = {name: value for name, value in given.items() if value is not None}
-            time_to_send, timezone = message.pop("time_to_send", None), message.pop("timezone", None)
-        moment = None
-        if body is None and not problems:
-            body = checked_omnimessage({**self._defaults, **message}, self._sender, problems)
-            if self._quick is not None and not problems:
-                self._model = body
-        # an empty cell of a CSV is no time of its own
-        time_to_send = self._time_to_send if time_to_send in (None, "") else time_to_send
-        if time_to_send is not None:
+        body = self._compose_quickly(fields)
+        if body is None:
+            body = self._compose_and_check(fields, problems)
+        time_to_send = None
+        own_time, own_zone = fields.get("time_to_send"), fields.get("timezone")
+        if own_time is not None or self._time_to_send is not None:
             try:
-                moment = self._moment(time_to_send, timezone or self._timezone)
+                # an empty cell of a CSV file means that the row has no time of its own
+                time_to_send = self._resolve(None if own_time == "" else own_time, own_zone or self._timezone)
             except InvalidInputError as error:
                 problems.extend(error.problems)
         problems.raise_if_any()
-        assert body is not None
-        return Composed(body["to"], moment, body)
+        return Composed(body["to"], time_to_send, body)
 
-    def _quickly(self, fields: Mapping[str, Any]) -> dict[str, Any] | None:
-        """
-        Make a message like one that was checked as a whole: only what is filled in is looked at again.
+    def _compose_and_check(self, fields: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
+        if self._messages is not None:
+            messages = self._fill(fields, problems) if self._fill else self._messages
+            message = {"to": fields.get("to"), "messages": messages}
+        else:
+            message = {
+                name: value
+                for name, value in fields.items()
+                if value is not None and name not in ("time_to_send", "timezone")
+            }
+        if problems:  # a text with a missing field would only cause more problems
+            return message
+        body = checked_omnimessage({**self._defaults, **message}, self._sender, problems)
+        if self._filled_texts is not None and not problems:
+            self._checked_body = body
+        return body
 
-        ``None`` where there is none yet, or anything is wrong with this one, which is then to be told in full.
+    def _compose_quickly(self, fields: Mapping[str, Any]) -> dict[str, Any] | None:
         """
-        if self._model is None or self._quick is None:
+        Build a message like an earlier one that passed all checks, and check only the texts that differ.
+
+        Return ``None`` if there is no earlier one, or if anything is wrong: the full check then reports it.
+        """
+        if self._checked_body is None or self._filled_texts is None:
             return None
         problems = Problems()
-        messages = [*self._model["messages"]]
-        for position, field, fill, rule in self._quick:
-            filled = rule(fill(fields, problems), field, problems)
-            messages[position] = {**messages[position], field: filled}
+        messages = [*self._checked_body["messages"]]
+        for position, name, fill, rule in self._filled_texts:
+            filled = rule(fill(fields, problems), name, problems)
+            messages[position] = {**messages[position], name: filled}
         to = _PHONE_NUMBER(fields.get("to"), "to", problems)
-        return None if problems else {**self._model, "to": to, "messages": messages}
+        return None if problems else {**self._checked_body, "to": to, "messages": messages}
 
-    def _filled(self, fields: Mapping[str, Any], problems: Problems) -> Any:
-        return self._fill(fields, problems) if self._fill else self._messages
-
-    def _moment(self, value: Any, zone: Any) -> TimeToSend:
-        try:
-            known = self._moments.get((value, zone))
-        except TypeError:  # a list or a dict, in the place of a moment or a zone: refused by name
-            return timing.resolve(value, zone=zone, now=self._now)
-        if known is None:
-            known = timing.resolve(value, zone=zone, now=self._now)
-            if len(self._moments) < _MOMENTS_KEPT:
-                self._moments[(value, zone)] = known
-                if known.warning:
-                    self.warnings.append(known.warning)
-        return known
+    def _resolve(self, own_time: Any, zone: Any) -> TimeToSend | None:
+        """Return the time of a row: its own, or the time of the whole send if ``own_time`` is ``None``."""
+        value = self._time_to_send if own_time is None else own_time
+        if value is None:
+            return None
+        # Only texts are cached: two datetimes can be equal and still mean different times, in an hour that a clock
+        # change repeats.
+        is_cached = isinstance(own_time, (str, type(None))) and isinstance(zone, (str, type(None)))
+        found = self._times.get((own_time, zone)) if is_cached else None
+        if found is None:
+            found = timing.resolve(value, zone=zone, now=self._now)
+            if is_cached and len(self._times) < _TIMES_CACHED:
+                self._times[own_time, zone] = found
+            if found.warning and len(self._warnings) < _TIMES_CACHED:
+                self._warnings[found.warning] = None
+        return found
 
 
 class RowProblems:
-    """What is wrong with which rows: the first few in words, all of them counted."""
+    """Collect what is wrong with which rows: the first problems in words, all of them counted."""
 
     def __init__(self) -> None:
         self.rows = 0
         self.problems = 0
-        self.told: list[Problem] = []
+        self._reported: list[Problem] = []
 
-    def add(self, row: int, problems: tuple[Problem, ...]) -> None:
-        """
-        Note what is wrong with a row.
-
-        :param row: which, from 1.
-        :param problems: everything that was found.
-        """
+    def add(self, row: int, problems: Sequence[Problem]) -> None:
+        """Add all problems of one row."""
         self.rows += 1
         self.problems += len(problems)
-        for problem in problems[: PROBLEMS_TOLD - len(self.told)]:
-            field = "" if problem.field == "row" else f", {problem.field}"
-            self.told.append(Problem(f"row {row:,}{field}", problem.reason))
+        for problem in problems[: PROBLEMS_REPORTED - len(self._reported)]:
+            name = "" if problem.field == "row" else f", {problem.field}"
+            self._reported.append(Problem(f"row {row:,}{name}", problem.reason))
 
     def as_error(self, rows: int) -> InvalidInputError:
         """
-        Say it in one report.
+        Return one error that reports all problems.
 
-        :param rows: how many rows there were in all.
+        :param rows: how many rows there are in total.
         """
-        told = list(self.told)
-        untold = self.problems - len(told)
-        if untold:
-            told.append(Problem("and", f"{untold:,} more problem{'s' if untold > 1 else ''}"))
-        first, *others = told
-        head = f"{self.rows:,} of {rows:,} rows cannot be sent: {first.field}"
-        return InvalidInputError([Problem(head, first.reason), *others])
+        reported = list(self._reported)
+        more = self.problems - len(reported)
+        if more:
+            reported.append(Problem("and", f"{more:,} more problem{'s' if more > 1 else ''}"))
+        first, *others = reported
+        summary = f"{self.rows:,} of {rows:,} rows cannot be sent: {first.field}"
+        return InvalidInputError([Problem(summary, first.reason), *others])
 
 
-class _Part(NamedTuple):
-    """A text of one of the messages that is filled for each recipient, with the rule for it."""
+@dataclass(frozen=True)
+class BulkCall(Call[list[Accepted | NotAccepted]]):
+    """
+    ``POST /omnimessages`` whose messages are chosen anew before each attempt.
+
+    A call that is rate limited can wait for minutes. Meanwhile the time of some messages may pass.
+
+    :param choose: returns the messages as JSON. What it raises ends the call, and nothing is sent.
+    """
+
+    choose: Callable[[], Sequence[bytes]] = list
+    _attempt: list[Call[list[Accepted | NotAccepted]]] = field(default_factory=list, repr=False)
+
+    @classmethod
+    def of(cls, choose: Callable[[], Sequence[bytes]]) -> BulkCall:
+        """Return the call for messages that ``choose`` returns."""
+        call = send_bulk([])
+        return cls(call.name, call.method, call.path, call.read, choose=choose)
+
+    @property
+    def content(self) -> bytes | None:
+        """The JSON of the next attempt."""
+        self._attempt[:] = [send_bulk(self.choose())]
+        return self._attempt[0].content
+
+    def result(self, response: Response) -> list[Accepted | NotAccepted]:
+        """Return an entry for each message of the last attempt, in order."""
+        return self._attempt[0].result(response)
+
+
+class _FilledText(NamedTuple):
+    """A text that differs for each recipient, with the rule that checks it."""
 
     position: int
     field: str
@@ -203,55 +254,60 @@ class _Part(NamedTuple):
 _PHONE_NUMBER = phone_number()
 
 
-def _parts(messages: Any) -> list[_Part] | None:
-    """Find what is filled in; ``None`` where it is not whole texts of the messages alone."""
-    parts: list[_Part] = []
+def _find_filled_texts(messages: Any) -> list[_FilledText] | None:
+    """Find the texts with placeholders; ``None`` if anything but a whole text of a message has one."""
+    found: list[_FilledText] = []
     for position, message in enumerate(messages if isinstance(messages, list) else ()):
-        for field, value in message.items() if is_mapping(message) else ():
-            fill = compile_placeholders({field: value}, f"messages[{position}]", Problems())
-            rule = rule_of(message.get("channel"), str(field))
-            if fill is None:
+        for name, value in message.items() if is_mapping(message) else ():
+            path = f"messages[{position}].{name}"
+            fill = compile_placeholders(value, path, Problems())
+            rule = rule_of(message.get("channel"), str(name))
+            if fill is None or name == "channel":
                 continue
             if not isinstance(value, str) or rule is None:
                 return None
-            filler = compile_placeholders(value, f"messages[{position}].{field}", Problems())
-            assert filler is not None
-            parts.append(_Part(position, str(field), filler, rule))
-    return parts
+            found.append(_FilledText(position, str(name), fill, rule))
+    return found
 
 
 def plain_messages(messages: Any) -> Any:
     """
-    Turn the official client's objects into the dicts that they stand for.
+    Turn messages into plain dicts and lists.
 
-    :param messages: a list of messages.
+    The official client's objects become dicts, and any sequence becomes a list. A sequence that Airflow reads lazily,
+    such as the output of a mapped task, would hide its placeholders from whatever expects a list.
+
+    :param messages: a list of messages, or any part of one.
     """
-    if isinstance(messages, (list, tuple)):
-        return [as_plain(message) for message in messages]
-    return messages
+    value = as_plain(messages)
+    if isinstance(value, Mapping):
+        return {key: plain_messages(part) for key, part in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        # a slice of a lazy sequence reads it in one request
+        return [plain_messages(part) for part in value[:]]
+    return value
 
 
-def too_many_failed(failed: int, of: int, max_failed: float) -> bool:
+def too_many_rejected(rejected: int, of: int, max_failed: float) -> bool:
     """
-    Tell whether more messages were refused than are put up with.
+    Return whether Messente rejected more messages than allowed.
 
-    :param failed: how many Messente refused.
-    :param of: how many it was asked for.
+    :param rejected: how many messages were rejected.
+    :param of: how many were accepted or rejected.
     :param max_failed: a number of messages (int), or a share of them (float, 0 to 1).
     """
-    return failed > (max_failed if isinstance(max_failed, int) else math.floor(max_failed * of + 1e-9))
+    return rejected > (max_failed if isinstance(max_failed, int) else math.floor(max_failed * of + 1e-9))
 
 
-def require_limit(field: str, value: object) -> None:
+def require_limit(name: str, value: object) -> None:
     """
-    Demand a number of messages or a share of them.
+    Raise unless ``value`` is a number of messages or a share of them.
 
-    :param field: what it is called.
-    :param value: an int from 0, or a float from 0 to 1.
-    :raises InvalidInputError: for anything else.
+    :param name: the parameter's name.
+    :raises InvalidInputError: for anything but an int from 0 or a float from 0 to 1.
     """
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or value < 0 or (isinstance(value, float) and not value <= 1):  # type: ignore[operator]
         raise InvalidInputError.of(
-            field, f"{value!r} is not accepted; give a whole number of messages, or a share of them from 0.0 to 1.0"
+            name, f"{value!r} is not accepted; pass a whole number of messages, or a share of them from 0.0 to 1.0"
         )

@@ -1,9 +1,9 @@
 """
-``$name`` in a message stands for a field of each recipient.
+Fill ``$name`` in a message with that field of each recipient.
 
-The marks are those of Python's ``string.Template``: ``$name``, ``${name}``, and ``$$`` for a dollar sign. They look
-like nothing of Jinja's, which Airflow has rendered before, and they name a field and nothing else: no attribute, no
-index, no format, no code. What a field holds is put in as it is; a ``$`` within it stays one.
+The syntax is that of Python's ``string.Template``: ``$name``, ``${name}``, and ``$$`` for a dollar sign. It differs
+from Jinja's, which Airflow has rendered before, and a placeholder names a field and nothing else: no attribute, no
+index, no format, no code. A field's value is inserted as it is; a ``$`` within it stays a ``$``.
 """
 
 from __future__ import annotations
@@ -16,56 +16,66 @@ from typing import Any
 
 from airflow_provider_omnimessage.api.fields import Problems, describe, is_deferred
 
-#: Gives a message's part, filled; notes what is missing.
+#: Returns a part of a message, filled with a recipient's fields. Adds each missing field to the problems.
 Filler = Callable[[Mapping[str, Any], Problems], Any]
 
-# What names the channel decides which rules hold, so it is the same for all.
+# The channel decides which rules hold, so it is the same for all recipients.
 _NEVER_FILLED = ("channel",)
-#: What a draft takes in the place of a text that is known per recipient only.
-STILL_TO_COME = "{{ '' }}"
+#: Replaces a text with placeholders while the DAG is parsed: a template passes every check of a draft.
+UNKNOWN_TEXT = "{{ '' }}"
 
 
 def compile_placeholders(value: Any, path: str, problems: Problems) -> Filler | None:
     """
-    Find the placeholders, so that filling costs little per recipient.
+    Find the placeholders once, so that filling them for each recipient costs little.
 
-    :param value: messages, or any part of them: plain data.
-    :param path: where it stands.
-    :param problems: takes each ``$`` that begins no name.
-    :return: what fills it; ``None`` where there is nothing to fill.
+    :param value: messages, or any part of them: dicts, lists and scalars only.
+    :param path: the position of ``value``, such as ``messages[0].text``.
+    :param problems: receives each ``$`` that is not followed by a name.
+    :return: ``None`` if there is nothing to fill.
     """
     if isinstance(value, str):
         return _compile_text(value, path, problems)
     if isinstance(value, Mapping):
-        named = {key: part for key, part in value.items() if key not in _NEVER_FILLED}
-        fillers = {key: compile_placeholders(part, f"{path}.{key}", problems) for key, part in named.items()}
-        found = [(key, filler) for key, filler in fillers.items() if filler]
-        plain = dict(value)
-        if not found:
-            return None
-        return lambda fields, noted: {**plain, **{key: filler(fields, noted) for key, filler in found}}
+        return _compile_mapping(value, path, problems)
     if isinstance(value, (list, tuple)):
         entries = [compile_placeholders(part, f"{path}[{index}]", problems) for index, part in enumerate(value)]
         if not any(entries):
             return None
         pairs = list(zip(value, entries, strict=True))
-        return lambda fields, noted: [filler(fields, noted) if filler else part for part, filler in pairs]
+        return lambda fields, found: [filler(fields, found) if filler else part for part, filler in pairs]
     return None
 
 
 def as_draft(value: Any) -> Any:
     """
-    Put what a draft lets pass in the place of every text with placeholders.
+    Replace every text with placeholders by one that passes the checks of a draft.
 
     :param value: messages, or any part of them.
     """
     if isinstance(value, str):
-        return STILL_TO_COME if not is_deferred(value) and "$" in value else value
+        return UNKNOWN_TEXT if not is_deferred(value) and "$" in value else value
     if isinstance(value, Mapping):
         return {key: part if key in _NEVER_FILLED else as_draft(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [as_draft(part) for part in value]
     return value
+
+
+def _compile_mapping(value: Mapping[Any, Any], path: str, problems: Problems) -> Filler | None:
+    fillers: dict[Any, Filler] = {}
+    for key, part in value.items():
+        if isinstance(key, str) and "$" in key:
+            problems.reject(f"{path}.{key[:30]}", "has a $ in its name; use placeholders in values only")
+        if key in _NEVER_FILLED:
+            continue
+        filler = compile_placeholders(part, f"{path}.{key}", problems)
+        if filler is not None:
+            fillers[key] = filler
+    if not fillers:
+        return None
+    plain = dict(value)
+    return lambda fields, found: {**plain, **{key: filler(fields, found) for key, filler in fillers.items()}}
 
 
 def _compile_text(text: str, path: str, problems: Problems) -> Filler | None:
@@ -86,34 +96,36 @@ def _compile_text(text: str, path: str, problems: Problems) -> Filler | None:
             literal += "$"
         else:
             problems.reject(
-                path, f"the $ at character {match.start() + 1} begins no name; write $name or ${{name}}, and $$ for a $"
+                path,
+                f"the $ at character {match.start() + 1} is not followed by a name; write $name or ${{name}}, "
+                "and $$ for a dollar sign",
             )
     parts.append(literal + text[end:])
     if not names:
         constant = "".join(parts)
-        return lambda fields, noted: constant
+        return lambda fields, found: constant
     pairs = list(zip(parts, names, strict=False))
     rest = parts[-1]
 
-    def fill(fields: Mapping[str, Any], noted: Problems) -> str:
+    def fill(fields: Mapping[str, Any], found: Problems) -> str:
         filled = []
         for before, name in pairs:
             value = fields.get(name)
             filled.append(before)
-            filled.append(value if isinstance(value, str) else _as_text(name, value, path, noted))
+            filled.append(value if isinstance(value, str) else _as_text(name, value, path, found))
         filled.append(rest)
         return "".join(filled)
 
     return fill
 
 
-def _as_text(name: str, value: Any, path: str, noted: Problems) -> str:
+def _as_text(name: str, value: Any, path: str, problems: Problems) -> str:
     if value is None:
-        noted.reject(name, f"is missing; {path} asks for ${name}")
+        problems.reject(name, f"is missing; {path} uses ${name}")
     elif isinstance(value, (int, float, Decimal)) and not isinstance(value, bool) and _is_finite(value):
         return str(value)
     else:
-        noted.reject(name, f"{describe(value)} is not accepted; give a text or a number, as {path} is to show it")
+        problems.reject(name, f"{describe(value)} is not accepted; pass a text or a number, as {path} should show it")
     return ""
 
 

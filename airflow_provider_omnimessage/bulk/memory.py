@@ -1,74 +1,109 @@
-"""What a bulk send remembers of its batches across tries, and what a later try does with them."""
+"""What a bulk send remembers of its batches across tries, and what a later try does with it."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from datetime import datetime
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timezone
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
-from airflow_provider_omnimessage._compat import TaskMemory
+from airflow_provider_omnimessage._compat import AirflowFailException, TaskMemory
 from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.bulk.results import RowResult
 from airflow_provider_omnimessage.tasks.memory import KEY
 
-#: Under which the progress stands. Airflow's page sorts by key: before the batches, which fill a page each.
+#: The key of the progress. Airflow's page sorts by key: this one comes before the batches, which fill a page each.
 PROGRESS = "bulk_progress"
+_NOT_SENT_BEFORE = "not sent by an earlier try of this task"
+_LEFT_OUT_BEFORE = "left out by an earlier try of this task"
+#: Attributes whose key in the store has another name. A stored key never changes: a retry may read it after an upgrade.
+_STORED_NAMES = {"last_time": "last_moment", "unknown_reason": "doubt"}
 
 
 @dataclass(frozen=True)
 class Plan:
     """
-    A bulk send that was begun.
+    A bulk send that an earlier try began.
 
-    :param since: when, ISO 8601 in UTC: what a ``timedelta`` is counted from, in each of its tries.
-    :param max_tries: the task's, of the try that has written this.
-    :param batch_size: rows in a batch; a later try keeps to it.
-    :param batches: how many there are.
-    :param last_moment: when the last of its messages is sent, ISO 8601 in UTC; ``None``: all were sent at once.
-    :param state: ``sending``; ``ended``: with success; ``replacing``: it ended, and a clear is cancelling it.
+    :param since: when it began, ISO 8601 in UTC. Every try adds a ``timedelta`` to this time.
+    :param max_tries: the task's ``max_tries`` in the try that wrote this.
+    :param batch_size: rows in a batch. Later tries keep it.
+    :param batches: the number of batches.
+    :param last_time: when the last of its messages is sent, ISO 8601 in UTC; ``None``: all were sent at once.
+    :param state: ``ended``: the task succeeded; ``replacing``: it was cleared after that, and cancels its messages.
+    :param rows: the number of rows; ``None``: not stored, by an older version.
     """
 
     since: str
     max_tries: int
     batch_size: int
     batches: int
-    last_moment: str | None
-    state: str
+    last_time: str | None
+    state: Literal["sending", "ended", "replacing"]
+    rows: int | None = None
 
     @classmethod
     def read(cls, value: Any) -> Plan | None:
         """
-        Read what was kept.
+        Read a stored plan.
 
-        :param value: from the store; ``None``: nothing.
-        :raises InvalidInputError: where it is something else. To go on could send twice.
+        :param value: from the store; ``None``: nothing is stored.
+        :raises InvalidInputError: if it is anything else. To go on could send twice.
         """
+        if value is None:
+            return None
         try:
-            plan = None if value is None else cls(**{field.name: value[field.name] for field in fields(cls)})
-            if plan is not None:
-                datetime.fromisoformat(plan.since)
-        except (TypeError, ValueError, KeyError, IndexError):
-            raise _not_ours(KEY) from None
+            plan = cls(**_stored_fields(cls, value))
+            datetime.fromisoformat(plan.since)
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError):
+            raise _not_readable(KEY) from None
         return plan
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return _as_stored(self)
+
+    def results(self, number: int, batch: Batch | None) -> list[RowResult]:
+        """
+        Return what is known of each row of a batch, without the rows themselves.
+
+        :param number: of the batch, from 1.
+        :param batch: what is stored of it.
+        """
+        first, after = (number - 1) * self.batch_size + 1, number * self.batch_size + 1
+        rows = range(first, after if self.rows is None else min(after, self.rows + 1))
+        if batch is None:
+            return [RowResult(row, "not_sent", error=_NOT_SENT_BEFORE) for row in rows]
+        left_out = set(batch.left_out)
+        known = iter(batch.results([row for index, row in enumerate(rows) if index not in left_out]))
+        results = (
+            RowResult(row, "invalid", error=_LEFT_OUT_BEFORE) if index in left_out else next(known, None)
+            for index, row in enumerate(rows)
+        )
+        # an older version did not store how many rows the last batch has
+        return [result for result in results if result is not None]
 
 
 @dataclass(frozen=True)
 class Batch:
     """
-    A batch that was posted, or was about to be. It holds no text, no number and no credentials.
+    A batch that was posted, or was about to be. It holds no text, no phone number and no credentials.
 
     Positions count the rows that can be sent, from 0, in the order of the batch.
 
-    :param fingerprint: of its recipients, in their order: see :func:`fingerprint_of_recipients`.
-    :param max_tries: the task's, when it was posted.
-    :param at: the moment by which it was judged which times had gone by, ISO 8601 in UTC.
-    :param ids: for each row the omnimessage_id, or ``None``.
-    :param errors: why rows were refused: each reason with its positions.
-    :param unknown: positions that may have been accepted: no answer is known.
-    :param doubt: why it is not known.
+    :param fingerprint: of its recipients, see :func:`fingerprint_of_recipients`.
+    :param max_tries: the task's ``max_tries`` when it was posted.
+    :param at: when it was posted, ISO 8601 in UTC.
+    :param ids: the omnimessage_id of each position, or ``None``.
+    :param errors: why messages were rejected: each reason with its positions.
+    :param unknown: positions that may have been accepted.
+    :param unknown_reason: why that is unknown.
+    :param times: when each position is sent, in seconds since 1970, ``None``: at once. One value if all are the same.
+        ``"not stored"``: by an older version.
+    :param left_out: indexes of the batch's rows that could not be sent and have no position.
     """
 
     fingerprint: str
@@ -77,65 +112,116 @@ class Batch:
     ids: list[str | None]
     errors: dict[str, list[int]]
     unknown: list[int]
-    doubt: str
+    unknown_reason: str
+    times: list[int | None] | int | str | None = "not stored"
+    left_out: list[int] = field(default_factory=list)
 
     @classmethod
     def read(cls, value: Any, key: str) -> Batch | None:
         """
-        Read what was kept.
+        Read a stored batch.
 
-        :param value: from the store; ``None``: nothing.
-        :param key: under which.
-        :raises InvalidInputError: where it is something else. To go on could send twice.
+        :param value: from the store; ``None``: nothing is stored.
+        :param key: its key.
+        :raises InvalidInputError: if it is anything else. To go on could send twice.
         """
+        if value is None:
+            return None
         try:
-            batch = None if value is None else cls(**{field.name: value[field.name] for field in fields(cls)})
-            if batch is not None:
-                datetime.fromisoformat(batch.at)
-                ids = all(isinstance(id_, (str, type(None))) for id_ in batch.ids)
-                if not ids or not all(0 <= position < len(batch.ids) for position in batch.unknown):
-                    raise ValueError
-        except (TypeError, ValueError, KeyError, IndexError):
-            raise _not_ours(key) from None
+            batch = cls(**_stored_fields(cls, value))
+            datetime.fromisoformat(batch.at)
+            ids = all(isinstance(id_, (str, type(None))) for id_ in batch.ids)
+            if not ids or not all(0 <= position < len(batch.ids) for position in batch.unknown):
+                raise ValueError
+            if isinstance(batch.times, list) and len(batch.times) != len(batch.ids):
+                raise ValueError
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError):
+            raise _not_readable(key) from None
         return batch
 
     def as_dict(self) -> dict[str, Any]:
-        """Write it as plain data."""
-        return asdict(self)
+        """Return it as plain data."""
+        return _as_stored(self)
 
-    def refused(self) -> dict[int, str]:
-        """Give the reason for each position that was refused."""
+    def rejected(self) -> dict[int, str]:
+        """Return the reason for each rejected position."""
         return {position: reason for reason, positions in self.errors.items() for position in positions}
 
     def to_post(self, max_tries: int, *, at_least_once: bool) -> list[int]:
         """
-        Decide which rows a later try posts again: never one that is known to be accepted.
+        Decide which positions a later try posts again: never one that is known to be accepted.
 
-        What may have been accepted is posted again where a second message is better than none, or where the task was
-        cleared, for whoever clears it has been told to look first. What was refused is, after a clear.
+        What may have been accepted is posted again with ``at_least_once``, or if the task was cleared: whoever clears
+        it was told to look for the messages first. What was rejected is posted again if the task was cleared.
 
         :param max_tries: the task's, now.
-        :param at_least_once: whether a second message is better than none.
-        :return: positions.
         """
         is_cleared = max_tries > self.max_tries
         again = list(self.unknown) if is_cleared or at_least_once else []
-        return sorted(again + (list(self.refused()) if is_cleared else []))
+        return sorted(again + (list(self.rejected()) if is_cleared else []))
+
+    def has_other_recipients(self, fingerprint: str, count: int) -> bool:
+        """
+        Return whether the recipients changed since this batch was stored.
+
+        :param fingerprint: of the recipients now. With another password only their number can be compared.
+        :param count: their number.
+        """
+        is_changed = have_same_key(self.fingerprint, fingerprint) and self.fingerprint != fingerprint
+        return is_changed or len(self.ids) != count
+
+    def time_of(self, position: int) -> str | None:
+        """Return when an accepted message is sent, ISO 8601 in UTC; ``None``: at once, or not stored."""
+        seconds = self.times[position] if isinstance(self.times, list) else self.times
+        return datetime.fromtimestamp(seconds, timezone.utc).isoformat() if isinstance(seconds, int) else None
+
+    def results(self, rows: Sequence[int]) -> list[RowResult]:
+        """
+        Return what is known of each position.
+
+        :param rows: the row number of each position.
+        """
+        rejected, unknown = self.rejected(), set(self.unknown)
+
+        def result(position: int, row: int) -> RowResult:
+            if omnimessage_id := self.ids[position]:
+                return RowResult(row, "accepted", omnimessage_id, self.time_of(position))
+            if position in unknown:
+                return RowResult(row, "unknown", error=self.unknown_reason)
+            if position in rejected:
+                return RowResult(row, "rejected", error=rejected[position])
+            return RowResult(row, "not_sent")
+
+        return [result(position, row) for position, row in enumerate(rows[: len(self.ids)])]
+
+
+def pack_times(times: Sequence[str | None]) -> list[int | None] | int | None:
+    """
+    Write times as :attr:`Batch.times`: small, since Airflow warns of values of 64 KB.
+
+    :param times: of each position, ISO 8601 in UTC; ``None``: at once.
+    """
+    distinct: dict[str | None, int | None] = dict.fromkeys(times)
+    for written in distinct:
+        distinct[written] = int(datetime.fromisoformat(written).timestamp()) if written else None
+    if len(distinct) <= 1:
+        return next(iter(distinct.values()), None)
+    return [distinct[written] for written in times]
 
 
 class BulkStep(Enum):
-    """What a later try of a bulk send does with what an earlier one has begun."""
+    """What a try of a bulk send does, given what an earlier one began."""
 
     START = "nothing was begun: begin"
-    RESUME = "it did not end, or this is a retry: keep what is known, and send the rest"
-    REPLACE = "it had ended with success, and was cleared: cancel what still waits, and begin anew"
+    RESUME = "it did not succeed, or this is a retry: keep what is known, and send the rest"
+    REPLACE = "it succeeded and was cleared: cancel what is still scheduled, and begin again"
 
 
 def next_bulk_step(plan: Plan | None, max_tries: int) -> BulkStep:
     """
     Decide what a try of a bulk send does.
 
-    :param plan: what was kept.
+    :param plan: what is stored.
     :param max_tries: the task's, now.
     """
     if plan is None:
@@ -147,7 +233,7 @@ def next_bulk_step(plan: Plan | None, max_tries: int) -> BulkStep:
 
 def batch_key(number: int) -> str:
     """
-    Name the key under which a batch is kept: one each, so that no value grows with the number of recipients.
+    Return the key of a batch. Each has its own, so that no value grows with the number of recipients.
 
     :param number: from 1.
     """
@@ -156,10 +242,10 @@ def batch_key(number: int) -> str:
 
 def fingerprint_of_recipients(numbers: Sequence[str], secret: str) -> str:
     """
-    Tell whether a batch still has the same recipients without keeping them.
+    Return a keyed hash of a batch's recipients, so that two lists can be compared without storing either.
 
-    :param numbers: each row's position and recipient.
-    :param secret: a key, so that nobody who reads the store can try numbers until one fits.
+    :param numbers: each row's number and recipient.
+    :param secret: the key: without it, nobody who reads the store can guess phone numbers until one fits.
     """
     key, digest = (
         hmac.new(secret.encode(), content.encode(), hashlib.sha256).hexdigest() for content in ("", "\n".join(numbers))
@@ -167,19 +253,30 @@ def fingerprint_of_recipients(numbers: Sequence[str], secret: str) -> str:
     return f"{key[:8]}-{digest}"
 
 
-def are_of_one_key(one: str, other: str) -> bool:
-    """
-    Tell whether two fingerprints of recipients can be compared: a new password makes all of them others.
-
-    :param one: of :func:`fingerprint_of_recipients`.
-    :param other: of the same.
-    """
+def have_same_key(one: str, other: str) -> bool:
+    """Return whether two fingerprints can be compared: a new password changes all of them."""
     return one.partition("-")[0] == other.partition("-")[0]
+
+
+class ChangedRecipientsError(AirflowFailException):
+    """
+    A batch that was begun now has other recipients, so that it is unknown which of them have a message.
+
+    :param batch: its number, from 1.
+    :param row: its first row.
+    """
+
+    def __init__(self, batch: int, row: int) -> None:
+        super().__init__(
+            f"Batch {batch:,} (from row {row:,}) has other recipients, or another order, than when an earlier try sent "
+            "it, so it is unknown who has a message already. Nothing more was sent. Provide the same recipients again "
+            "and clear this task, or start a new run for the new ones"
+        )
 
 
 class BulkMemory:
     """
-    What a bulk send keeps in ``task_state_store``: its plan, each batch, and how far it is, for people to look at.
+    Store a bulk send in ``task_state_store``: its plan, each batch, and the progress that Airflow's UI shows.
 
     :param context: the task's.
     """
@@ -189,28 +286,20 @@ class BulkMemory:
 
     @classmethod
     def of(cls, context: Mapping[str, Any]) -> BulkMemory | None:
-        """
-        Find a task's memory; ``None`` where this Airflow has none.
-
-        :param context: the task's.
-        """
+        """Return the memory of a task; ``None`` if this Airflow has none."""
         return cls(context) if TaskMemory.of(context, KEY) is not None else None
 
     def plan(self) -> Plan | None:
-        """Recall the plan of an earlier try."""
+        """Return the plan of an earlier try."""
         return Plan.read(self._at(KEY).recall())
 
     def keep_plan(self, plan: Plan) -> None:
-        """
-        Keep the plan.
-
-        :param plan: the present one.
-        """
-        self._at(KEY).keep(dict(vars(plan)))
+        """Store the plan."""
+        self._at(KEY).keep(plan.as_dict())
 
     def batch(self, number: int) -> Batch | None:
         """
-        Recall a batch.
+        Return a stored batch.
 
         :param number: from 1.
         """
@@ -219,38 +308,41 @@ class BulkMemory:
 
     def keep_batch(self, number: int, batch: Batch) -> None:
         """
-        Keep a batch.
+        Store a batch.
 
         :param number: from 1.
-        :param batch: what is known of it.
         """
         self._at(batch_key(number)).keep(batch.as_dict())
 
     def forget_batch(self, number: int) -> None:
         """
-        Forget a batch.
+        Delete a batch.
 
         :param number: from 1.
         """
         self._at(batch_key(number)).forget()
 
     def show(self, progress: dict[str, Any]) -> None:
-        """
-        Let people see how far it is: Airflow's UI shows a task's state store while it runs.
-
-        :param progress: plain data.
-        """
+        """Store the progress: Airflow's UI shows a task's state store while it runs."""
         self._at(PROGRESS).keep(progress)
 
     def _at(self, key: str) -> TaskMemory:
-        memory = TaskMemory.of(self._context, key)
-        assert memory is not None
-        return memory
+        return TaskMemory(self._context["task_state_store"], key)
 
 
-def _not_ours(key: str) -> InvalidInputError:
+def _stored_fields(kind: type, value: Any) -> dict[str, Any]:
+    names = {each.name: _STORED_NAMES.get(each.name, each.name) for each in fields(kind)}
+    # a missing field without a default raises when the object is built
+    return {name: value[stored] for name, stored in names.items() if stored in value}
+
+
+def _as_stored(record: Plan | Batch) -> dict[str, Any]:
+    return {_STORED_NAMES.get(name, name): value for name, value in vars(record).items()}
+
+
+def _not_readable(key: str) -> InvalidInputError:
     return InvalidInputError.of(
         "task_state_store",
-        f"what stands there under '{key}' was not written by this task; delete the keys that begin with '{KEY}', "
-        "unless this task has messages that are still scheduled",
+        f"the value of '{key}' was not written by this task; delete the keys that begin with '{KEY}', unless this task "
+        "has messages that are still scheduled",
     )

@@ -1,8 +1,7 @@
 """
-What a bulk send leaves: a compact table in its XCom, or a file with a line for each row and a pointer to it.
+The output of a bulk send: a compact table in its XCom, or a file with a line for each row and a pointer to it.
 
-Both hold every row of the input in its order, whatever became of it. Who comes after it, to cancel or to wait, reads
-either.
+Both hold every row of the input, in order. Tasks that cancel or wait read either, through :func:`accepted_in`.
 """
 
 from __future__ import annotations
@@ -11,154 +10,143 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, TypeGuard
 
 from airflow_provider_omnimessage._compat import object_storage_path
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 
-State = Literal["accepted", "refused", "unknown", "invalid", "skipped", "not_sent"]
+State = Literal["accepted", "rejected", "unknown", "invalid", "skipped", "not_sent"]
 
-#: What can become of a row, in the order in which it is told.
-STATES: tuple[State, ...] = ("accepted", "refused", "unknown", "invalid", "skipped", "not_sent")
-#: Beside a file, so many reasons are told in the XCom, each with so many rows.
-REASONS_TOLD = 20
-ROWS_TOLD = 10
+#: The states of a row, in the order in which they are reported.
+STATES: tuple[State, ...] = ("accepted", "rejected", "unknown", "invalid", "skipped", "not_sent")
+#: With a results file, how many reasons the XCom holds, and how many rows of each.
+REASONS_REPORTED = 20
+ROWS_REPORTED = 10
 _LONGEST_REASON = 300
+_LOCAL = ("", "file", "local")
 
 
 class RowResult(NamedTuple):
     """
-    What became of one row.
+    The result of one row.
 
     :param row: its number, from 1.
     :param state: one of :data:`STATES`.
-    :param omnimessage_id: where it was accepted.
-    :param moment: when it is sent: ISO 8601 in UTC; ``None``: at once, or not at all.
+    :param omnimessage_id: if it was accepted.
+    :param time_to_send: ISO 8601 in UTC; ``None``: at once, or not at all.
     :param error: why it was not accepted.
     """
 
     row: int
     state: State
     omnimessage_id: str | None = None
-    moment: str | None = None
+    time_to_send: str | None = None
     error: str | None = None
 
 
 class Results(Protocol):
-    """Takes results in the order of the rows, and says in the end what the XCom holds."""
+    """Takes the results in the order of the rows, and returns the XCom in the end."""
 
     counts: Counter[str]
 
     def add(self, result: RowResult) -> None:
-        """
-        Take the next one.
-
-        :param result: of the row after the one before.
-        """
+        """Add the result of the next row."""
 
     def close(self) -> dict[str, Any]:
-        """Give the XCom; a file is complete when this returns."""
+        """Return the XCom. A file is complete by then."""
+
+    def as_table(self) -> ResultsTable:
+        """Return the same results as a table, in case a file cannot be written."""
 
 
 class ResultsTable:
-    """The results as one compact XCom: columns, and errors by their reason."""
+    """The results as one compact XCom: columns, and the errors by reason."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self._ids: list[str | None] = []
-        self._moments: list[str | None] = []
+        self._times: list[str | None] = []
         self._errors: dict[str, list[int]] = {}
 
     def add(self, result: RowResult) -> None:
-        """
-        Take the next one.
-
-        :param result: of the row after the one before.
-        """
+        """Add the result of the next row."""
         self.counts[result.state] += 1
         self._ids.append(result.omnimessage_id)
-        # most have the same moment as the one before, and share it
-        last = self._moments[-1] if self._moments else None
-        self._moments.append(last if result.moment == last else result.moment)
+        # most rows have the same time as the one before, and share the object
+        last = self._times[-1] if self._times else None
+        self._times.append(last if result.time_to_send == last else result.time_to_send)
         if result.error is not None:
             self._errors.setdefault(_short(result.error), []).append(result.row)
 
     def close(self) -> dict[str, Any]:
-        """Give the XCom."""
-        distinct = {moment for moment, id_ in zip(self._moments, self._ids, strict=True) if id_ is not None}
+        """Return the XCom."""
+        distinct = {time for time, id_ in zip(self._times, self._ids, strict=True) if id_ is not None}
         return {
             **_counted(self.counts),
             "omnimessage_id": self._ids,
-            "time_to_send": next(iter(distinct), None) if len(distinct) < 2 else self._moments,
+            "time_to_send": next(iter(distinct), None) if len(distinct) < 2 else self._times,
             "errors": [{"error": error, "rows": rows} for error, rows in self._errors.items()],
         }
+
+    def as_table(self) -> ResultsTable:
+        """Return itself."""
+        return self
 
 
 class ResultsFile:
     """
     The results as a file of JSON Lines.
 
-    They are written beside the worker first, and copied when they are complete: an object store takes whole objects.
+    They are collected in a temporary file of the worker and copied once complete: an object store takes whole objects.
 
-    :param path: where, as :func:`~airflow_provider_omnimessage._compat.object_storage_path` takes it.
+    :param path: a path or URL, or an ``ObjectStoragePath``.
     """
 
     def __init__(self, path: Any) -> None:
         self.counts: Counter[str] = Counter()
         self._path = object_storage_path(path)
-        self._named = _with_connection(path, self._path)
+        self._url = _url_with_connection(path, self._path)
         self._first_id: str | None = None
         self._errors: dict[str, list[int]] = {}
         self._error_counts: Counter[str] = Counter()
-        self._beside = tempfile.TemporaryFile()  # noqa: SIM115 - goes with this object
+        self._collected = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this object
 
     def require_writable(self) -> None:
-        """Find out before anything is sent that the file cannot be written."""
-        if str(self._path.protocol or "file") in ("file", "local"):
+        """Raise before anything is sent if the file cannot be written."""
+        if _is_local(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             mode = "ab"
         else:
-            # not every object store can append; one that is there was written by this connection before
+            # not every object store can append; this connection has written an existing file before
             if self._path.exists():
                 return
             mode = "wb"
-        # what an earlier run has left stays until there is more to tell: it may be all that names its messages
+        # the results of an earlier run stay until there are new ones: they may be the only record of its messages
         with self._path.open(mode) as file:
             file.write(b"")
 
     def add(self, result: RowResult) -> None:
-        """
-        Take the next one.
-
-        :param result: of the row after the one before.
-        """
+        """Add the result of the next row."""
         self.counts[result.state] += 1
-        line = {
-            "row": result.row,
-            "state": result.state,
-            "omnimessage_id": result.omnimessage_id,
-            "time_to_send": result.moment,
-            "error": result.error,
-        }
-        self._beside.write(json.dumps(line).encode() + b"\n")
+        self._collected.write(json.dumps(result._asdict()).encode() + b"\n")
         self._first_id = self._first_id or result.omnimessage_id
         if result.error is not None:
             reason = _short(result.error)
-            if reason in self._errors or len(self._errors) < REASONS_TOLD:
+            if reason in self._errors or len(self._errors) < REASONS_REPORTED:
                 self._error_counts[reason] += 1
                 rows = self._errors.setdefault(reason, [])
-                if len(rows) < ROWS_TOLD:
+                if len(rows) < ROWS_REPORTED:
                     rows.append(result.row)
 
     def close(self) -> dict[str, Any]:
-        """Write the file, and give the pointer to it."""
-        self._beside.seek(0)
+        """Write the file, and return the pointer to it."""
+        self._collected.seek(0)
         with self._path.open("wb") as file:
-            shutil.copyfileobj(self._beside, file)
+            shutil.copyfileobj(self._collected, file)
         return {
             **_counted(self.counts),
-            "results": self._named,
+            "results": self._url,
             "first_omnimessage_id": self._first_id,
             "errors": [
                 {"error": error, "count": self._error_counts[error], "first_rows": rows}
@@ -167,82 +155,105 @@ class ResultsFile:
         }
 
     def as_table(self) -> ResultsTable:
-        """Read back what was written beside the worker: what is left to report where the file cannot be written."""
+        """Return the collected results as a table, for a task whose file cannot be written."""
         table = ResultsTable()
-        self._beside.seek(0)
-        for line in self._beside:
-            said = json.loads(line)
-            table.add(
-                RowResult(said["row"], said["state"], said["omnimessage_id"], said["time_to_send"], said["error"])
-            )
+        self._collected.seek(0)
+        for line in self._collected:
+            table.add(RowResult(**json.loads(line)))
         return table
 
 
-def is_result(value: object) -> bool:
-    """
-    Tell the XCom of a bulk send from an id, or a list of ids.
-
-    :param value: what a task was given.
-    """
+def is_result(value: object) -> TypeGuard[dict[str, Any]]:
+    """Return whether ``value`` is the output of one bulk send. A mapped task has a list of them."""
     return isinstance(value, Mapping) and "accepted" in value and ("results" in value or "omnimessage_id" in value)
 
 
-def accepted_in(result: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+def accepted_in(output: Mapping[str, Any] | Sequence[Mapping[str, Any] | None]) -> Iterator[tuple[str, str | None]]:
     """
-    Go through the messages that a bulk send has had accepted.
+    Yield the messages that a bulk send, or a mapped one, got accepted. The one way to read its output.
 
-    :param result: its XCom. A file is read as a stream.
-    :return: each id, and when it is sent: ISO 8601 in UTC, or ``None`` for sent at once.
+    :param output: the XCom: one result, or a list of results with ``None`` for skipped tasks. A results file is read
+        as a stream.
+    :return: each id, and its time: ISO 8601 in UTC, or ``None`` for sent at once.
+    :raises InvalidInputError: if a results file is missing or incomplete, or if an entry is not a result.
     """
-    if "results" in result:
-        yield from _whole_file(result)
-        return
-    ids, moments = result["omnimessage_id"], result["time_to_send"]
-    each: Iterable[str | None] = moments if isinstance(moments, list) else [moments] * len(ids)
-    for omnimessage_id, moment in zip(ids, each, strict=True):
-        if omnimessage_id is not None:
-            yield omnimessage_id, moment
+    results = [output] if isinstance(output, Mapping) else [each for each in output[:] if each is not None]
+    for index, result in enumerate(results):
+        if not is_result(result):
+            raise InvalidInputError.of(
+                f"omnimessage_id[{index}]", "is not the output of a bulk send; pass outputs or ids, not a mix of them"
+            )
+        yield from _accepted_in_file(result) if "results" in result else _accepted_in_table(result)
 
 
 def read_file(path: str) -> Iterator[tuple[str, str | None]]:
     """
-    Go through the accepted messages of a file of results.
+    Yield the accepted messages of a results file.
 
-    :param path: where it is.
-    :return: each id, and when it is sent: ISO 8601 in UTC, or ``None`` for sent at once.
+    :param path: a path or URL.
+    :return: each id, and its time: ISO 8601 in UTC, or ``None`` for sent at once.
+    :raises InvalidInputError: if there is no such file.
     """
-    with object_storage_path(path).open("rb") as lines:
+    file = object_storage_path(path)
+    try:
+        lines = file.open("rb")
+    except FileNotFoundError:
+        raise InvalidInputError.of("results", _missing_file(path, is_local=_is_local(file))) from None
+    with lines:
         for line in lines:
-            said = json.loads(line)
-            if said["omnimessage_id"] is not None:
-                yield said["omnimessage_id"], said["time_to_send"]
+            row = json.loads(line)
+            if row["omnimessage_id"] is not None:
+                yield row["omnimessage_id"], row["time_to_send"]
 
 
-def _whole_file(result: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
-    """Read a file of results, and refuse one that is cut short, or that another run has written since."""
+def _accepted_in_table(result: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+    ids, times = result["omnimessage_id"], result["time_to_send"]
+    time_of_each: Iterable[str | None] = times if isinstance(times, list) else [times] * len(ids)
+    for omnimessage_id, time in zip(ids, time_of_each, strict=True):
+        if omnimessage_id is not None:
+            yield omnimessage_id, time
+
+
+def _accepted_in_file(result: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+    """Read a results file; raise if it is incomplete, or if another run has written it since."""
     count, first = 0, None
     try:
-        for omnimessage_id, moment in read_file(result["results"]):
+        for omnimessage_id, time in read_file(result["results"]):
             count, first = count + 1, first or omnimessage_id
-            yield omnimessage_id, moment
+            yield omnimessage_id, time
+    except InvalidInputError:
+        raise
     except (ValueError, KeyError, TypeError):
         count = -1
     if count != result["accepted"] or first != result.get("first_omnimessage_id", first):
         raise InvalidInputError.of(
             "results",
-            f"the file does not hold the {result['accepted']:,} messages that were accepted: it is cut short, or was "
-            "written again since; give each task and run a results_path of its own",
+            f"the file does not hold the {result['accepted']:,} accepted messages: it is incomplete, or was written "
+            "again since; give each task and run its own results_path",
         )
+
+
+def _missing_file(path: str, *, is_local: bool) -> str:
+    if not is_local:
+        return (
+            f"there is no file {path}; its messages stay scheduled. Restore it, or clear the task that sent them: it "
+            "cancels what is still scheduled, and sends again"
+        )
+    return (
+        f"{path} does not exist on this machine. A local path is visible to one worker only, the one that ran the send "
+        "task. Its messages stay scheduled. Copy the file to this machine and clear this task; for the next runs set "
+        "results_path to an object store that all workers reach, or leave it out, so that the XCom holds the ids"
+    )
 
 
 def in_words(counts: Mapping[str, int]) -> str:
     """
-    Say what became of the rows: ``9,990 accepted, 10 refused``.
+    Return the numbers of a bulk send in words: ``9,990 accepted, 10 rejected``.
 
     :param counts: by state.
     """
-    told = [f"{counts[state]:,} {state.replace('_', ' ')}" for state in STATES if counts.get(state)]
-    return ", ".join(told) or "no rows"
+    parts = [f"{counts[state]:,} {state.replace('_', ' ')}" for state in STATES if counts.get(state)]
+    return ", ".join(parts) or "no rows"
 
 
 def _counted(counts: Mapping[str, int]) -> dict[str, int]:
@@ -253,10 +264,16 @@ def _short(reason: str) -> str:
     return reason if len(reason) <= _LONGEST_REASON else f"{reason[: _LONGEST_REASON - 1]}…"
 
 
-def _with_connection(given: Any, path: Any) -> str:
-    """Name a path so that whoever reads the XCom finds it with the same connection."""
-    conn_id = getattr(path, "conn_id", None)
-    if isinstance(given, str) or not conn_id:
-        return str(given)
-    scheme, _, rest = str(path).partition("://")
-    return f"{scheme}://{conn_id}@{rest}"
+def _is_local(path: Any) -> bool:
+    return str(path.protocol or "file") in _LOCAL
+
+
+def _url_with_connection(path: Any, storage_path: Any) -> str:
+    """Write a path so that whoever reads the XCom finds the file with the same connection."""
+    conn_id = getattr(storage_path, "conn_id", None)
+    url = str(path)
+    if isinstance(path, str) or not conn_id:
+        return url
+    scheme, _, rest = url.partition("://")
+    # some Airflow versions write the connection themselves
+    return url if rest.startswith(f"{conn_id}@") else f"{scheme}://{conn_id}@{rest}"

@@ -1,353 +1,245 @@
-"""Sends what was checked, batch by batch, and remembers each before and after, so that nobody gets two."""
+"""
+Send the checked rows, batch by batch, and remember each batch before and after, so that nobody gets two messages.
+
+Every batch passes through the same steps: open it, store that it is about to be posted, post it, read the response,
+store the result, pass on the results of its rows. Once :attr:`BulkSender.stop` is set, the remaining batches are opened
+and passed on, but not posted. That happens if
+
+- a batch surely was not sent: no connection, rate limited beyond the deadline, credentials refused;
+- two responses in a row were lost;
+- a batch could not be stored before it was posted;
+- the task is interrupted, for example by its ``execution_timeout``.
+"""
 
 from __future__ import annotations
 
+import contextvars
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeGuard
 
-from airflow_provider_omnimessage.api.calls import Accepted, NotAccepted
+from airflow_provider_omnimessage.api.calls import NotAccepted
 from airflow_provider_omnimessage.api.errors import LostResponseError, OmnimessageError, RejectedError
-from airflow_provider_omnimessage.bulk.memory import Batch
-from airflow_provider_omnimessage.bulk.results import RowResult
+from airflow_provider_omnimessage.bulk.memory import ChangedRecipientsError
+from airflow_provider_omnimessage.bulk.pending import Entry, NothingToPostError, PendingBatch, SendSettings
+from airflow_provider_omnimessage.tasks.parallel import Progress
 
 if TYPE_CHECKING:
+    from airflow.sdk.types import Logger
+
     from airflow_provider_omnimessage.bulk.memory import BulkMemory
     from airflow_provider_omnimessage.bulk.results import Results
     from airflow_provider_omnimessage.bulk.rows import CheckedRow, Spool
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
     from airflow_provider_omnimessage.tasks.parallel import Progress
 
-#: So many batches in a row without an answer, and no further one is posted: each would only be one more doubt.
-DOUBTS_IN_A_ROW = 2
+#: After so many lost responses in a row nothing more is posted: each further batch would only be unknown too.
+LOST_IN_A_ROW = 2
 
 
-@dataclass
-class _Posting:
-    """One batch under way: its rows, what became of each, and which are posted."""
-
-    number: int
-    lines: list[CheckedRow]
-    #: the result of each line; ``None`` while it is open
-    results: list[RowResult | None]
-    #: rows that can be sent, each with its index in ``lines``: the positions that a :class:`Batch` counts
-    sendable: list[int]
-    before: Batch | None
-    to_post: list[int] = field(default_factory=list)
-    bodies: list[bytes] = field(default_factory=list)
-    moments: dict[int, str | None] = field(default_factory=dict)
-    intent: Batch | None = None
-    answer: Future[list[Accepted | NotAccepted]] | None = None
-
-    @property
-    def rows(self) -> str:
-        """Name it for people."""
-        return f"Batch {self.number:,} (rows {self.lines[0].row:,} to {self.lines[-1].row:,})"
+class StoppedError(OmnimessageError):
+    """The task was stopped before a batch was posted."""
 
 
 class BulkSender:
     """
-    The sending of one task.
+    Post the batches of one task that are not known to be accepted.
 
-    :param hook: posts.
-    :param memory: of this task, where there is one.
-    :param results: takes what became of each row, in their order.
-    :param fingerprints: of each batch's recipients.
-    :param on_past: what to do with a row whose moment has gone by.
-    :param at_least_once: whether a second message is better than none.
-    :param max_tries: the task's.
-    :param now: when this try began to check: by it is judged which moments have gone by.
-    :param parallel: calls under way at a time.
-    :param progress: told how many rows are through.
-    :param log: the task's.
+    :param hook: makes the calls.
+    :param settings: how.
+    :param memory: of this task; ``None``: this task remembers nothing.
+    :param results: receives the result of each row, in order.
+    :param log: the task's logger.
     """
 
     def __init__(
         self,
         hook: OmnimessageHook,
+        settings: SendSettings,
         memory: BulkMemory | None,
         results: Results,
-        *,
-        fingerprints: list[str],
-        on_past: str,
-        at_least_once: bool,
-        max_tries: int,
-        now: datetime,
-        parallel: int,
-        progress: Progress,
-        log: Any,
+        log: Logger,
     ) -> None:
         self._hook = hook
+        self._settings = settings
         self._memory = memory
         self._results = results
-        self._fingerprints = fingerprints
-        self._on_past = on_past
-        self._at_least_once = at_least_once
-        self._max_tries = max_tries
-        self._now = now
-        self._parallel = parallel
-        self._progress = progress
         self._log = log
-        self._window: deque[_Posting] = deque()
-        self._taken = 0
-        self._done = 0
-        self._doubts_in_a_row = 0
-        #: why nothing more is posted
+        self._batches: deque[PendingBatch] = deque()
+        self._rows_done = 0
+        self._lost_in_a_row = 0
+        #: Why nothing more is posted. May be set from another thread.
         self.stop: BaseException | None = None
-        #: the first answer that was lost
-        self.lost: OmnimessageError | None = None
-        self.doubts: list[str] = []
-        self.scheduled = self.sent = 0
+        #: The error of the first lost response.
+        self.first_lost: OmnimessageError | None = None
+        #: For each batch that may have been accepted: which rows, and why that is unknown.
+        self.unknown_batches: list[str] = []
+        self.scheduled = self.sent = self.unknown = 0
 
-    def run(self, spool: Spool, batch_size: int) -> None:
-        """
-        Post what is not known to be accepted, as the guarantee says. What cannot be posted is told in the results.
+    @property
+    def may_have_sent(self) -> bool:
+        """Whether a retry that remembers nothing could send a second message that the guarantee forbids."""
+        in_flight = any(batch.response is not None for batch in self._batches)
+        is_unknown = self.unknown > 0 and not self._settings.at_least_once
+        return in_flight or is_unknown or self.scheduled + self.sent > 0
 
-        :param spool: the rows that were checked.
-        :param batch_size: rows in a batch.
-        :raises BaseException: what interrupted it, after everything was told: nothing is under way any more.
+    def run(self, spool: Spool, fingerprints: Sequence[str]) -> None:
         """
-        # made here: the threads are to share it
-        if self.stop is None:
-            self._hook.get_conn()
-        with ThreadPoolExecutor(self._parallel, thread_name_prefix="omnimessage") as pool:
+        Post the batches. The results report what is not posted, and :attr:`stop` says why.
+
+        :param spool: the checked rows.
+        :param fingerprints: of each batch's recipients.
+        """
+        progress = Progress(spool.rows, "rows", self._log, self._memory.show if self._memory else None)
+        self._hook.get_conn()  # opened here: the threads share it
+        with ThreadPoolExecutor(self._settings.parallel, thread_name_prefix="omnimessage") as pool:
             try:
-                self._take(spool, batch_size, pool)
-            except BaseException as error:
-                # Airflow's own end of a task, such as a timeout: what is under way comes to its end, and is told
-                self.stop = error
-                try:
-                    self._take(spool, batch_size, pool)
-                finally:
-                    self._settle(0)  # whatever breaks now: no answer that is under way is lost
-                raise
+                for number, rows in enumerate(spool.batches(self._settings.batch_size), 1):
+                    batch = self._open(number, rows, fingerprints[number - 1])
+                    self._batches.append(batch)
+                    if batch.posted:
+                        self._post(batch, pool)
+                    self._collect(self._settings.parallel - 1, progress)
+            finally:
+                self._collect(0, progress)
 
-    def _take(self, spool: Spool, batch_size: int, pool: ThreadPoolExecutor) -> None:
-        for number, lines in enumerate(spool.batches(batch_size), 1):
-            if number <= self._taken:
-                continue
-            posting = self._judge(number, lines)
-            self._window.append(posting)
-            self._taken = number
-            if posting.to_post:
-                self._begin(posting, pool)
-            self._settle(self._parallel - 1)
-        self._settle(0)
+    def _open(self, number: int, rows: Sequence[CheckedRow], fingerprint: str) -> PendingBatch:
+        """Find out which rows of a batch must be posted, and what is known of the others."""
+        stored = self._memory.batch(number) if self._memory else None
+        if stored is not None and stored.has_other_recipients(fingerprint, sum(not row.problem for row in rows)):
+            raise ChangedRecipientsError(number, rows[0].row)
+        batch = PendingBatch(number, rows, fingerprint, stored, self._settings)
+        if stored is not None and set(stored.unknown) - set(batch.posted):
+            self.unknown_batches.append(f"{batch}: {stored.unknown_reason}")
+        return batch
 
-    def _judge(self, number: int, lines: list[CheckedRow]) -> _Posting:
-        """Tell what is known of each row, and which are to be posted."""
-        before = self._memory.batch(number) if self._memory else None
-        sendable = [index for index, line in enumerate(lines) if not line.problem]
-        posting = _Posting(number, lines, [None] * len(lines), sendable, before)
-        for index, line in enumerate(lines):
-            if line.problem:
-                posting.results[index] = RowResult(line.row, "invalid", error=line.problem)
-        if before is None:
-            for position, index in enumerate(sendable):
-                self._judge_moment(posting, position, index)
-            return posting
-        again = set(before.to_post(self._max_tries, at_least_once=self._at_least_once))
-        refused, unknown = before.refused(), set(before.unknown)
-        for position, index in enumerate(sendable):
-            line, known = lines[index], before.ids[position]
-            if known:
-                moment = None if self._is_past(line, datetime.fromisoformat(before.at)) else line.moment or None
-                posting.results[index] = RowResult(line.row, "accepted", known, moment)
-            elif position not in again and position in unknown:
-                posting.results[index] = RowResult(line.row, "unknown", error=before.doubt)
-            elif position not in again and position in refused:
-                posting.results[index] = RowResult(line.row, "refused", error=refused[position])
-            else:
-                self._judge_moment(posting, position, index)
-        if unknown - again:
-            self.doubts.append(f"{posting.rows}: {before.doubt}")
-        return posting
-
-    def _judge_moment(self, posting: _Posting, position: int, index: int) -> None:
-        line = posting.lines[index]
-        if line.moment and self._is_past(line, self._now):
-            if self._on_past != "send_now":
-                state: Any = "skipped" if self._on_past == "skip" else "invalid"
-                reason = f"time_to_send: {line.moment} has gone by"
-                posting.results[index] = RowResult(line.row, state, error=reason)
-                return
-            line = line._replace(moment="")
-        posting.to_post.append(position)
-        posting.bodies.append(line.whole)
-        posting.moments[position] = line.moment or None
-
-    @staticmethod
-    def _is_past(line: CheckedRow, at: datetime) -> bool:
-        return bool(line.moment) and _moment(line.moment) <= at
-
-    def _begin(self, posting: _Posting, pool: ThreadPoolExecutor) -> None:
+    def _post(self, batch: PendingBatch, pool: ThreadPoolExecutor) -> None:
         if self.stop is not None:
-            self._not_sent(posting, self.stop)
+            batch.leave(self.stop)
             return
-        before = posting.before
-        asked = set(posting.to_post)
-        if before and asked & set(before.unknown):
-            is_cleared = self._max_tries > before.max_tries
-            self._log.warning(
-                "%s: %s messages may have been accepted before; they are posted again, as %s",
-                posting.rows,
-                f"{len(asked & set(before.unknown)):,}",
-                "the task was cleared" if is_cleared else "delivery_guarantee='at_least_once' says",
-            )
-        at = self._now.isoformat(timespec="microseconds")
-        posting.intent = Batch(
-            fingerprint=self._fingerprints[posting.number - 1],
-            max_tries=self._max_tries,
-            at=at,
-            ids=list(before.ids) if before else [None] * len(posting.sendable),
-            errors=_without(before.errors, asked) if before else {},
-            unknown=sorted(asked | set(before.unknown if before else ())),
-            doubt=f"an earlier try was about to post it at {at[:19]}, and ended before it knew the answer",
-        )
+        self._warn_if_posted_again(batch)
         if self._memory:
             try:
-                self._memory.keep_batch(posting.number, posting.intent)
+                self._memory.keep_batch(batch.number, batch.record)
             except Exception as error:
                 self.stop = error
-                self._not_sent(posting, error)
+                batch.leave(error)
                 return
-        posting.answer = pool.submit(self._hook.post_bulk, posting.bodies)
 
-    def _settle(self, most: int) -> None:
-        """Wait until no more than so many calls are under way, and pass on what is through, in order."""
+        def next_attempt() -> list[bytes]:
+            if self.stop is not None:
+                raise StoppedError
+            return batch.next_attempt()
+
+        batch.response = pool.submit(contextvars.copy_context().run, self._hook.post_bulk, next_attempt)
+
+    def _warn_if_posted_again(self, batch: PendingBatch) -> None:
+        stored = batch.stored
+        unknown = len(set(stored.unknown) & set(batch.posted)) if stored else 0
+        if stored and unknown:
+            self._log.warning(
+                "%s: %s messages may have been accepted by an earlier try; posting them again because %s",
+                batch,
+                f"{unknown:,}",
+                "the task was cleared"
+                if self._settings.max_tries > stored.max_tries
+                else "of delivery_guarantee='at_least_once'",
+            )
+
+    def _collect(self, limit: int, progress: Progress) -> None:
+        """Wait until at most ``limit`` calls are in flight, and pass on the finished results in row order."""
         while True:
-            under_way = [each for each in self._window if each.answer is not None]
-            for posting in under_way:
-                if posting.answer is not None and posting.answer.done():
-                    self._take_in(posting)
-            while self._window and None not in self._window[0].results:
-                self._pass_on(self._window.popleft())
-            waiting = [each.answer for each in self._window if each.answer is not None]
-            if len(waiting) <= most and (most or not self._window):
-                return
-            if not waiting:  # interrupted before it was posted
-                for posting in self._window:
-                    self._not_sent(posting, self.stop or InterruptedError())
-                continue
-            wait(waiting, return_when=FIRST_COMPLETED)
+            in_flight = {batch.response: batch for batch in self._batches if batch.response is not None}
+            finished = [response for response in in_flight if response.done()]
+            if not finished and len(in_flight) <= limit:
+                break
+            for response in finished or wait(in_flight, return_when=FIRST_COMPLETED).done:
+                self._read(in_flight[response], response)
+        while self._batches and self._batches[0].response is None:
+            batch = self._batches.popleft()
+            for result in batch.results():
+                self._results.add(result)
+            self._rows_done += len(batch.rows)
+            progress.at(self._rows_done)
 
-    def _take_in(self, posting: _Posting) -> None:
-        answer, posting.answer = posting.answer, None
-        assert answer is not None
-        intent = posting.intent
-        assert intent is not None
-        error = answer.exception()
+    def _read(self, batch: PendingBatch, response: Future[list[Entry]]) -> None:
+        """Read the response to a batch, store its result, and decide whether to go on."""
+        error = response.exception()
+        if _is_surely_not_sent(error):
+            self._give_up(batch, error)
+            return
         if error is None:
-            self._doubts_in_a_row = 0
-            self._keep(posting, self._read(posting, intent, answer.result()))
+            entries = response.result()
+            self._lost_in_a_row = 0
         elif isinstance(error, RejectedError):
-            self._doubts_in_a_row = 0
-            self._log.warning("%s: %s", posting.rows, error)
-            refused: list[Accepted | NotAccepted] = [NotAccepted(str(error))] * len(posting.to_post)
-            self._keep(posting, self._read(posting, intent, refused))
-        elif not isinstance(error, OmnimessageError):  # nobody knows how far it came
-            self.stop = self.stop or error
-            self._doubt(posting, intent, LostResponseError(f"bulk send: broke off: {error!r}"))
-        elif error.maybe_processed:
-            self._doubt(posting, intent, error)
+            self._log.warning("%s: %s", batch, error)
+            entries = [NotAccepted(str(error))] * len(batch.posted)
+            self._lost_in_a_row = 0
         else:
+            entries = [NotAccepted(self._note_lost(batch, error), maybe_processed=True)] * len(batch.posted)
+        batch.read(entries)
+        self._count(batch, entries)
+        batch.response = None
+        self._store(batch)
+
+    def _give_up(self, batch: PendingBatch, error: OmnimessageError) -> None:
+        """Take back a batch that surely was not sent."""
+        batch.response = None
+        if not isinstance(error, NothingToPostError):
+            if self.stop is None:
+                self._log.warning("%s was not sent: %s", batch, error)
+                self.stop = error
+            batch.leave(self.stop)
+        self._restore(batch)
+
+    def _note_lost(self, batch: PendingBatch, error: BaseException) -> str:
+        """Return why it is unknown whether a batch was accepted."""
+        if not isinstance(error, OmnimessageError):  # it is unknown how far the call got
             self.stop = self.stop or error
-            self._log.warning("%s was not sent: %s", posting.rows, error)
-            self._unkeep(posting)
-            self._not_sent(posting, error)
-
-    def _read(self, posting: _Posting, intent: Batch, answers: list[Accepted | NotAccepted]) -> Batch:
-        """Take in the answer to each row, by position."""
-        ids, unknown = list(intent.ids), set(intent.unknown)
-        errors = {reason: list(positions) for reason, positions in intent.errors.items()}
-        doubt = intent.doubt
-        for position, answer in zip(posting.to_post, answers, strict=True):
-            index = posting.sendable[position]
-            row = posting.lines[index].row
-            if isinstance(answer, Accepted):
-                unknown.discard(position)
-                ids[position] = answer.omnimessage_id
-                moment = posting.moments[position]
-                posting.results[index] = RowResult(row, "accepted", answer.omnimessage_id, moment)
-                if moment:
-                    self.scheduled += 1
-                else:
-                    self.sent += 1
-            elif answer.maybe_processed:
-                doubt = answer.reason
-                posting.results[index] = RowResult(row, "unknown", error=answer.reason)
-            else:
-                unknown.discard(position)
-                errors.setdefault(answer.reason, []).append(position)
-                posting.results[index] = RowResult(row, "refused", error=answer.reason)
-        if unknown & set(posting.to_post):
-            self.doubts.append(f"{posting.rows}: {doubt}")
-        return replace(intent, ids=ids, errors=errors, unknown=sorted(unknown), doubt=doubt)
-
-    def _doubt(self, posting: _Posting, intent: Batch, error: OmnimessageError) -> None:
-        self.lost = self.lost or error
-        self._log.warning("%s: %s", posting.rows, error)
-        self.doubts.append(f"{posting.rows}: {error}")
-        for position in posting.to_post:
-            index = posting.sendable[position]
-            posting.results[index] = RowResult(posting.lines[index].row, "unknown", error=str(error))
-        self._keep(posting, replace(intent, doubt=str(error)))
-        self._doubts_in_a_row += 1
-        if self._doubts_in_a_row >= DOUBTS_IN_A_ROW and self.stop is None:
-            self._log.warning("%d answers were lost in a row; nothing more is posted now", DOUBTS_IN_A_ROW)
+            error = LostResponseError(f"bulk send: interrupted: {error!r}")
+        self.first_lost = self.first_lost or error
+        self._log.warning("%s: %s", batch, error)
+        self._lost_in_a_row += 1
+        if self._lost_in_a_row >= LOST_IN_A_ROW and self.stop is None:
+            self._log.warning("%d responses in a row were lost; nothing more is posted now", LOST_IN_A_ROW)
             self.stop = error
+        return str(error)
 
-    def _not_sent(self, posting: _Posting, error: BaseException) -> None:
-        for position in posting.to_post:
-            index = posting.sendable[position]
-            if posting.results[index] is None:
-                posting.results[index] = self._left(posting, position, str(error) or type(error).__name__)
-
-    def _left(self, posting: _Posting, position: int, reason: str) -> RowResult:
-        """Tell of a row that this try did not post what is known of it from before."""
-        row, before = posting.lines[posting.sendable[position]].row, posting.before
-        if before and position in before.unknown:
-            return RowResult(row, "unknown", error=before.doubt)
-        refused = before.refused().get(position) if before else None
-        return RowResult(row, "refused", error=refused) if refused else RowResult(row, "not_sent", error=reason)
-
-    def _keep(self, posting: _Posting, batch: Batch) -> None:
-        if self._memory is None:
-            return
-        try:
-            self._memory.keep_batch(posting.number, batch)
-        except Exception:
-            # What was posted is posted. To stop now would put it in doubt for nothing.
-            self._log.exception("%s could not be stored: a retry will take it for a doubt", posting.rows)
-
-    def _unkeep(self, posting: _Posting) -> None:
-        if self._memory is None:
-            return
-        try:
-            if posting.before is None:
-                self._memory.forget_batch(posting.number)
+    def _count(self, batch: PendingBatch, entries: Sequence[Entry]) -> None:
+        unknown = 0
+        for position, entry in zip(batch.posted, entries, strict=True):
+            if isinstance(entry, NotAccepted):
+                unknown += entry.maybe_processed
+            elif batch.times[position]:
+                self.scheduled += 1
             else:
-                self._memory.keep_batch(posting.number, posting.before)
+                self.sent += 1
+        self.unknown += unknown
+        if unknown:
+            self.unknown_batches.append(f"{batch}: {batch.record.unknown_reason}")
+
+    def _store(self, batch: PendingBatch) -> None:
+        if self._memory is None:
+            return
+        try:
+            self._memory.keep_batch(batch.number, batch.record)
         except Exception:
-            self._log.exception("%s was not posted, but that could not be stored", posting.rows)
+            # The messages are posted. To stop now would only make it unknown whether they were.
+            self._log.exception("%s could not be stored: a retry will not know whether it was accepted", batch)
 
-    def _pass_on(self, posting: _Posting) -> None:
-        for result in posting.results:
-            assert result is not None
-            self._results.add(result)
-        self._done += len(posting.lines)
-        self._progress.at(self._done)
+    def _restore(self, batch: PendingBatch) -> None:
+        """Store what was known before the batch was about to be posted, since it was not."""
+        if self._memory is None:
+            return
+        try:
+            if batch.stored is None:
+                self._memory.forget_batch(batch.number)
+            else:
+                self._memory.keep_batch(batch.number, batch.stored)
+        except Exception:
+            self._log.exception("%s was not posted, but that could not be stored", batch)
 
 
-@lru_cache(maxsize=1024)
-def _moment(written: str) -> datetime:
-    return datetime.fromisoformat(written)
-
-
-def _without(errors: Mapping[str, list[int]], positions: set[int]) -> dict[str, list[int]]:
-    left = {reason: [each for each in found if each not in positions] for reason, found in errors.items()}
-    return {reason: found for reason, found in left.items() if found}
+def _is_surely_not_sent(error: BaseException | None) -> TypeGuard[OmnimessageError]:
+    return isinstance(error, OmnimessageError) and not error.maybe_processed and not isinstance(error, RejectedError)

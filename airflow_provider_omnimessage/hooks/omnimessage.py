@@ -13,7 +13,7 @@ from airflow_provider_omnimessage.api.errors import AuthenticationError, NotCanc
 from airflow_provider_omnimessage.hooks.budget import Budget
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from airflow_provider_omnimessage.api.calls import Accepted, Call, NotAccepted
@@ -275,23 +275,29 @@ class OmnimessageHook(BaseHook):
         finally:
             await transport.close()
 
-    def post_bulk(self, omnimessages: Sequence[dict[str, Any] | bytes]) -> list[Accepted | NotAccepted]:
+    def post_bulk(
+        self, omnimessages: Sequence[dict[str, Any] | bytes] | Callable[[], Sequence[bytes]]
+    ) -> list[Accepted | NotAccepted]:
         """
-        Post up to 1,000 of what :meth:`compose` built in one call: ``POST /omnimessages``.
+        Post up to 1,000 messages that :meth:`compose` built in one call: ``POST /omnimessages``.
 
-        Each is accepted or refused for itself; the answer has an entry for each, in their order.
+        Each is accepted or rejected on its own. The result has an entry for each message, in order.
 
-        :param omnimessages: the whole bodies, or their JSON.
+        :param omnimessages: the whole bodies, or their JSON. A function is called before each attempt and returns the
+            JSON: a call that is rate limited may wait for minutes. What it raises ends the call.
         :raises InvalidInputError: for none, or more than 1,000.
         :raises OmnimessageError: as :meth:`send` does, for all of them.
         """
         from airflow_provider_omnimessage.api import calls
-        from airflow_provider_omnimessage.api.bulk import MOST_IN_A_CALL
+        from airflow_provider_omnimessage.api.bulk import MOST_IN_A_CALL, BulkCall
         from airflow_provider_omnimessage.api.errors import InvalidInputError
 
+        if callable(omnimessages):
+            return self._make(BulkCall.of(omnimessages))
         if not 1 <= len(omnimessages) <= MOST_IN_A_CALL:
             raise InvalidInputError.of(
-                "omnimessages", f"{len(omnimessages):,} of them are not accepted; give 1 to {MOST_IN_A_CALL:,}"
+                "omnimessages",
+                f"a list of {len(omnimessages):,} is not accepted; pass 1 to {MOST_IN_A_CALL:,} messages",
             )
         return self._make(calls.send_bulk(omnimessages))
 
@@ -320,8 +326,8 @@ class OmnimessageHook(BaseHook):
         which. If that leaves it open whether the message is cancelled, the cancel is repeated a few times.
 
         :param omnimessage_id: the id that :meth:`send` returned.
-        :param time_to_send: the message's time, with a zone. Pass it if you know it: a message in progress was sent if
-            its time has passed, and is not cancelled if it has not. Without it, that stays open.
+        :param time_to_send: the message's time, with a zone; default: not known. Pass it if you know it: a message in
+            progress was sent if its time has passed, and is not cancelled if it has not. Without it, that stays open.
         :raises NotCancelledError: if Messente does not cancel the message, and does not show that it was sent.
         :raises OmnimessageError: if a request failed. The message may still be scheduled.
         """

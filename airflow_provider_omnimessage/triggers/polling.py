@@ -251,6 +251,7 @@ async def _turn(lock: asyncio.Lock | asyncio.Semaphore, seconds: float, call: Ca
 
 
 def _import_what_is_needed() -> None:
+
     import airflow_provider_omnimessage.hooks.aiohttp_transport
     import airflow_provider_omnimessage.hooks.settings  # noqa: F401
 

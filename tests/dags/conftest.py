@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from _runs import describe
+from lockstep import Lockstep
 
 
 class Run:
@@ -54,6 +55,7 @@ def run_dag(_airflow: None, sandbox: Any, tmp_path: Path, capfd: pytest.CaptureF
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 
     def run(dag: Any, **conf: Any) -> Run:
+        dag.validate()
         bag = DagBag(tmp_path)
         bag.dags[dag.dag_id] = dag
         sync_bag_to_db(bag, "dags-folder", None)
@@ -69,25 +71,17 @@ def clear_and_run(_airflow: None, capfd: pytest.CaptureFixture[str]) -> Callable
     """Clear the tasks of a run that has ended, as the UI does, and run them again."""
     from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import clear_task_instances
-    from airflow.sdk.definitions.dag import _run_task
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
     def again(dag: Any, before: Run) -> Run:
         with create_session() as session:
             run = session.scalars(select(DagRun).where(DagRun.run_id == before.run_id)).one()
-            tasks = sorted(
-                run.get_task_instances(session=session), key=lambda each: list(dag.task_dict).index(each.task_id)
-            )
+            tasks = list(run.get_task_instances(session=session))
             clear_task_instances(tasks, session)
-            for task in tasks:
-                task.try_number += 1
-                task.state = "scheduled"
             session.commit()
-            capfd.readouterr()
-            for task in tasks:
-                _run_task(ti=task, task=dag.task_dict[task.task_id])
-                session.commit()
-            return Run(describe(run), "".join(capfd.readouterr()))
+        capfd.readouterr()
+        ended = Lockstep.of(dag, before.run_id).resume().dag_run()
+        return Run(describe(ended), "".join(capfd.readouterr()))
 
     return again

@@ -1,19 +1,17 @@
-"""The bulk operator where a retry or a clear comes in an odd order, or finds other things than the try before it."""
+"""The bulk operator when retries and clears come in an unusual order, or find other recipients than before."""
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import timedelta
 
 import pytest
 from airflow.sdk import DAG, task
+from bulk_sends import NEW_YEAR, live, number, people, sending, texts
 
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.bulk import memory as bulk_memory
 from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
-from airflow_provider_omnimessage.operators.omnimessage import CancelScheduledMessageOperator
-
-NEW_YEAR = "2099-01-01T09:00Z"
+from airflow_provider_omnimessage.operators.omnimessage import CancelScheduledMessageOperator, SendOmnimessageOperator
 
 
 @pytest.fixture
@@ -22,25 +20,8 @@ def dag(request):
         yield dag
 
 
-def number(index):
-    return f"+3725{index:06d}9"
-
-
-def people(count):
-    return [{"to": number(index), "name": f"Person {index}"} for index in range(count)]
-
-
-def sending(**settings):
-    settings = {"messages": [sms("Hello $name")], "retry_delay": timedelta(0), **settings}
-    return ScheduleBulkOmnimessageOperator(task_id="send", **settings)
-
-
-def live(sandbox):
-    return Counter(message["to"] for message in sandbox.messages if message["state"] != "cancelled")
-
-
 class Changing:
-    """Gives other rows in each try; raises what is an error."""
+    """Returns other rows in each try, or raises."""
 
     def __init__(self, *tries):
         self._tries = list(tries)
@@ -57,7 +38,7 @@ class TestWithoutAMemory:
     def _airflow_3_2(self, monkeypatch):
         monkeypatch.setattr(bulk_memory.TaskMemory, "of", lambda context, key: None)
 
-    def test_doubts_alone_are_not_retried(self, dag, run_dag, sandbox):
+    def test_an_unknown_result_alone_is_not_retried(self, dag, run_dag, sandbox):
         sandbox.add_fault("lost_answer", call="bulk", times=2)
         sending(recipients=people(300), batch_size=100, retries=2)
         run = run_dag(dag)
@@ -65,7 +46,7 @@ class TestWithoutAMemory:
         assert run.tasks == {"send": "failed"}
         assert run.tries == {"send": 1}
 
-    def test_a_doubt_before_a_stop_is_not_retried(self, dag, run_dag, sandbox):
+    def test_an_unknown_result_before_a_stop_is_not_retried(self, dag, run_dag, sandbox):
         sandbox.add_fault("lost_answer", call="bulk", times=1)
         sandbox.add_fault("rate_limited", call="bulk", times=1, retry_after=500)
         sending(recipients=people(300), batch_size=100, retries=2)
@@ -76,8 +57,10 @@ class TestWithoutAMemory:
 
 class TestRecipientsThatChange:
     @pytest.mark.parametrize(("later", "state", "reached"), [(300, "success", 300), (100, "failed", 150)])
-    def test_a_new_password_is_no_new_recipient(self, dag, run_dag, sandbox, monkeypatch, later, state, reached):
-        """The fingerprints are keyed with the password, and a wrong one is what a try ended with."""
+    def test_a_new_password_does_not_change_the_recipients(
+        self, dag, run_dag, sandbox, monkeypatch, later, state, reached
+    ):
+        """The key of the fingerprints is the password, and a wrong password may be why the earlier try failed."""
         of_recipients = bulk_memory.fingerprint_of_recipients
         sandbox.add_fault("rate_limited", call="bulk", after=1, retry_after=500)
         tries = [people(300), people(later)]
@@ -94,28 +77,28 @@ class TestRecipientsThatChange:
         assert run.tasks == {"send": state}
         assert sorted(live(sandbox).values()) == [1] * reached
 
-    def test_batches_that_are_no_more_are_still_told(self, dag, run_dag, sandbox):
+    def test_batches_without_rows_are_still_reported(self, dag, run_dag, sandbox):
         sandbox.add_fault("rate_limited", call="bulk", after=2, retry_after=500)
         sending(recipients=Changing(people(300), people(100)), batch_size=100, retries=1)
         run = run_dag(dag)
         assert run.xcom("send")["accepted"] == 200
         assert run.tasks == {"send": "failed"}
 
-    def test_none_at_all_in_a_retry_still_tells_what_was_sent(self, dag, run_dag, sandbox):
+    def test_an_empty_source_in_a_retry_still_reports_what_was_sent(self, dag, run_dag, sandbox):
         sandbox.add_fault("rate_limited", call="bulk", after=2, retry_after=500)
         sending(recipients=Changing(people(300), []), batch_size=100, retries=1)
         run = run_dag(dag)
         assert run.xcom("send")["accepted"] == 200
         assert run.tasks == {"send": "failed"}
 
-    def test_a_source_that_breaks_in_a_retry_still_tells_what_was_sent(self, dag, run_dag, sandbox):
+    def test_a_source_that_raises_in_a_retry_still_reports_what_was_sent(self, dag, run_dag, sandbox):
         sandbox.add_fault("rate_limited", call="bulk", after=2, retry_after=500)
         sending(recipients=Changing(people(300), OSError("gone")), batch_size=100, retries=1)
         run = run_dag(dag)
         assert run.xcom("send")["accepted"] == 200
         assert run.tasks == {"send": "failed"}
 
-    def test_what_was_refused_or_in_doubt_is_told_as_that(self, dag, run_dag, sandbox):
+    def test_rejected_and_unknown_rows_are_reported_as_such(self, dag, run_dag, sandbox):
         rows = people(300)
         rows[5]["to"] = "+37255550005"
         sandbox.add_fault("lost_answer", call="bulk", after=1, times=1)
@@ -123,9 +106,9 @@ class TestRecipientsThatChange:
         sending(recipients=Changing(rows, rows[1:]), batch_size=100, retries=1)
         run = run_dag(dag)
         result = run.xcom("send")
-        assert (result["accepted"], result["refused"], result["unknown"]) == (99, 1, 100)
+        assert (result["accepted"], result["rejected"], result["unknown"]) == (99, 1, 100)
 
-    def test_a_clear_after_a_success_with_nobody_cancels_all(self, dag, run_dag, clear_and_run, sandbox):
+    def test_a_clear_after_a_success_with_an_empty_source_cancels_all(self, dag, run_dag, clear_and_run, sandbox):
         sending(recipients=Changing(people(30), []), batch_size=10, time_to_send=NEW_YEAR)
         run = run_dag(dag)
         assert sum(live(sandbox).values()) == 30
@@ -133,7 +116,7 @@ class TestRecipientsThatChange:
         assert again.tasks == {"send": "skipped"}
         assert not live(sandbox)
 
-    def test_a_clear_after_a_success_that_breaks_still_tells_what_is_scheduled(
+    def test_a_clear_after_a_success_that_fails_still_reports_what_is_scheduled(
         self, dag, run_dag, clear_and_run, sandbox
     ):
         sending(recipients=Changing(people(30), [{"to": "x"}]), batch_size=10, time_to_send=NEW_YEAR)
@@ -144,7 +127,7 @@ class TestRecipientsThatChange:
 
 
 class TestAFileOfResults:
-    def test_a_clear_that_breaks_leaves_the_file_of_the_run_before(
+    def test_a_clear_that_fails_keeps_the_results_of_the_earlier_run(
         self, dag, run_dag, clear_and_run, sandbox, tmp_path, monkeypatch
     ):
         monkeypatch.setattr(bulk_memory.TaskMemory, "of", lambda context, key: None)
@@ -156,7 +139,7 @@ class TestAFileOfResults:
         assert path.read_text() == before
 
     @pytest.mark.parametrize("kept", [0, 0.5, 29])
-    def test_a_file_that_is_not_whole_is_not_believed(self, dag, run_dag, sandbox, tmp_path, kept):
+    def test_an_incomplete_results_file_is_rejected(self, dag, run_dag, sandbox, tmp_path, kept):
         path = tmp_path / "out.jsonl"
         send = sending(recipients=people(30), time_to_send=NEW_YEAR, results_path=str(path))
 
@@ -178,7 +161,7 @@ class TestAFileOfResults:
         assert run.tries["cancel"] == 1
         assert "results" in run.log
 
-    def test_the_file_of_another_task_is_not_believed(self, dag, run_dag, sandbox, tmp_path):
+    def test_the_results_file_of_another_task_is_rejected(self, dag, run_dag, sandbox, tmp_path):
         path = tmp_path / "out.jsonl"
         send = sending(recipients=people(3), time_to_send=NEW_YEAR, results_path=str(path))
         other = ScheduleBulkOmnimessageOperator(
@@ -204,7 +187,7 @@ class TestTheInput:
             {"name": 10**400},
         ],
     )
-    def test_an_odd_row_is_a_problem_of_that_row(self, dag, run_dag, sandbox, odd):
+    def test_an_odd_value_is_a_problem_of_its_row_only(self, dag, run_dag, sandbox, odd):
         rows = people(3)
         rows[1].update(odd)
         sending(recipients=rows, on_invalid="drop", time_to_send=NEW_YEAR)
@@ -212,14 +195,14 @@ class TestTheInput:
         assert run.tasks == {"send": "success"}
         assert run.xcom("send")["accepted"] >= 2
 
-    def test_a_csv_with_a_column_twice_is_invalid(self, dag, run_dag, sandbox, tmp_path):
+    def test_a_csv_file_with_a_duplicate_column_is_rejected(self, dag, run_dag, sandbox, tmp_path):
         path = tmp_path / "people.csv"
         path.write_text(f"to,name,to\n{number(1)},x,{number(2)}\n")
         sending(recipients=str(path))
         assert run_dag(dag).tasks == {"send": "failed"}
         assert not sandbox.messages
 
-    def test_a_csv_without_a_first_line_shows_nobody(self, dag, run_dag, sandbox, tmp_path):
+    def test_a_csv_file_without_a_header_shows_no_customer(self, dag, run_dag, sandbox, tmp_path):
         path = tmp_path / "people.csv"
         path.write_text(f"{number(1)},Mari Maasikas\n")
         sending(recipients=str(path))
@@ -227,7 +210,7 @@ class TestTheInput:
         assert run.tasks == {"send": "failed"}
         assert "Maasikas" not in run.log
 
-    def test_what_is_null_in_a_row_is_what_the_task_says(self, dag, run_dag, sandbox):
+    def test_a_null_in_a_row_means_the_default_of_the_task(self, dag, run_dag, sandbox):
         ScheduleBulkOmnimessageOperator(
             task_id="send",
             omnimessages=[{"to": number(1), "messages": [sms("a")], "priority": None, "dlr_url": None}],
@@ -235,6 +218,19 @@ class TestTheInput:
         )
         run_dag(dag)
         assert sandbox.messages[0]["body"]["priority"] == "high"
+
+    def test_texts_of_strangers_are_rendered_by_expand_kwargs_but_not_by_a_bulk_send(self, dag, run_dag, sandbox):
+        """Airflow renders what it maps with ``expand_kwargs``: whoever fills the list can run templates."""
+
+        @task
+        def strangers():
+            return [{"to": number(1), "messages": [sms("{{ 7 * 7 }}")]}]
+
+        rows = strangers()
+        SendOmnimessageOperator.partial(task_id="mapped").expand_kwargs(rows)
+        sending(omnimessages=rows)
+        run_dag(dag)
+        assert sorted(texts(sandbox)) == ["49", "{{ 7 * 7 }}"]
 
     def test_mapped_messages_of_a_task_are_not_rendered(self, dag, run_dag, sandbox):
         @task
@@ -264,7 +260,7 @@ class TestTheInput:
         assert list(run.tries.values()) == [1]
 
 
-def test_the_memory_that_breaks_with_calls_under_way_loses_no_id(dag, run_dag, sandbox, monkeypatch):
+def test_a_store_that_fails_with_calls_in_flight_loses_no_id(dag, run_dag, sandbox, monkeypatch):
     read = bulk_memory.BulkMemory.batch
     asked = []
 
@@ -282,7 +278,7 @@ def test_the_memory_that_breaks_with_calls_under_way_loses_no_id(dag, run_dag, s
     assert run.xcom("send")["accepted"] == 20
 
 
-def test_a_doubt_under_airflows_timeout_is_not_retried_without_a_memory(dag, run_dag, sandbox, monkeypatch):
+def test_an_unknown_result_after_a_timeout_is_not_retried_without_a_memory(dag, run_dag, sandbox, monkeypatch):
     import time
 
     from airflow_provider_omnimessage.api.errors import LostResponseError

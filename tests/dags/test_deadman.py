@@ -404,7 +404,8 @@ def test_a_group_that_is_skipped_is_not_late(dag, run_dag, sandbox, shape):
     shape()
     run = run_dag(dag)
     assert run.state == "success"
-    assert sandbox.messages == []
+    assert {run.tasks[task] for task in run.tasks if task.startswith("by_nine.a") and "arm" not in task} == {"skipped"}
+    assert [message["state"] for message in sandbox.messages] == ["cancelled"]
 
 
 def test_disarming_waits_for_every_task_not_only_for_the_leaves(dag):
@@ -524,7 +525,8 @@ class TestSendNow:
             fails()
         run = run_dag(dag)
         scheduled, sent = sandbox.messages
-        assert scheduled["state"] == "cancelled"
+        # a repaired run that hangs has this one
+        assert scheduled["state"] == "scheduled"
         assert sent["sent_at"] is not None
         assert run.state == "failed"
 
@@ -558,7 +560,8 @@ class TestSendNow:
         with DeadMansSwitch("by_nine", on_failure="send_now", **ALERT):
             fails()
         run_dag(dag)
-        assert [message["sent_at"] is not None for message in sandbox.messages] == [True]
+        # the second one at the deadline, unless the run is repaired and done by then
+        assert sorted(message["sent_at"] is not None for message in sandbox.messages) == [False, True]
 
 
 class TestTheAlertNeverBlocksTheWork:
@@ -582,7 +585,7 @@ class TestTheAlertNeverBlocksTheWork:
             ok("a")
         run = run_dag(dag)
         assert run.state == "success"
-        assert set(run.tasks.values()) == {"success"}
+        assert {task: state for task, state in run.tasks.items() if state != "success"} == {"by_nine.arm": "failed"}
         assert "THE ALERT IS NOT SCHEDULED" in run.log
         assert sandbox.messages == []
 
@@ -600,6 +603,7 @@ class TestTheAlertNeverBlocksTheWork:
         run = run_dag(dag)
         assert run.tasks == {
             "by_nine.arm": "failed",
+            "by_nine.after_arm": "upstream_failed",
             "by_nine.a": "upstream_failed",
             "by_nine.disarm": "upstream_failed",
         }
@@ -636,8 +640,10 @@ class TestWhileTheDagIsParsed:
             DeadMansSwitch("by_nine", **{**ALERT, **settings})
 
     def test_an_empty_group_is_invalid(self, dag):
-        with pytest.raises(InvalidInputError, match="holds no task"), DeadMansSwitch("by_nine", **ALERT):
+        with DeadMansSwitch("by_nine", **ALERT):
             pass
+        with pytest.raises(InvalidInputError, match="has no tasks"):
+            dag.validate()
 
     def test_an_error_in_the_work_is_not_covered_by_another(self, dag):
         with pytest.raises(ZeroDivisionError), DeadMansSwitch("by_nine", **ALERT):

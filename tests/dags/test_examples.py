@@ -143,8 +143,8 @@ def test_omnimessage_backfills(examples, run_dag, sandbox):
 
 def test_omnimessage_bulk(examples, run_dag, sandbox):
     run = run_dag(examples["omnimessage_bulk"], recipients=300)
-    assert run.tasks["cancel"] == "success"
-    assert run.xcom("cancel")["cancelled"] == 300
+    assert run.tasks == {"send": "success", "what_next": "success", "cancel": "skipped", "wait": "skipped"}
+    assert {message["state"] for message in sandbox.messages} == {"scheduled"}
     hours = {datetime.fromisoformat(message["time_to_send"]).hour for message in sandbox.messages[:3]}
     assert len(hours) == 3, "nine in the morning in three zones"
     sandbox.reset()
@@ -152,3 +152,6 @@ def test_omnimessage_bulk(examples, run_dag, sandbox):
     assert run.tasks["wait"] == "success"
     assert run.xcom("wait")["delivered"] >= 29
     assert sandbox.messages[7]["body"]["messages"][0]["text"].startswith("Good morning, Customer 7!")
+    sandbox.reset()
+    run = run_dag(examples["omnimessage_bulk"], recipients=300, send_now=False, cancel=True)
+    assert run.xcom("cancel")["cancelled"] == 300

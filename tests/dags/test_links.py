@@ -66,7 +66,7 @@ def test_an_alert_and_a_heartbeat_lead_to_theirs(run_dag, sandbox, dashboard):
         message["body"]["messages"][0]["text"]: f"{sandbox.inbox_url}#{message['omnimessage_id']}"
         for message in sandbox.messages
     }
-    beat = next(address for text, address in texts.items() if "silent" in text)
+    beat = next(address for text, address in texts.items() if "no heartbeat" in text)
     assert run.xcom("by_nine.arm", KEY) == run.xcom("by_nine.disarm", KEY) == texts["Late"]
     assert run.xcom("beat", KEY) == beat
 

@@ -10,15 +10,18 @@ from types import SimpleNamespace
 
 import pytest
 from airflow.sdk import DAG, task
-from airflow.sdk.exceptions import AirflowRescheduleException
+from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSensorTimeout
 
 from airflow_provider_omnimessage.api import delivery, waiting
+from airflow_provider_omnimessage.api.awaited_message import AwaitedMessage
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import sms, viber
+from airflow_provider_omnimessage.api.waiting import Wait
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.operators.omnimessage import ScheduleOmnimessageOperator, SendOmnimessageOperator
 from airflow_provider_omnimessage.sensors import omnimessage as sensors
 from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
+from airflow_provider_omnimessage.sensors.polling import WorkerPoller
 
 TO = "+37255555555"
 UNDELIVERABLE = "+37255550001"
@@ -219,6 +222,18 @@ def test_how_a_message_ended_is_counted_once(dag, run_dag, sandbox, sent, monkey
     assert [name for name in names if name != "omnimessage.retried"] == counted
 
 
+@in_every_mode
+def test_what_was_delivered_in_a_wait_that_timed_out_is_counted(dag, run_dag, sent, monkeypatch, mode):
+    from airflow_provider_omnimessage import metrics
+
+    names = []
+    stats = SimpleNamespace(incr=lambda name, **_: names.append(name), timing=lambda name, *_, **__: None)
+    monkeypatch.setattr(metrics, "airflow_stats", lambda: stats)
+    a_sensor(omnimessage_id=[sent(), sent(STUCK)], timeout=0.6, **mode)
+    assert run_dag(dag).tasks == {"wait": "failed"}
+    assert names.count("omnimessage.delivered") == 1
+
+
 class TestWhenItAsks:
     @in_every_mode
     def test_nobody_asks_before_the_time(self, dag, run_dag, sandbox, sent, mode):
@@ -352,6 +367,144 @@ class TestFromTaskToTask:
         assert run_dag(dag).tasks == {"wait": "success"}
 
 
+@in_every_mode
+class TestWaitAndBranch:
+    """What a DAG can do about a message that was not delivered."""
+
+    OUTCOMES = pytest.mark.parametrize(
+        ("option", "outcome"),
+        [("on_failed", "failed"), ("on_cancelled", "cancelled"), ("on_timeout", "in_progress")],
+    )
+
+    @pytest.fixture
+    def message(self, sent):
+        def make(option):
+            if option == "on_cancelled":
+                id_ = sent(time_to_send=timedelta(hours=1), seconds=0)
+                OmnimessageHook().cancel(id_)
+                return {"omnimessage_id": id_}
+            return {"omnimessage_id": sent(UNDELIVERABLE if option == "on_failed" else STUCK)}
+
+        return make
+
+    @OUTCOMES
+    def test_return_succeeds_with_the_report(self, dag, run_dag, message, mode, option, outcome):
+        wait = a_sensor(**message(option), timeout=30 if option != "on_timeout" else 0.5, **{option: "return"}, **mode)
+
+        @task
+        def read(report):
+            return report["outcome"]
+
+        read(wait.output)
+        run = run_dag(dag)
+        assert run.tasks == {"wait": "success", "read": "success"}
+        assert run.xcom("read") == outcome
+
+    @OUTCOMES
+    @pytest.mark.parametrize(("action", "state"), [("fail", "failed"), ("skip", "skipped")])
+    def test_the_report_is_pushed_before_the_task_ends_otherwise(
+        self, dag, run_dag, message, mode, option, outcome, action, state
+    ):
+        a_sensor(**message(option), timeout=30 if option != "on_timeout" else 0.5, **{option: action}, **mode)
+        run = run_dag(dag)
+        assert run.tasks == {"wait": state}
+        assert run.xcom("wait")["outcome"] == outcome
+
+    def test_an_unknown_message_fails_in_any_case(self, dag, run_dag, sandbox, mode):
+        options = {"on_failed": "return", "on_cancelled": "return", "on_timeout": "return"}
+        a_sensor(omnimessage_id=UNKNOWN, time_to_send="2020-01-01T09:00", **options, **mode)
+        run = run_dag(dag)
+        assert run.tasks == {"wait": "failed"}
+        assert run.xcom("wait")["outcome"] == "unknown"
+
+    def test_without_xcom_push_nothing_is_pushed(self, dag, run_dag, sent, mode):
+        a_sensor(omnimessage_id=sent(UNDELIVERABLE), do_xcom_push=False, **mode)
+        run = run_dag(dag)
+        assert run.tasks == {"wait": "failed"}
+        assert run.xcoms("wait") == []
+
+
+class TestOneLimitForTheWholeTask:
+    @in_every_mode
+    @pytest.mark.parametrize("count", [8, 12])
+    def test_slow_responses_to_many_ids_do_not_exceed_the_timeout(self, dag, run_dag, sandbox, sent, mode, count):
+        """Each of them alone would take longer than the timeout."""
+        timeouts = []
+        within = OmnimessageHook.within
+
+        def note(self, seconds):
+            timeouts.append(seconds)
+            return within(self, seconds)
+
+        a_sensor(omnimessage_id=[sent(STUCK) for _ in range(count)], timeout=1, **mode)
+        sandbox.add_fault("slow", call="status", seconds=20, times="always")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(OmnimessageHook, "within", note)
+            run = run_dag(dag)
+        assert run.tasks == {"wait": "failed"}
+        assert "Not delivered within the timeout" in run.log
+        assert timeouts
+        assert max(timeouts) <= 1
+        assert len(status_requests(sandbox)) <= 3, "the first alone, and no more once the time is over"
+
+    @in_every_mode
+    def test_refused_credentials_of_many_ids_are_one_request(self, dag, run_dag, sandbox, sent, mode):
+        a_sensor(omnimessage_id=[sent() for _ in range(30)], **mode)
+        sandbox.add_fault("unauthorized", call="status", times="always")
+        run = run_dag(dag)
+        assert run.tasks == {"wait": "failed"}
+        assert len(status_requests(sandbox)) == 1
+
+    @pytest.mark.parametrize("mode", [POKE, RESCHEDULE], ids=["poke", "reschedule"])
+    def test_after_a_429_no_message_is_polled_until_the_pause_is_over(self, dag, run_dag, sandbox, sent, mode):
+        a_sensor(omnimessage_id=[sent() for _ in range(20)], timeout=2, **mode)
+        sandbox.add_fault("rate_limited", call="status", retry_after=30)
+        run = run_dag(dag)
+        assert run.tasks["wait"] in ("failed", "up_for_reschedule")
+        assert len(status_requests(sandbox)) == 1
+
+    def test_a_few_failures_of_the_same_kind_stop_a_round(self, sandbox):
+        now = datetime.now(timezone.utc)
+        messages = [AwaitedMessage(f"m-{number}") for number in range(60)]
+        wait = Wait(messages, since=now, deadline=now + timedelta(hours=1), poke_interval=60.0)
+        wait.start(now, poll_first=True)
+        sandbox.add_fault("server_error", call="status", times="always")
+        hook = OmnimessageHook()
+        WorkerPoller(hook, wait, hook.log).poll(wait.due(now), seconds=30)
+        assert len(status_requests(sandbox)) < 60 / 2, "those in flight, and no more"
+        assert wait.next_poll > now, "the others are polled at their next time"
+
+    @pytest.mark.parametrize("soft_fail", [False, True])
+    def test_execution_timeout_during_the_first_poll_of_a_deferred_task(self, dag, run_dag, sandbox, sent, soft_fail):
+        limit = timedelta(seconds=1)
+        a_sensor(omnimessage_id=sent(STUCK), execution_timeout=limit, soft_fail=soft_fail, **DEFERRED)
+        sandbox.add_fault("slow", call="status", seconds=20, times="always")
+        run = run_dag(dag)
+        assert run.tasks == {"wait": "skipped" if soft_fail else "failed"}
+        assert "Not delivered within the execution_timeout of 0:00:01" in run.log
+
+    def test_a_triggerer_that_does_not_respond_costs_a_last_poll_and_no_report(self, dag, sent):
+        """Airflow itself would fail the task, and skip its report."""
+        pushed = []
+        context = {
+            "ti": SimpleNamespace(dag_id="d", task_id="wait", xcom_push=lambda key, value: pushed.append((key, value)))
+        }
+        gone = {"error": "Trigger timeout"}
+        delivered = a_sensor(omnimessage_id=sent(), deferrable=True)
+        assert delivered.resume_execution("__fail__", gone, context)["outcome"] == "delivered"
+        stuck = a_sensor(task_id="stuck", omnimessage_id=sent(STUCK), on_timeout="return", deferrable=True)
+        assert stuck.resume_execution("__fail__", gone, context)["outcome"] == "in_progress"
+        fails = a_sensor(task_id="fails", omnimessage_id=sent(STUCK), deferrable=True)
+        with pytest.raises(AirflowSensorTimeout, match="viber: ACCEPTD"):
+            fails.resume_execution("__fail__", gone, context)
+        assert pushed[0][1]["outcome"] == "in_progress"
+
+
+def test_what_is_no_event_of_the_trigger_fails_by_name(dag):
+    with pytest.raises(AirflowFailException, match=r"^event: NoneType is not what the delivery trigger sends"):
+        a_sensor(omnimessage_id=UNKNOWN).execute_complete({}, None)
+
+
 class TestWhileTheDagIsParsed:
     @pytest.mark.parametrize(
         ("field", "value"),
@@ -359,6 +512,8 @@ class TestWhileTheDagIsParsed:
             ("wait_for", "read"),
             ("require", "some"),
             ("on_cancelled", "ignore"),
+            ("on_failed", "branch"),
+            ("on_timeout", None),
             ("poke_interval", 0),
             ("time_to_send", timedelta(hours=1)),
         ],

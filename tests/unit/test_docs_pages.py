@@ -108,6 +108,7 @@ def test_every_page_can_be_reached_from_the_front_page():
     pages = {page.resolve() for page in DOCS.rglob("*.md") if "_build" not in page.parts} - {DOCS / "index.md"}
     assert pages - listed == set()
 
+
 HOW_TO = sorted(page for page in (DOCS / "howto").glob("*.md") if "{literalinclude}" in page.read_text())
 
 
@@ -168,9 +169,7 @@ def parameters_of(function: Callable_) -> dict[str, ast.expr | None]:
     positional = [*arguments.posonlyargs, *arguments.args]
     padded = [*[None] * (len(positional) - len(arguments.defaults)), *arguments.defaults]
     pairs = [*zip(positional, padded, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
-    return {
-        one.arg: default for one, default in pairs if one.arg not in SAY_ENOUGH and not one.arg.startswith("_")
-    }
+    return {one.arg: default for one, default in pairs if one.arg not in SAY_ENOUGH and not one.arg.startswith("_")}
 
 
 def told_of(name: str, docstring: str) -> str | None:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
 import pytest
+from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 from blockbuster import blockbuster_ctx
 
@@ -248,6 +249,91 @@ class TestTheTrigger:
         expected = ["viber: in progress", "viber: ACK", "viber: ACCEPTD", "delivered (viber: DELIVRD)"]
         assert [line[: len(words)] for line, words in zip(told, expected, strict=True)] == expected
 
+    def test_what_it_returns_ends_the_task_from_the_triggerer(self, send, sandbox, pushed, monkeypatch):
+        id_ = send("+37255550001")
+        sandbox.advance(10)
+
+        async def event():
+            trigger = a_trigger(id_, ends_task=True, one=True, returns=["fulfilled", "failed"])
+            return await anext(in_triggerer(trigger).run())
+
+        assert isinstance(asyncio.run(event()), TaskSuccessEvent)
+        assert pushed[0]["value"]["outcome"] == "failed"
+
+    def test_it_ends_by_its_deadline_though_responses_are_slow(self, send, sandbox):
+        ids = [send("+37255550004") for _ in range(12)]
+        sandbox.add_fault("slow", call="status", seconds=20, times="always")
+        payload = fired(a_trigger(*ids, seconds=0.5))
+        assert payload["ending"] == "timed_out"
+        assert len(status_requests(sandbox)) == 1, "the others wait for the first"
+
+    def test_rejected_credentials_are_one_request(self, send, sandbox):
+        ids = [send() for _ in range(30)]
+        sandbox.add_fault("unauthorized", call="status", times="always")
+        assert fired(a_trigger(*ids))["ending"] == "error"
+        assert len(status_requests(sandbox)) == 1
+
+    def test_a_row_of_an_older_version_is_read(self, delivered):
+        row = {
+            "messages": [[delivered, None]],
+            "omnimessage_conn_id": CONNECTION,
+            "since": now().isoformat(),
+            "deadline": (now() + timedelta(seconds=30)).isoformat(),
+            "poke_interval": 0.05,
+            "wait_for": "delivered",
+            "require": "all",
+            "limit": "the timeout of 0:00:30",
+            "ends_task": True,
+            "one": True,
+            "bulk": None,
+        }
+        assert fired(OmnimessageDeliveryTrigger(**row))["ending"] == "fulfilled"
+        bulk = {**row, "messages": [], "one": False, "bulk": {"ids": delivered, "moments": "-"}}
+        assert fired(OmnimessageDeliveryTrigger(**bulk))["counts"]["delivered"] == 1
+
+    def test_a_look_up_of_the_connection_that_fails_is_repeated(self, delivered, monkeypatch):
+        look_up, failures = polling.connection_of, [ConnectionError("no supervisor"), AirflowNotFoundException("gone")]
+
+        async def fails_at_first(conn_id):
+            if failures:
+                raise failures.pop()
+            return await look_up(conn_id)
+
+        monkeypatch.setattr(polling, "connection_of", fails_at_first)
+        assert fired(a_trigger(delivered))["ending"] == "fulfilled"
+        assert failures == []
+
+    def test_a_connection_that_does_not_exist_ends_the_wait(self, sandbox, monkeypatch):
+        monkeypatch.setattr(polling.backoff, "pause", lambda *_: 0.0)
+
+        async def is_missing(conn_id):
+            raise AirflowNotFoundException(conn_id)
+
+        monkeypatch.setattr(polling, "connection_of", is_missing)
+        payload = fired(a_trigger("m-1"))
+        assert payload["ending"] == "error"
+        assert "connection 'omnimessage_default' does not exist; create it in Airflow" in payload["reason"]
+
+    def test_what_comes_from_elsewhere_wakes_it(self, send, sandbox):
+        """A listener finds the wait at the poller, makes a message due, and wakes it."""
+        id_ = send()
+
+        async def listen():
+            waiting_ = asyncio.create_task(fire(a_trigger(id_, poke_interval=3600, seconds=7200)))
+            while not polling._pollers.get(asyncio.get_running_loop()):
+                await asyncio.sleep(0.01)
+            (poller,) = polling._pollers[asyncio.get_running_loop()].values()
+            await asyncio.sleep(0.05)
+            await asyncio.to_thread(sandbox.advance, 10)
+            (wait,) = poller.waits
+            wait.make_due(wait.find(id_), now())
+            poller.wake(wait)
+            return await asyncio.wait_for(waiting_, 20)
+
+        (event,) = asyncio.run(listen())
+        assert event.payload["ending"] == "fulfilled"
+        assert len(status_requests(sandbox)) == 1
+
     def test_what_it_serialises_is_no_secret(self, sandbox):
         _, kwargs = a_trigger("m-1").serialize()
         assert set(kwargs) == {
@@ -269,6 +355,15 @@ class TestThousands:
         assert payload["reports"] == []
         assert payload["counts"]["messages"] == 60
         assert payload["counts"]["delivered"] >= 54
+
+    def test_several_bulk_sends_are_one_wait(self, send, sandbox, tmp_path):
+        ids = [send() for _ in range(5)]
+        sandbox.advance(10)
+        path = tmp_path / "results.jsonl"
+        rows = [{"row": n, "omnimessage_id": id_, "time_to_send": None} for n, id_ in enumerate(ids[3:], 1)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        bulk = [{"ids": " ".join(ids[:3]), "moments": "-"}, {"results": str(path)}]
+        assert fired(a_trigger(bulk=bulk))["counts"]["delivered"] == 5
 
     def test_success_ends_the_task_with_the_numbers(self, delivered, pushed):
         async def event():

@@ -1,0 +1,98 @@
+"""What the two tasks of a dead man's switch that talk to Messente share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any, ClassVar
+
+from airflow_provider_omnimessage._compat import (
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSkipException,
+    stops_on_failure,
+)
+from airflow_provider_omnimessage.alerts.known import recipients
+from airflow_provider_omnimessage.alerts.markers import SwitchTask
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.links import OmnimessageLink
+from airflow_provider_omnimessage.tasks.rendering import PlainStrings
+
+
+class AlertTask(PlainStrings, SwitchTask):
+    """What ``arm`` and ``disarm`` share: the alert, and its recipients."""
+
+    template_fields: Sequence[str] = ("to", "messages", "dlr_url", "text_store", "priority", "omnimessage_conn_id")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"messages": "json"}
+    operator_extra_links = (OmnimessageLink(),)
+    #: Whether the run stops where this task fails.
+    may_stop_work = False
+
+    def __init__(
+        self,
+        *,
+        to: Any,
+        messages: Any,
+        dlr_url: str | None,
+        text_store: str | None,
+        priority: str | None,
+        omnimessage_conn_id: str,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.to = to
+        self.messages = messages
+        self.dlr_url = dlr_url
+        self.text_store = text_store
+        self.priority = priority
+        self.omnimessage_conn_id = omnimessage_conn_id
+        self._unrendered: Exception | None = None
+
+    def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
+        """Render the templates; :meth:`execute` decides what an error in one of them stops."""
+        try:
+            super().render_template_fields(context, jinja_env)
+        except Exception as error:
+            self._unrendered = error
+
+    def execute(self, context: Any) -> list[str]:
+        """
+        Do the task's work; where the DAG has ``fail_fast``, end as skipped instead of failed.
+
+        A failed task would stop all others of the run there, and the alert must not stop the work.
+        """
+        if not stops_on_failure(self.dag) or self.may_stop_work:
+            return self._execute(context)
+        try:
+            return self._execute(context)
+        except (AirflowRescheduleException, AirflowSkipException):
+            raise
+        except Exception as error:
+            ti = context["ti"]
+            if not isinstance(error, AirflowFailException) and ti.try_number <= ti.max_tries:
+                raise
+            self.log.error("Shown as skipped because a failed task would stop this DAG, which has fail_fast: %s", error)
+            raise AirflowSkipException(str(error)) from error
+
+    def _execute(self, context: Mapping[str, Any]) -> list[str]:
+        raise NotImplementedError
+
+    def _compose(self, hook: OmnimessageHook, to: str) -> dict[str, Any]:
+        return hook.compose(to, self.messages, dlr_url=self.dlr_url, text_store=self.text_store, priority=self.priority)
+
+    def _recipients(self) -> list[str]:
+        return recipients(self.to)
+
+
+def first_that_may_pass(errors: Sequence[Exception]) -> Exception:
+    """
+    Choose the error that ends a task with several recipients: one that a retry may get past, so that it is retried.
+
+    :param errors: at least one.
+    """
+    return next((error for error in errors if getattr(error, "may_pass", False)), errors[0])
+
+
+def now() -> datetime:
+    """Return the current time, in UTC."""
+    return datetime.now(timezone.utc)

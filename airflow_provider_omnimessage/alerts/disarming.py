@@ -1,0 +1,243 @@
+"""The task ``disarm`` of a dead man's switch, which cancels the alert if the work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow_provider_omnimessage import metrics
+from airflow_provider_omnimessage._compat import AirflowFailException, AirflowRescheduleException, stops_on_failure
+from airflow_provider_omnimessage.alerts.alert_task import AlertTask, first_that_may_pass, now
+from airflow_provider_omnimessage.alerts.known import KnownAlerts
+from airflow_provider_omnimessage.alerts.markers import SwitchTask
+from airflow_provider_omnimessage.alerts.work import DONE, FAILED, Instance, describe, work_states
+from airflow_provider_omnimessage.api.delivery import CancelResult, Outcome
+from airflow_provider_omnimessage.api.errors import NotFoundError, OmnimessageError
+from airflow_provider_omnimessage.api.masking import mask_number
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.tasks.failures import task_failures
+from airflow_provider_omnimessage.tasks.memory import fingerprint
+
+if TYPE_CHECKING:
+    from airflow_provider_omnimessage.api.timing import TimeToSend
+
+#: Task instances that a log line or an error names, at most.
+SHOWN = 5
+
+
+class DisarmDeadMansSwitchOperator(AlertTask):
+    """
+    Cancel the alert of a :class:`DeadMansSwitch`, which makes this task: ``DELETE /omnimessage/{omnimessage_id}``.
+
+    It runs when all work has ended, and decides by the states of the task instances alone. If any of them is not done,
+    the alert stands and this task fails. It is a teardown, so the state of the run stays that of the work, and clearing
+    the failed tasks of a run clears this one too.
+
+    :param omnimessage_id: the ids that arming returned. (templated)
+    :param arm_id: the id of the task that arms.
+    :param work: the ids of the tasks that must be done: successful, skipped or removed.
+    :param on_failure: ``"wait"`` or ``"send_now"``.
+    """
+
+    # the ids first: what else fails to render must not keep them from being cancelled
+    template_fields: Sequence[str] = ("omnimessage_id", *AlertTask.template_fields)
+    ui_color = "#ffeee3"
+    #: The scheduler waits for the time to which this task reschedules itself.
+    reschedule = True
+    #: Seconds between two looks at work that still runs.
+    poke_interval = 30.0
+
+    def __init__(
+        self,
+        *,
+        omnimessage_id: Any,
+        arm_id: str,
+        work: Iterable[str] = (),
+        on_failure: str,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.arm_id = arm_id
+        self.omnimessage_id = omnimessage_id
+        self.work = list(work)
+        self.on_failure = on_failure
+        #: Between the switch and the work: ids of tasks. They are set anew whenever Airflow validates the DAG.
+        self.edges: frozenset[tuple[str, str]] = frozenset()
+
+    @classmethod
+    def get_serialized_fields(cls) -> Any:
+        """Name what the scheduler reads: it waits for the time to which this task reschedules itself."""
+        return super().get_serialized_fields() | {"reschedule"}  # type: ignore[no-untyped-call]
+
+    def _execute(self, context: Mapping[str, Any]) -> list[str]:
+        """Cancel the alert or let it stand, and return the ids that are cancelled now."""
+        if self._unrendered is not None and not isinstance(self.omnimessage_id, (list, tuple, type(None))):
+            raise self._unrendered
+        ids = [str(item) for item in self.omnimessage_id or ()]
+        states = work_states(context["ti"], self.work)
+        undone = {instance: state for instance, state in states.items() if state not in DONE}
+        self._wait_for_the_rest(context, undone)
+        if not undone and "skipped" in states.values() and stops_on_failure(self.dag):
+            undone = self._failures_that_stopped_the_run(context)
+        if undone:
+            self._let_stand(context, ids, undone)
+        ids += [item for item in KnownAlerts(context).ids() if item not in ids]
+        if not ids:
+            self.log.info("No alert to cancel")
+            return []
+        return self._disarm(ids)
+
+    def _wait_for_the_rest(self, context: Mapping[str, Any], undone: Mapping[Instance, str]) -> None:
+        """
+        Come back later if some of the work still runs.
+
+        Nearly always, all of it has ended before this task starts. But a task that may skip what is behind it, or that
+        waits for it in the next run, is not directly before this one.
+        """
+        running = [instance for instance, state in undone.items() if state not in FAILED and state != "missing"]
+        deadline = self._deadline(context)
+        if not running or (deadline is not None and deadline <= now()):
+            return
+        self.log.info("Waiting for %s", ", ".join(describe(instance) for instance in running[:SHOWN]))
+        raise AirflowRescheduleException(  # type: ignore[no-untyped-call]
+            now() + timedelta(seconds=self.poke_interval)
+        )
+
+    def _failures_that_stopped_the_run(self, context: Mapping[str, Any]) -> dict[Instance, str]:
+        """Return the failed tasks of a DAG with ``fail_fast``, which skips the work when another task fails."""
+        others = [task.task_id for task in self.dag.tasks if not isinstance(task, SwitchTask)]
+        states = work_states(context["ti"], others)
+        return {instance: state for instance, state in states.items() if state in FAILED}
+
+    def _let_stand(self, context: Mapping[str, Any], ids: list[str], undone: Mapping[Instance, str]) -> NoReturn:
+        shown = ", ".join(f"{describe(instance)} is {state}" for instance, state in sorted(undone.items())[:SHOWN])
+        reason = f"the work is not done ({shown})"
+        silent = self._pull(context, "silent")
+        if silent and not ids:
+            raise AirflowFailException(f"No alert, since {silent}; {reason}")
+        if self._unrendered is not None:
+            raise AirflowFailException(f"The alert of arm stands, if there is one: {self._unrendered}")
+        with task_failures("What is scheduled stands"), OmnimessageHook(self.omnimessage_conn_id) as hook:
+            problems = self._schedule_what_is_missing(context, ids, hook)
+            if self.on_failure == "send_now":
+                problems += self._send_now(context, ids, hook)
+            if problems:
+                raise first_that_may_pass(problems)
+        if self.on_failure == "send_now":
+            raise AirflowFailException(f"The alert is sent: {reason}")
+        raise AirflowFailException(
+            f"The alert stands and is sent at its time: {reason}. A run that is repaired by then still cancels it"
+        )
+
+    def _disarm(self, ids: list[str]) -> list[str]:
+        cancelled: list[str] = []
+        problems: list[Exception] = []
+        with task_failures(), OmnimessageHook(self.omnimessage_conn_id) as hook:
+            for omnimessage_id in ids:
+                self._cancel(omnimessage_id, hook, cancelled, problems)
+            if problems:
+                raise first_that_may_pass(problems)
+        return cancelled
+
+    def _cancel(
+        self, omnimessage_id: str, hook: OmnimessageHook, cancelled: list[str], problems: list[Exception]
+    ) -> None:
+        try:
+            cancellation = hook.try_to_cancel(omnimessage_id)
+        except OmnimessageError as error:
+            # the others must be cancelled anyway
+            self.log.warning("%s is not cancelled yet: %s", omnimessage_id, error)
+            problems.append(error)
+            return
+        if cancellation.is_cancelled:
+            if cancellation.result is CancelResult.CANCELLED:
+                metrics.count("cancelled", {"dag_id": self.dag_id, "task_id": self.task_id})
+            cancelled.append(omnimessage_id)
+            self.log.info("Done in time: the alert %s is cancelled", omnimessage_id)
+        elif cancellation.result is CancelResult.ALREADY_SENT:
+            self.log.warning("Done, but late: the alert %s was already sent", omnimessage_id)
+        else:
+            self.log.warning("The alert %s %s", omnimessage_id, cancellation)
+
+    def _schedule_what_is_missing(
+        self, context: Mapping[str, Any], ids: list[str], hook: OmnimessageHook
+    ) -> list[Exception]:
+        """
+        Schedule the alert if there is none: ``arm`` could not, or an earlier attempt of the work was done in time.
+
+        :return: what kept it from that.
+        """
+        deadline = self._deadline(context)
+        own = KnownAlerts(context)
+        if deadline is None:
+            return []
+        if deadline <= now():
+            is_missing = not ids and not own.ids()
+        else:
+            try:
+                is_missing = not any(self._is_live(item, hook) for item in [*reversed(own.ids()), *ids])
+            except OmnimessageError as error:
+                self.log.warning("The state of the scheduled alert is unknown: %s", error)
+                return [error]
+        if not is_missing:
+            return []
+        moment = hook.resolve_time_to_send(deadline) if deadline > now() else None
+        return self._send(own, deadline, moment, hook, again=True)
+
+    def _is_live(self, omnimessage_id: str, hook: OmnimessageHook) -> bool:
+        try:
+            return hook.get_delivery_report(omnimessage_id).outcome is not Outcome.CANCELLED
+        except NotFoundError:
+            return False
+
+    def _send_now(self, context: Mapping[str, Any], ids: list[str], hook: OmnimessageHook) -> list[Exception]:
+        """
+        Send the alert to everyone who has not got it.
+
+        What is scheduled stays: it covers a repaired run that hangs, and is cancelled if that run is done in time.
+        """
+        if self._is_sent(context, ids, hook):
+            self.log.info("The alert was already sent: %s", ", ".join(ids))
+            return []
+        return self._send(KnownAlerts(context, "sent"), now(), None, hook, again=False)
+
+    def _send(
+        self, known: KnownAlerts, due: datetime, moment: TimeToSend | None, hook: OmnimessageHook, *, again: bool
+    ) -> list[Exception]:
+        problems: list[Exception] = []
+        for to in self._recipients():
+            try:
+                draft = self._compose(hook, to)
+                earlier = known.of(fingerprint({"to": draft["to"]}, hook.settings.password))
+                # a retry does not send twice; after a clear, a new failure is news
+                if not again and any(message.max_tries == known.max_tries for message in earlier):
+                    continue
+                omnimessage_id = known.schedule(hook, draft, due, moment)
+            except Exception as error:
+                # the other recipients must be alerted anyway
+                self.log.error("No alert for %s: %s", mask_number(to), error)
+                problems.append(error)
+            else:
+                when = f"at {moment}" if moment else "now"
+                self.log.warning("The alert to %s is sent %s: %s", mask_number(to), when, omnimessage_id)
+        return problems
+
+    def _is_sent(self, context: Mapping[str, Any], ids: list[str], hook: OmnimessageHook) -> bool:
+        """Return whether the alert went out at its time. If that is unknown, it did not: two are better than none."""
+        deadline = self._deadline(context)
+        if not ids or deadline is None or deadline > now():
+            return False
+        try:
+            outcomes = [hook.get_delivery_report(item).outcome for item in ids]
+        except OmnimessageError as error:
+            self.log.warning("The state of the scheduled alert is unknown: %s", error)
+            return False
+        return Outcome.CANCELLED not in outcomes
+
+    def _deadline(self, context: Mapping[str, Any]) -> datetime | None:
+        value = self._pull(context, "time_to_send")
+        return datetime.fromisoformat(value) if isinstance(value, str) else None
+
+    def _pull(self, context: Mapping[str, Any], key: str) -> Any:
+        return context["ti"].xcom_pull(task_ids=self.arm_id, key=key)

@@ -1,0 +1,88 @@
+"""Check the arguments of a bulk send while the DAG is parsed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_omnimessage.api.bulk import MOST_IN_A_CALL, plain_messages, require_limit
+from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.fields import Problems, integer, is_deferred
+from airflow_provider_omnimessage.api.messages import draft_messages
+from airflow_provider_omnimessage.api.placeholders import as_draft, compile_placeholders
+from airflow_provider_omnimessage.bulk.rows import require_source
+
+MOST_PARALLEL = 10
+
+_BATCH_SIZE = integer(most=MOST_IN_A_CALL, unit="rows")
+_PARALLEL = integer(most=MOST_PARALLEL, unit="calls")
+
+
+def require_numbers(batch_size: object, parallel: object, max_failed: object) -> None:
+    """
+    Raise unless the numbers are in their ranges.
+
+    :raises InvalidInputError: names each parameter that is wrong.
+    """
+    problems = Problems()
+    _BATCH_SIZE(batch_size, "batch_size", problems)
+    _PARALLEL(parallel, "parallel", problems)
+    problems.raise_if_any()
+    require_limit("max_failed", max_failed)
+
+
+def require_results_path(path: Any, *, rendered: bool = False) -> None:
+    """
+    Raise unless the path can be that of a results file, or is a template that is not rendered yet.
+
+    :param rendered: whether templates are rendered by now.
+    """
+    if path is None or (is_deferred(path) and not rendered):
+        return
+    if not str(path).lower().endswith(".jsonl"):
+        raise InvalidInputError.of(
+            "results_path", "does not end in .jsonl; the results are JSON Lines, so use a name such as results.jsonl"
+        )
+
+
+def check_input(omnimessages: Any, recipients: Any, messages: Any) -> Any:
+    """
+    Check what to send, as far as it is known, and return the messages as plain dicts.
+
+    :param omnimessages: rows that are whole messages.
+    :param recipients: rows that all get the same messages.
+    :param messages: what each of the recipients gets.
+    :raises InvalidInputError: names the parameter that is wrong.
+    """
+    if (omnimessages is None) == (recipients is None):
+        state = "are both missing" if omnimessages is None else "are both set"
+        raise InvalidInputError.of("omnimessages", f"and recipients {state}; set one of them")
+    if recipients is None:
+        if messages is not None:
+            raise InvalidInputError.of("messages", "is set, but omnimessages have their own messages; leave it out")
+        require_source("omnimessages", omnimessages)
+        if isinstance(omnimessages, str) and omnimessages.lower().endswith(".csv"):
+            raise InvalidInputError.of(
+                "omnimessages", "a CSV file holds recipients; set recipients and messages, or use a .jsonl file"
+            )
+        return None
+    if messages is None:
+        raise InvalidInputError.of("messages", "is missing; pass what each of the recipients gets")
+    require_source("recipients", recipients)
+    return messages if is_deferred(messages) else _check_messages(messages)
+
+
+def _check_messages(messages: Any) -> Any:
+    plain = _client_objects_as_dicts(messages)
+    problems = Problems(draft=True)
+    compile_placeholders(plain, "messages", problems)
+    problems.raise_if_any()
+    draft_messages(as_draft(plain))
+    # Airflow knows by its identity what came from an XCom, and does not render it: keep the list if it is plain
+    return messages if all(isinstance(each, Mapping) or is_deferred(each) for each in messages) else plain
+
+
+def _client_objects_as_dicts(messages: Any) -> Any:
+    if not isinstance(messages, (list, tuple)):
+        return messages
+    return [each if isinstance(each, Mapping) or is_deferred(each) else plain_messages(each) for each in messages]

@@ -1,0 +1,357 @@
+"""The edges of a dead man's switch: shapes of DAGs in which a switch was once silent, false or in the way."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+from datetime import timedelta
+
+import pytest
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.providers.standard.operators.python import BranchPythonOperator, PythonOperator
+from airflow.sdk import DAG, BaseOperator, TaskGroup, task, task_group, teardown
+from lockstep import Lockstep
+from shapes import HARMFUL
+
+from airflow_provider_omnimessage.alerts.deadman import PASSED_ON, DeadMansSwitch
+from airflow_provider_omnimessage.alerts.disarming import DisarmDeadMansSwitchOperator
+from airflow_provider_omnimessage.api.errors import InvalidInputError
+
+TO = "+37255555555"
+OTHER = "+37255555556"
+SOON = timedelta(hours=1)
+ALERT = {"to": TO, "text": "Late {{ run_id }}", "time_to_send": SOON}
+
+
+pytestmark = pytest.mark.usefixtures("_airflow")
+
+
+@pytest.fixture
+def dag(request):
+    with DAG(re.sub(r"\W+", "_", request.node.name), schedule=None) as dag:
+        yield dag
+
+
+@pytest.fixture
+def run(dag, sandbox, tmp_path):
+    def running(**how):
+        return Lockstep(dag, tmp_path).run(**how)
+
+    return running
+
+
+def ok(name="ok", **settings):
+    return EmptyOperator(task_id=name, **settings)
+
+
+def ends(name, outcomes, **settings):
+    """Make a task whose attempts end as a list says, the last of it repeated: "success", "fail" or "skip"."""
+    left = list(outcomes)
+
+    def end():
+        from airflow.sdk.exceptions import AirflowSkipException
+
+        outcome = left.pop(0) if len(left) > 1 else left[0]
+        if outcome == "fail":
+            raise RuntimeError("as the test says")
+        if outcome == "skip":
+            raise AirflowSkipException
+
+    return PythonOperator(task_id=name, python_callable=end, **settings)
+
+
+def branch(chosen, name="branch"):
+    left = list(chosen)
+    return BranchPythonOperator(
+        task_id=name, python_callable=lambda: left.pop(0) if len(left) > 1 else left[0], retries=0
+    )
+
+
+def state(run, name):
+    return run.states()[(name, -1)]
+
+
+def alerts(sandbox):
+    return [message["state"] for message in sandbox.messages]
+
+
+class TestBranches:
+    def test_a_branch_before_the_group_may_choose_one_of_its_tasks(self, run, sandbox):
+        with DeadMansSwitch("by_nine", **ALERT) as switch:
+            ok("a")
+            ok("b")
+        branch(["by_nine.a"]) >> switch
+        ended = run()
+        assert (state(ended, "by_nine.a"), state(ended, "by_nine.b")) == ("success", "skipped")
+        assert alerts(sandbox) == ["cancelled"]
+
+    def test_a_branch_in_the_group_may_choose_nothing(self, run, sandbox):
+        with DeadMansSwitch("by_nine", **ALERT):
+            branch([None]) >> [ok("a"), ok("b")]
+        ended = run()
+        assert state(ended, "by_nine.disarm") == "success"
+        assert alerts(sandbox) == ["cancelled"]
+
+    def test_a_branch_as_the_last_task_may_choose_what_follows_the_group(self, run, sandbox):
+        with DeadMansSwitch("by_nine", **ALERT):
+            ok("a") >> (last := branch(["other"]))
+        last >> [ok("other"), ok("another")]
+        ended = run()
+        assert (state(ended, "other"), state(ended, "another")) == ("success", "skipped")
+        assert alerts(sandbox) == ["cancelled"]
+
+    def test_a_cleared_run_may_skip_the_group_that_failed(self, run, sandbox):
+        with DeadMansSwitch("by_nine", **ALERT) as switch:
+            ends("a", ["fail"])
+        branch(["by_nine.a", "other"]) >> [switch, ok("other")]
+        ended = run()
+        assert alerts(sandbox) == ["scheduled"]
+        ended.clear()
+        ended.resume()
+        assert state(ended, "by_nine.a") == "skipped"
+        assert set(alerts(sandbox)) == {"cancelled"}
+
+
+class TestWhatIsOutsideTheGroup:
+    def test_the_next_run_starts_although_disarm_failed(self, dag, run, sandbox):
+        with DeadMansSwitch("by_nine", **ALERT):
+            ok("a", wait_for_downstream=True) >> ends("b", ["success"], wait_for_downstream=True)
+        first = run()
+        sandbox.add_fault("unauthorized", call="cancel", times="always")
+        second = run()
+        assert state(second, "by_nine.disarm") == "failed"
+        third = run()
+        assert [state(each, "by_nine.b") for each in (first, second, third)] == ["success"] * 3
+
+    def test_the_group_is_the_work_alone(self, dag):
+        with TaskGroup("outer") as outer, DeadMansSwitch("by_nine", **ALERT) as switch:
+            ok("a") >> ok("b")
+        dag.validate()
+        assert [each.task_id for each in switch] == ["outer.by_nine.a", "outer.by_nine.b"]
+        assert [each.task_id for each in outer.roots] == ["outer.by_nine.a"]
+        assert [each.task_id for each in outer.leaves] == ["outer.by_nine.b"]
+
+    def test_a_dag_with_fail_fast_is_guarded(self, sandbox, tmp_path):
+        with DAG("fail_fast", schedule=None, fail_fast=True) as dag:
+            with DeadMansSwitch("by_nine", **ALERT) as switch:
+                ok("a")
+            ends("before", ["fail"]) >> switch
+        ended = Lockstep(dag, tmp_path).run()
+        assert state(ended, "by_nine.a") == "skipped"
+        assert alerts(sandbox) == ["scheduled"]
+
+    def test_an_alert_that_cannot_be_scheduled_does_not_stop_a_dag_with_fail_fast(self, sandbox, tmp_path):
+        sandbox.add_fault("unauthorized", call="send")
+        with DAG("fail_fast_unarmed", schedule=None, fail_fast=True) as dag, DeadMansSwitch("by_nine", **ALERT):
+            ok("a")
+        ended = Lockstep(dag, tmp_path).run()
+        assert (state(ended, "by_nine.arm"), state(ended, "by_nine.a")) == ("skipped", "success")
+
+
+class TestWhoCounts:
+    def test_a_task_with_the_name_of_a_mapped_instance_hides_nothing(self, run, sandbox):
+        with DeadMansSwitch("by_nine", **ALERT):
+
+            @task
+            def load(number):
+                if number:
+                    raise RuntimeError("as the test says")
+
+            load.expand(number=[0, 1])
+            ok("load_1", trigger_rule="all_done")
+        run(seed=1)
+        assert alerts(sandbox) == ["scheduled"]
+
+    def test_tasks_that_join_the_group_later_count(self, run, sandbox):
+        with DeadMansSwitch("by_nine", **ALERT) as switch:
+            ok("a")
+        ends("late", ["fail"], task_group=switch)
+        with switch:
+            ok("later")
+        run()
+        assert alerts(sandbox) == ["scheduled"]
+
+    def test_a_group_without_a_with_block_is_guarded(self, run, sandbox):
+        switch = DeadMansSwitch("by_nine", **ALERT)
+        ends("a", ["fail"], task_group=switch)
+        run()
+        assert alerts(sandbox) == ["scheduled"]
+
+    def test_a_skipped_root_does_not_hide_a_failure(self, run, sandbox):
+        with DeadMansSwitch("by_nine", **ALERT):
+            ends("a", ["skip"]) >> ends("b", ["fail"], trigger_rule="all_done")
+        run()
+        assert alerts(sandbox) == ["scheduled"]
+
+    def test_a_mapped_teardown_that_fails_the_run_counts(self, run, sandbox):
+        with DeadMansSwitch("by_nine", **ALERT):
+
+            @teardown(on_failure_fail_dagrun=True)
+            def destroy(number):
+                raise RuntimeError("as the test says")
+
+            ok("a") >> destroy.expand(number=[0, 1])
+        run()
+        assert alerts(sandbox) == ["scheduled"]
+
+
+class TestCopies:
+    def test_a_deep_copy_is_guarded(self, dag, sandbox, tmp_path):
+        with DeadMansSwitch("by_nine", **ALERT):
+            ok("a") >> ends("b", ["fail"])
+        dag.validate()
+        copied = copy.deepcopy(dag)
+        copied.dag_id = f"{dag.dag_id}_copied"
+        Lockstep(copied, tmp_path).run()
+        assert alerts(sandbox) == ["scheduled"]
+
+    def test_a_part_is_guarded_for_what_it_has(self, dag, sandbox, tmp_path):
+        with DeadMansSwitch("by_nine", **ALERT):
+            ok("a") >> ends("b", ["fail"])
+        dag.validate()
+        part = dag.partial_subset(["by_nine.a"])
+        ended = Lockstep(part, tmp_path).run()
+        assert (state(ended, "by_nine.a"), state(ended, "by_nine.disarm")) == ("success", "success")
+        assert alerts(sandbox) == ["cancelled"]
+
+
+class TestRequired:
+    @pytest.mark.parametrize("rule", ["all_success", "all_done", "none_skipped", "none_failed"])
+    def test_it_holds_back_a_root_whatever_its_rule(self, run, sandbox, rule):
+        sandbox.add_fault("unauthorized", call="send")
+        with DeadMansSwitch("by_nine", required=True, **ALERT) as switch:
+            ok("a", trigger_rule=rule) >> ok("b", trigger_rule="all_done")
+        ok("before") >> switch
+        ended = run()
+        assert state(ended, "before") == "success"
+        assert {state(ended, f"by_nine.{name}") for name in "ab"} == {"upstream_failed"}
+
+    @pytest.mark.parametrize("rule", ["always", "one_failed", "all_skipped", "none_failed_min_one_success"])
+    def test_what_cannot_be_held_back_is_named(self, dag, rule):
+        with DeadMansSwitch("by_nine", required=True, **ALERT) as switch:
+            ok("a", trigger_rule=rule)
+        ok("before") >> switch
+        with pytest.raises(InvalidInputError, match=f"cannot hold back by_nine.a, .*{rule}.*; "):
+            dag.validate()
+
+
+class TestWhatCannotBeGuarded:
+    def test_a_switch_in_a_mapped_group_is_named(self, dag):
+        @task_group
+        def each(number):
+            with DeadMansSwitch("by_nine", **ALERT):
+                ok("a")
+
+        each.expand(number=[1, 2])
+        with pytest.raises(InvalidInputError, match=r"'each.by_nine': is inside a mapped task group"):
+            dag.validate()
+
+    def test_a_rule_that_counts_what_is_not_there_is_named(self, dag):
+        with DeadMansSwitch("by_nine", **ALERT):
+            ok("a", trigger_rule="one_failed")
+        with pytest.raises(InvalidInputError, match=r"cannot guard by_nine.a, whose trigger_rule 'one_failed'"):
+            dag.validate()
+
+
+class TestDefaultArgs:
+    NAMES = sorted(
+        set(inspect.signature(BaseOperator.__init__).parameters)
+        - {"self", "task_id", "dag", "task_group", "kwargs", "default_args", "params", "start_date", "end_date"}
+        - PASSED_ON
+    )
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_none_reaches_the_switch(self, name):
+        strange = object() if name not in HARMFUL else HARMFUL[name]
+        with DAG("usual", schedule=None), DeadMansSwitch("by_nine", **ALERT) as usual:
+            pass
+        with DAG("strange", schedule=None, default_args={name: strange}), DeadMansSwitch("by_nine", **ALERT) as other:
+            pass
+        for expected, found in ((usual.arm, other.arm), (usual.disarm, other.disarm)):
+            value = getattr(found, name, None)
+            assert value is not strange
+            assert inspect.ismethod(value) or inspect.isfunction(value) or value == getattr(expected, name, None)
+
+    def test_where_tasks_run_holds_for_the_switch_too(self):
+        with DAG("queued", schedule=None, default_args={"queue": "far", "owner": "us"}):
+            switch = DeadMansSwitch("by_nine", **ALERT)
+        assert (switch.arm.queue, switch.disarm.owner) == ("far", "us")
+
+
+class TestRepairs:
+    def test_after_clear_only_failed_a_second_failure_is_sent_and_a_hang_is_guarded(self, run, sandbox):
+        seen = []
+        with DeadMansSwitch("by_nine", on_failure="send_now", **ALERT):
+            ends("a", ["fail", "fail", "success"]) >> PythonOperator(
+                task_id="look", python_callable=lambda: seen.append(alerts(sandbox)), trigger_rule="all_done"
+            )
+        ended = run()
+        ended.clear(only_failed=True)
+        ended.resume()
+        assert len([message for message in sandbox.messages if message["sent_at"]]) == 2
+        ended.clear(only_failed=True)
+        ended.resume()
+        assert all("scheduled" in each for each in seen)
+        assert [message["state"] for message in sandbox.messages if not message["sent_at"]] == ["cancelled"]
+
+    def test_a_run_that_is_to_stay_silent_stays_silent_when_it_fails(self, run, sandbox):
+        with DeadMansSwitch("by_nine", to=TO, text="Late", time_to_send="2020-01-01T09:00", on_failure="send_now"):
+            ends("a", ["fail"])
+        ended = run()
+        assert state(ended, "by_nine.disarm") == "failed"
+        assert sandbox.messages == []
+
+    def test_a_final_error_of_one_recipient_leaves_the_others_their_retries(self, run, sandbox):
+        sandbox.add_fault("cut", call="send", times=4)
+        with DeadMansSwitch(
+            "by_nine",
+            to=["+37255550005", TO],
+            text="Late",
+            time_to_send="2020-01-01T09:00{{ '' }}",
+            on_failure="send_now",
+        ) as switch:
+            ends("a", ["fail"])
+        switch.arm.time_to_send = SOON
+        switch.disarm.retry_delay = timedelta(0)
+        run()
+        assert TO in [message["to"] for message in sandbox.messages if message["sent_at"]]
+
+    def test_an_alert_that_arm_could_not_schedule_is_scheduled_when_the_work_fails(self, run, sandbox):
+        sandbox.add_fault("unauthorized", call="send")
+        with DeadMansSwitch("by_nine", **ALERT):
+            ends("a", ["fail", "success"])
+        ended = run()
+        assert alerts(sandbox) == ["scheduled"]
+        ended.clear(only_failed=True)
+        ended.resume()
+        assert "scheduled" not in alerts(sandbox)
+
+
+class TestBudget:
+    @pytest.mark.parametrize("retry_after", [25, 600, 999_999])
+    @pytest.mark.parametrize("fault", ["server_error", "rate_limited"])
+    def test_the_work_waits_no_longer_than_the_deadline_of_the_connection(
+        self, run, sandbox, pauses, fault, retry_after
+    ):
+        sandbox.add_fault(fault, call="send", times="always", retry_after=retry_after)
+        with DeadMansSwitch(
+            "by_nine", to=[f"+3725555556{digit}" for digit in range(5)], text="Late", time_to_send=SOON
+        ):
+            ok("a")
+        ended = run()
+        assert sum(pauses) <= 120
+        assert (state(ended, "by_nine.arm"), state(ended, "by_nine.a")) == ("failed", "success")
+
+
+def test_disarm_waits_for_work_that_it_is_not_directly_behind(run, sandbox, monkeypatch):
+    monkeypatch.setattr(DisarmDeadMansSwitchOperator, "poke_interval", 0.0)
+    with DeadMansSwitch("by_nine", **ALERT) as switch:
+        made = ok("create").as_setup()
+        switch_only = ok("a")
+    made >> ok("after")
+    assert "by_nine.create" not in switch.disarm.upstream_task_ids
+    assert switch_only.task_id in switch.disarm.upstream_task_ids
+    for seed in range(4):
+        run(seed=seed)
+    assert set(alerts(sandbox)) == {"cancelled"}

@@ -1,0 +1,186 @@
+"""
+The dead man's switch in generated DAGs, run beside the same DAG with a plain task group.
+
+``OMNIMESSAGE_SHAPES`` says how many DAGs: ``scripts/test --soak`` sets it to 2,000.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import replace
+from datetime import timedelta
+from itertools import count
+
+import pytest
+from hypothesis import HealthCheck, assume, given, note, settings
+from hypothesis import strategies as st
+from lockstep import Lockstep
+from shapes import GROUP, build, shapes
+
+from airflow_provider_omnimessage.alerts.disarming import DisarmDeadMansSwitchOperator
+from airflow_provider_omnimessage.api.errors import InvalidInputError
+
+TO = "+37255555555"
+OTHER = "+37255555556"
+SOON = timedelta(hours=1)
+OWN = {f"{GROUP}.{name}" for name in ("before_arm", "arm", "after_arm", "disarm")}
+DONE = {"success", "skipped", "removed"}
+EXAMPLES = int(os.environ.get("OMNIMESSAGE_SHAPES", "20"))
+_numbers = count()
+
+
+def is_own(task_id):
+    return task_id in OWN or (task_id.startswith(GROUP) and task_id.endswith("_ended"))
+
+
+@pytest.fixture
+def check(_airflow, sandbox, tmp_path, monkeypatch, capfd):
+    """Run a DAG with a switch and the same with a plain group, and compare what becomes of them."""
+    monkeypatch.setattr(DisarmDeadMansSwitchOperator, "poke_interval", 0.0)
+    monkeypatch.setattr("airflow_provider_omnimessage.alerts.deadman.RETRY_DELAY", timedelta(0))
+
+    def checking(shape, *, seed=0, clear=None, on_failure="wait", required=False, recipients=(TO,), faults=()):
+        sandbox.reset()
+        number = next(_numbers)
+        settings = {
+            "to": list(recipients),
+            "text": "Late {{ run_id }}",
+            "time_to_send": SOON,
+            "on_failure": on_failure,
+            "required": required,
+        }
+        plain = _plain(shape, f"plain_{number}", tmp_path)
+        if plain is None:
+            return None
+        refusal = ""
+        try:
+            guarded = Lockstep(
+                build(replace(shape, settings=settings), f"guarded_{number}", with_switch=True), tmp_path
+            )
+        except InvalidInputError as error:
+            refusal = str(error)
+        if refusal:
+            assert f"DeadMansSwitch '{GROUP}'" in refusal
+            return refusal
+        for fault in faults:
+            sandbox.add_fault(**fault)
+        outcome = Outcome(guarded, plain, sandbox, shape, recipients, faults)
+        guarded.run(seed=seed)
+        plain.run(order=guarded.order)
+        outcome.check()
+        if clear is not None:
+            names = [shape.task_id(position) for position in clear["positions"] if position < len(shape.nodes)] or None
+            how = {"downstream": clear["downstream"], "only_failed": clear["only_failed"]}
+            if names is None:
+                how["downstream"] = False
+            for run in (guarded, plain):
+                run.clear(names, **how)
+            guarded.resume(seed=seed)
+            plain.resume(order=guarded.order)
+            outcome.check()
+        capfd.readouterr()
+        return outcome
+
+    return checking
+
+
+def _plain(shape, dag_id, folder):
+    """Make the plain DAG; ``None`` where Airflow itself does not accept it."""
+    try:
+        return Lockstep(build(shape, dag_id, with_switch=False), folder)
+    except InvalidInputError:
+        raise
+    except Exception as error:
+        note(f"Not a DAG: {error}")
+        return None
+
+
+class Outcome:
+    """What became of a DAG with a switch, and of the same with a plain group."""
+
+    def __init__(self, guarded, plain, sandbox, shape, recipients, faults):
+        self.guarded, self.plain = guarded, plain
+        self._sandbox = sandbox
+        self._shape = shape
+        self._recipients = recipients
+        self._faults = faults
+
+    def check(self):
+        states = self.guarded.states()
+        own = {task_id: state for (task_id, _), state in states.items() if is_own(task_id)}
+        note(f"{own} {self.guarded.order}")
+        work = {key: state for key, state in states.items() if not is_own(key[0])}
+        assert work == self.plain.states()
+        assert self.guarded.state == self.plain.state
+        self._check_alerts(work, own)
+
+    def _check_alerts(self, states, own):
+        counted = {
+            self._shape.task_id(position)
+            for position, node in enumerate(self._shape.nodes)
+            if node.place != "out" and node.kind != "teardown"
+        }
+        # the clock stands still: what is sent was sent because work failed
+        is_done = all(state in DONE for (task_id, _), state in states.items() if task_id in counted)
+        if self._shape.fail_fast and "failed" in states.values() and "skipped" in states.values():
+            return
+        messages = self._sandbox.messages
+        waiting = {message["to"] for message in messages if message["state"] == "scheduled"}
+        sent = {message["to"] for message in messages if message["sent_at"]}
+        if is_done:
+            # what a response that was lost has left, nobody can cancel; what could not be cancelled is shown
+            assert not waiting or self._faults, (own, messages)
+            assert not waiting or own[f"{GROUP}.disarm"] == "failed" or self._loses_responses
+        else:
+            # what could not be scheduled is shown
+            is_shown = bool(self._faults) and own[f"{GROUP}.arm"] == "failed"
+            assert waiting | sent == set(self._recipients) or is_shown, (own, messages)
+
+    @property
+    def _loses_responses(self):
+        return any(fault["fault"] in ("lost_answer", "broken_json") for fault in self._faults)
+
+
+FAULTS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "fault": st.sampled_from(("unauthorized", "server_error", "rate_limited", "lost_answer", "broken_json")),
+            "call": st.sampled_from(("send", "cancel", "status")),
+            "times": st.sampled_from((1, 2, "always")),
+            "after": st.integers(0, 2),
+        }
+    ),
+    max_size=2,
+)
+CLEARS = st.fixed_dictionaries(
+    {
+        "positions": st.lists(st.integers(0, 5), max_size=2, unique=True),
+        "downstream": st.just(True),
+        "only_failed": st.booleans(),
+    }
+)
+relaxed = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize="OMNIMESSAGE_SHAPES" not in os.environ,
+    database=None,
+    print_blob=True,
+)
+
+
+@relaxed
+@given(
+    shape=shapes(),
+    seed=st.integers(0, 99),
+    clear=st.none() | CLEARS,
+    on_failure=st.sampled_from(("wait", "wait", "send_now")),
+    recipients=st.sampled_from(((TO,), (TO, OTHER))),
+    faults=st.just([]) | FAULTS,
+)
+def test_the_work_runs_as_in_a_plain_group_and_is_guarded(check, shape, seed, clear, on_failure, recipients, faults):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        outcome = check(shape, seed=seed, clear=clear, on_failure=on_failure, recipients=recipients, faults=faults)
+    assume(outcome is not None)
