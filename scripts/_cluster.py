@@ -85,6 +85,11 @@ class Process:
         """Return everything that it has written."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
+    def send_signal(self, what: signal.Signals) -> None:
+        """Send a signal to the process alone, as Kubernetes does."""
+        assert self._popen is not None
+        os.kill(self._popen.pid, what)
+
     def kill(self) -> None:
         """Kill it and all its descendants at once, as a power cut would."""
         if self._popen is None:
@@ -97,16 +102,6 @@ class Process:
                 os.kill(pid, signal.SIGKILL)
         self._popen.wait()
         self._popen = None
-
-    def terminate(self, seconds: float = 20) -> None:
-        """Ask it to end (SIGTERM), and kill it if it has not after a while."""
-        if self._popen is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._popen.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._popen.wait(seconds)
-        self.kill()
 
 
 class OneAddress:
@@ -288,20 +283,36 @@ class Cluster:
             time.sleep(0.1)
         raise RuntimeError(f"{name} does not listen:\n{self.processes[name].log[-3000:]}")
 
+    def restart_ended(self) -> list[str]:
+        """Start everything again that has ended by itself, and return its names."""
+        ended = [name for name, process in self.processes.items() if not process.is_running]
+        for name in ended:
+            self.processes[name].kill()
+            self.processes[name].start()
+        return ended
+
+    def is_healthy(self) -> bool:
+        """Return whether scheduler, triggerer and DAG processor report to the database."""
+        try:
+            with urllib.request.urlopen(f"{self.home.url}/api/v2/monitor/health", timeout=10) as response:
+                health = json.loads(response.read())
+        except (OSError, http.client.HTTPException):
+            return False
+        return {part["status"] for part in health.values()} == {"healthy"}
+
+    def pass_time(self, seconds: float) -> None:
+        """Let an outage last: the only pause that proves nothing by itself."""
+        time.sleep(seconds)
+
     def await_health(self) -> None:
         """Wait until scheduler, triggerer and DAG processor report to the database, and both workers take tasks."""
         deadline = time.monotonic() + 180
-        health: Any = None
         while time.monotonic() < deadline:
             self.check()
-            with contextlib.suppress(OSError):
-                with urllib.request.urlopen(f"{self.home.url}/api/v2/monitor/health", timeout=10) as response:
-                    health = json.loads(response.read())
-                ready = all(f"celery@{name} ready" in self.processes[name].log for name in WORKERS)
-                if ready and {part["status"] for part in health.values()} == {"healthy"}:
-                    return
+            if all(f"celery@{name} ready" in self.processes[name].log for name in WORKERS) and self.is_healthy():
+                return
             time.sleep(0.5)
-        raise RuntimeError(f"Airflow is not healthy: {health}")
+        raise RuntimeError("Airflow is not healthy after three minutes")
 
     # -- its parts
 

@@ -150,7 +150,8 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
 
         :raises OmnimessageError: for a deadline only; elsewhere it is logged.
         """
-        deadline_id = context.get("deadline", {}).get("id")
+        deadline = context.get("deadline")
+        deadline_id = deadline.get("id") if isinstance(deadline, Mapping) else None
         if deadline_id is None:
             await self._async_notify(context)
             return

@@ -11,17 +11,6 @@ from airflow_provider_omnimessage.api.messages import sms, viber
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
 
-@pytest.fixture(scope="module")
-def matrix_runs(airflow):
-    """The runs of the matrix DAGs, which begin by themselves."""
-
-    def runs():
-        found = airflow.persist("GET", "/api/v2/dags/~/dagRuns?limit=200")["dag_runs"]
-        return {run["dag_run_id"]: run for run in found if run["dag_id"] in RUNS}
-
-    return runs
-
-
 def tasks_of(airflow, dag_id, run_id):
     return {
         one["task_id"] + ("" if one["map_index"] < 0 else f"[{one['map_index']}]"): one["state"]
@@ -55,12 +44,15 @@ def test_a_matrix_dag_ends_as_on_one_machine(airflow, eventually, dag_id):
 
 def test_the_matrix_dags_send_what_they_send_on_one_machine(sandbox, eventually):
     expected = {**MESSAGES, **OF_A_DEADLINE}
+    (of_a_deadline,) = OF_A_DEADLINE
 
     def sent():
         found = defaultdict(list)
         for message in sandbox.messages:
             state = message["state"] if message["state"] in ("scheduled", "cancelled") else "sent"
             found[message["to"][-4:]].append(state)
+        # each of the two triggerers may send a deadline's message
+        found[of_a_deadline] = found[of_a_deadline][:1] if len(found[of_a_deadline]) == 2 else found[of_a_deadline]
         return {digits: sorted(found[digits]) for digits in expected}
 
     eventually(lambda: all(len(states) >= len(expected[digits]) for digits, states in sent().items()), "all were sent")
@@ -99,7 +91,7 @@ def test_thousands_of_messages_go_from_a_file_in_s3_to_a_file_in_s3(airflow, san
     assert len({message["to"] for message in mine}) == 1000
 
 
-def test_every_callback_notifies_once(airflow, sandbox, eventually, tmp_path):
+def test_every_callback_notifies(airflow, sandbox, eventually, tmp_path):
     before = Counter(message["to"][-4:] for message in sandbox.messages)
     told_by = tmp_path / "told"
     failing = airflow.trigger("tells_failure", told_by=str(told_by))
@@ -110,13 +102,13 @@ def test_every_callback_notifies_once(airflow, sandbox, eventually, tmp_path):
 
     eventually(lambda: sent()["1102"], "the deadline of the DAG was told")
     told_by.write_text("fail")
-    for _ in range(2):
-        told_by.write_text("fail")
     runs = {failing: "tells_failure", succeeding: "tells_success"}
     assert airflow.await_runs(runs) == {failing: "failed", succeeding: "success"}
     expected = {"1101", "1102", *(str(number) for number in range(1104, 1112))}
     eventually(lambda: expected <= set(sent()), f"all callbacks: {sorted(expected)}")
-    assert {digits: count for digits, count in sent().items() if digits in expected} == dict.fromkeys(expected, 1)
+    counts = {digits: count for digits, count in sent().items() if digits in expected}
+    assert counts.pop("1102") <= 2, "a deadline's AsyncCallback: once for each triggerer"
+    assert set(counts.values()) == {1}, counts
 
 
 def test_a_deadline_is_told_once_for_each_triggerer_at_most_and_a_sync_callback_says_the_way_out(
