@@ -18,7 +18,17 @@ PREFIX = "omnimessage"
 
 
 def count(
-    event: Literal["sent", "scheduled", "cancelled", "delivered", "failed", "retried", "not_armed"],
+    event: Literal[
+        "sent",
+        "scheduled",
+        "cancelled",
+        "delivered",
+        "failed",
+        "retried",
+        "not_armed",
+        "push_received",
+        "push_missed",
+    ],
     tags: Mapping[str, str],
     times: int = 1,
     *,

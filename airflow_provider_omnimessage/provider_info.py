@@ -42,6 +42,24 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
         ),
         "schema": {"type": ["string", "null"]},
     },
+    "push_url": {
+        "label": "Receiver URL, public",
+        "description": (
+            "Base URL under which Messente reaches the receiver, such as https://airflow.example.com/omnimessage. "
+            "Delivery reports are then posted there."
+        ),
+        "schema": {"type": ["string", "null"]},
+    },
+    "receiver_url": {
+        "label": "Receiver URL, internal",
+        "description": "Base URL under which triggers and tasks reach the receiver. Empty: the public one.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "reply_secret": {
+        "label": "Reply secret",
+        "description": "Signs replies: the shared secret of the number that receives them.",
+        "schema": {"type": ["string", "null"], "format": "password"},
+    },
     "timeout": {
         "label": "Timeout (seconds)",
         "description": "How long to wait for Messente's answer. Empty: 30.",
@@ -52,6 +70,48 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
         "description": "How long a call may take in all, its repeats included. Empty: 120.",
         "schema": {"type": ["number", "null"], "minimum": 0, "maximum": 3600},
     },
+    "rate_limit": {
+        "label": "Rate limit (requests per second)",
+        "description": "How many requests Messente allows from one address; each process stays below it. Empty: 150.",
+        "schema": {"type": ["number", "null"], "minimum": 0, "maximum": 100000},
+    },
+}
+
+#: Section of Airflow's configuration.
+CONFIG: dict[str, dict[str, Any]] = {
+    "omnimessage": {
+        "description": "Settings of the Omnimessage provider.",
+        "options": {
+            "receiver": {
+                "description": (
+                    "Whether the API server receives delivery reports and replies from Messente, under "
+                    "``/omnimessage``. Needs Airflow 3."
+                ),
+                "version_added": "0.2.0",
+                "type": "boolean",
+                "example": None,
+                "default": "False",
+            },
+            "receiver_database": {
+                "description": (
+                    "SQLAlchemy URL of the database in which the receiver keeps its events. Empty: Airflow's metadata "
+                    "database."
+                ),
+                "version_added": "0.2.0",
+                "type": "string",
+                "sensitive": True,
+                "example": "postgresql+psycopg2://omnimessage:password@localhost/omnimessage",
+                "default": None,
+            },
+            "receiver_retention_days": {
+                "description": "For how many days the receiver keeps events.",
+                "version_added": "0.2.0",
+                "type": "float",
+                "example": None,
+                "default": "7",
+            },
+        },
+    }
 }
 
 #: The standard fields. The port stays to be seen: the Test button of Airflow 3.3 refuses a connection without one.
@@ -100,7 +160,10 @@ def get_provider_info() -> dict[str, Any]:
             {"integration-name": INTEGRATION, "python-modules": [f"{PACKAGE}.sensors.omnimessage"]},
         ],
         "triggers": [
-            {"integration-name": INTEGRATION, "python-modules": [f"{PACKAGE}.triggers.omnimessage"]},
+            {
+                "integration-name": INTEGRATION,
+                "python-modules": [f"{PACKAGE}.triggers.omnimessage", f"{PACKAGE}.triggers.events"],
+            },
         ],
         "notifications": [f"{PACKAGE}.notifications.omnimessage.OmnimessageNotifier"],
         "hooks": [
@@ -117,4 +180,7 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "extra-links": [f"{PACKAGE}.links.OmnimessageLink"],
         "cli": [f"{PACKAGE}.cli.commands.get_commands"],
+        "config": CONFIG,
+        # Airflow 3.2 and newer; elsewhere the receiver makes its tables when it starts
+        "db-managers": [f"{PACKAGE}.receiver.db_manager.OmnimessageDBManager"],
     }

@@ -1,5 +1,4 @@
-"""
-An alert that goes out unless the work is done in time, even if Airflow is dead by then.
+"""Send an alert unless the work is done in time, even if Airflow is down by then.
 
 Trigger it with ``{"work_fails": true}`` to see the alert stay scheduled; clear the failed tasks to see it cancelled.
 """
@@ -18,8 +17,8 @@ with DAG(
     catchup=False,
     tags=["omnimessage", "example"],
     params={
-        "to": Param("+37255555555", type="string", description="Who is to hear of late work, in E.164"),
-        "work_fails": Param(False, type="boolean", description="Let the work fail, so that the alert goes out"),
+        "to": Param("+37255555555", type="string", description="Recipient of the alert, in E.164 format"),
+        "work_fails": Param(False, type="boolean", description="Make the work fail, so that the alert is sent"),
     },
     doc_md=__doc__,
 ):
@@ -36,15 +35,15 @@ with DAG(
 
     @task
     def load(numbers: list[int], params: dict) -> None:
-        """Fail if that was asked for."""
+        """Fail if work_fails is set."""
         if params["work_fails"]:
-            raise RuntimeError("the work failed, as its parameter asked for")
+            raise RuntimeError("the work failed because work_fails is set")
 
-    # for a fixed time of day: time_to_send="{{ data_interval_end.in_tz('Europe/Tallinn').at(9) }}"
+    # for a time of day: by="09:00", timezone="Europe/Tallinn"
     with DeadMansSwitch(
-        "report_by_nine",
+        "report_in_time",
         to="{{ params.to }}",
         text="Report is late: {{ dag.dag_id }} {{ run_id }}",
-        time_to_send=timedelta(minutes=30),
+        within=timedelta(minutes=30),
     ):
         load(transform.expand(number=extract()))

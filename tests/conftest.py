@@ -64,15 +64,17 @@ class Pauses(list[float]):
 
 
 @pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
+def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pauses]:
     from airflow_provider_omnimessage.alerts import beats, known
-    from airflow_provider_omnimessage.hooks import budget, omnimessage, transport
-    from airflow_provider_omnimessage.tasks import cancelling
+    from airflow_provider_omnimessage.hooks import budget, omnimessage, pacing, repeating, requests_transport
+    from airflow_provider_omnimessage.tasks import cancelling, posting
 
     pauses = Pauses()
-    for module in (transport, budget, omnimessage, known, beats, cancelling):
+    for module in (requests_transport, pacing, repeating, budget, omnimessage, known, beats, cancelling, posting):
         monkeypatch.setattr(module, "time", pauses)
-    return pauses
+    pacing.reset_paces()
+    yield pauses
+    pacing.reset_paces()
 
 
 @pytest.fixture

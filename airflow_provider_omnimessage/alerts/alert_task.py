@@ -12,8 +12,9 @@ from airflow_provider_omnimessage._compat import (
     AirflowSkipException,
     stops_on_failure,
 )
-from airflow_provider_omnimessage.alerts.known import recipients
 from airflow_provider_omnimessage.alerts.markers import SwitchTask
+from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.recipients import split_recipients
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.tasks.rendering import PlainStrings
@@ -80,8 +81,13 @@ class AlertTask(PlainStrings, SwitchTask):
     def _compose(self, hook: OmnimessageHook, to: str) -> dict[str, Any]:
         return hook.compose(to, self.messages, dlr_url=self.dlr_url, text_store=self.text_store, priority=self.priority)
 
-    def _recipients(self) -> list[str]:
-        return recipients(self.to)
+    def _recipients(self) -> tuple[list[str], list[Exception]]:
+        """Return the recipients, and what is wrong with the rest: one wrong number must not cost the others theirs."""
+        numbers, problems = split_recipients(self.to)
+        errors: list[Exception] = [InvalidInputError([problem]) for problem in problems]
+        for error in errors:
+            self.log.error("No alert for one recipient: %s", error)
+        return numbers, errors
 
 
 def first_that_may_pass(errors: Sequence[Exception]) -> Exception:

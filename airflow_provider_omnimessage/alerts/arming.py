@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage._compat import AirflowFailException
 from airflow_provider_omnimessage.alerts.alert_task import AlertTask, first_that_may_pass, now
+from airflow_provider_omnimessage.alerts.deadlines import Deadline, due_time
 from airflow_provider_omnimessage.alerts.known import KnownAlerts
 from airflow_provider_omnimessage.alerts.late_starts import silent_because
-from airflow_provider_omnimessage.api.errors import InvalidInputError, OmnimessageError
+from airflow_provider_omnimessage.api.errors import OmnimessageError
 from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.tasks.failures import task_failures
@@ -34,17 +36,22 @@ class ArmDeadMansSwitchOperator(AlertTask):
     take no longer than the connection's ``deadline``. If an alert cannot be scheduled, this task is shown as failed; it
     is a teardown, so the work runs, and the state of the run is that of the work.
 
-    :param time_to_send: the deadline, in every form that the schedule operator takes. (templated)
-    :param timezone: IANA name for a ``time_to_send`` without an offset. (templated)
+    The parameters of the deadline are those of the switch.
+
     :param required: whether the work must not run if the alert cannot be scheduled.
     """
 
-    template_fields: Sequence[str] = (*AlertTask.template_fields, "time_to_send", "timezone")
+    template_fields: Sequence[str] = (*AlertTask.template_fields, "by", "within", "time_to_send", "days", "timezone")
     ui_color = "#e3f0ff"
 
-    def __init__(self, *, time_to_send: Any, timezone: str | None, required: bool, **kwargs: Any) -> None:
+    def __init__(
+        self, *, by: Any, within: Any, time_to_send: Any, days: Any, timezone: str | None, required: bool, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
+        self.by = by
+        self.within = within
         self.time_to_send = time_to_send
+        self.days = days
         self.timezone = timezone
         self.required = required
         self.may_stop_work = required
@@ -104,23 +111,22 @@ class ArmDeadMansSwitchOperator(AlertTask):
                 )
 
     def _arm(self, context: Mapping[str, Any], known: KnownAlerts) -> None:
-        problems: list[Exception] = []
         wanted: list[str] = []
         with (
             OmnimessageHook(self.omnimessage_conn_id) as hook,
             # one budget for all requests: the work waits for them
             hook.within(hook.settings.deadline),
         ):
-            moment = self._moment(hook, known)
-            context["ti"].xcom_push(key="time_to_send", value=moment.utc.isoformat())
-            pending = self._recipients()
+            deadline = self._deadline(context, hook, known)
+            context["ti"].xcom_push(key="time_to_send", value=deadline.utc.isoformat())
+            pending, problems = self._recipients()
             while pending:
                 to = pending.pop(0)
                 # a recipient whose requests hang must not use up the time of those that follow
                 share = (hook.seconds_left or 0.0) / (len(pending) + 1)
                 try:
                     with hook.within(share):
-                        omnimessage_id = self._arm_for(to, moment, hook, known, context)
+                        omnimessage_id = self._arm_for(to, deadline, hook, known, context)
                 except Exception as error:
                     self.log.error("No alert for %s: %s", mask_number(to), error)
                     problems.append(error)
@@ -132,55 +138,68 @@ class ArmDeadMansSwitchOperator(AlertTask):
         if problems:
             raise first_that_may_pass(problems)
 
-    def _moment(self, hook: OmnimessageHook, known: KnownAlerts) -> TimeToSend:
-        """Tell the deadline. A retry keeps that of the first try: a timedelta would begin anew."""
+    def _deadline(self, context: Mapping[str, Any], hook: OmnimessageHook, known: KnownAlerts) -> TimeToSend:
+        """Return the deadline of the run. A retry keeps that of the first try: a timedelta would start again."""
         for alert in known.alerts:
             if alert.message.max_tries == known.max_tries and alert.message.time_to_send:
                 return hook.resolve_time_to_send(alert.message.time_to_send)
-        return hook.resolve_time_to_send(self.time_to_send, timezone=self.timezone)
+        due = due_time(context, now())
+        wanted = Deadline(self.by, self.within, self.time_to_send, self.days, self.timezone)
+        deadline = wanted.resolve(due, now(), hook.settings.timezone)
+        self.log.info("The run was due at %s UTC; its deadline (%s) is %s", f"{due:%Y-%m-%d %H:%M}", wanted, deadline)
+        if deadline.warning:
+            self.log.warning(deadline.warning)
+        if deadline.utc <= due:
+            self.log.error(
+                "The deadline %s is not after the time at which the run was due (%s UTC), so such runs alert at once; "
+                "use by= or within=",
+                deadline,
+                f"{due:%Y-%m-%d %H:%M}",
+            )
+        return deadline
 
     def _arm_for(
-        self, to: str, moment: TimeToSend, hook: OmnimessageHook, known: KnownAlerts, context: Mapping[str, Any]
+        self, to: str, deadline: TimeToSend, hook: OmnimessageHook, known: KnownAlerts, context: Mapping[str, Any]
     ) -> str | None:
         draft = self._compose(hook, to)
         password = hook.settings.password
         earlier = known.of(fingerprint({"to": draft["to"]}, password))
-        if moment.utc > now():
+        if deadline.utc > now():
             for message in earlier:
                 is_retry = message.max_tries == known.max_tries
                 is_same = message.fingerprint == fingerprint(draft, password)
                 if is_same and (
                     is_retry
                     or (
-                        message.time_to_send == moment.utc.isoformat()
+                        message.time_to_send == deadline.utc.isoformat()
                         and self._state(hook, message) is MessageState.SCHEDULED
                     )
                 ):
                     self.log.info("The alert to %s is scheduled already: %s", mask_number(to), message.omnimessage_id)
                     return message.omnimessage_id
-            omnimessage_id = known.schedule(hook, draft, moment.utc, moment)
+            omnimessage_id = known.schedule(hook, draft, deadline.utc, deadline)
             self.log.info(
-                "The alert to %s goes out at %s unless it is cancelled: %s", mask_number(to), moment, omnimessage_id
+                "The alert to %s goes out at %s unless it is cancelled: %s", mask_number(to), deadline, omnimessage_id
             )
             return omnimessage_id
         if earlier:
             state = self._state(hook, earlier[0])
             self.log.warning(
-                "%s has gone by; the alert of this run, %s, %s, and is not repeated",
-                moment,
+                "The deadline %s has passed; the alert of this run, %s, %s, and is not repeated",
+                deadline,
                 earlier[0].omnimessage_id,
-                state.value if state else "may have gone out",
+                state.value if state else "may have been sent",
             )
             return earlier[0].omnimessage_id
-        reason = silent_because(context, moment.utc, now())
+        reason = silent_because(context, deadline.utc, now())
         if reason:
             context["ti"].xcom_push(key="silent", value=reason)
-            self.log.info("%s is in the past, and nobody is alerted: %s", moment, reason)
+            self.log.info("The deadline %s has passed, and nobody is alerted: %s", deadline, reason)
             return None
-        omnimessage_id = known.schedule(hook, draft, moment.utc, None)
+        omnimessage_id = known.schedule(hook, draft, deadline.utc, None)
         self.log.warning(
-            "%s had gone by before the work began: the alert to %s goes out now: %s",
-            moment,
+            "The deadline %s passed before the work started: the alert to %s is sent now: %s",
+            deadline,
             mask_number(to),
             omnimessage_id,
         )
@@ -190,11 +209,11 @@ class ArmDeadMansSwitchOperator(AlertTask):
         try:
             return message_state(hook, message, now())
         except OmnimessageError as error:
-            self.log.warning("What became of %s could not be found out: %s", message.omnimessage_id, error)
+            self.log.warning("The state of %s is unknown: %s", message.omnimessage_id, error)
             return None
 
     def _cancel_others(self, wanted: Sequence[str], hook: OmnimessageHook, known: KnownAlerts) -> None:
-        """Cancel what is replaced: after its successor is scheduled, so that there is no moment without an alert."""
+        """Cancel what is replaced, after its successor is scheduled, so that there always is an alert."""
         gone = []
         for alert in known.alerts:
             omnimessage_id = alert.message.omnimessage_id
@@ -202,19 +221,16 @@ class ArmDeadMansSwitchOperator(AlertTask):
                 continue
             if alert.message.waits(now()):
                 try:
-                    cancellation = hook.try_to_cancel(omnimessage_id)
+                    due = datetime.fromisoformat(alert.message.time_to_send) if alert.message.time_to_send else None
+                    cancellation = hook.try_to_cancel(omnimessage_id, due)
                 except OmnimessageError as error:
                     self.log.error(
-                        "The alert %s that was replaced is still scheduled; the disarming tries again: %s",
+                        "The alert %s that was replaced is still scheduled; disarm tries again: %s",
                         omnimessage_id,
                         error,
                     )
                     continue
-                self.log.info("%s, which was replaced, %s", omnimessage_id, cancellation)
+                self.log.info("The alert %s was replaced: %s", omnimessage_id, cancellation)
             gone.append(alert)
         if gone:
             known.drop(gone)
-
-
-def _invalid(field: str, reason: str) -> Exception:
-    return InvalidInputError.of(field, reason)

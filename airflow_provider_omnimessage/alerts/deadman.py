@@ -8,13 +8,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_omnimessage._compat import TaskGroup
-from airflow_provider_omnimessage.alerts.arming import ArmDeadMansSwitchOperator, _invalid
+from airflow_provider_omnimessage.alerts.arming import ArmDeadMansSwitchOperator
+from airflow_provider_omnimessage.alerts.content import alert_messages, check_alert_at_parse
+from airflow_provider_omnimessage.alerts.deadlines import Deadline
 from airflow_provider_omnimessage.alerts.disarming import DisarmDeadMansSwitchOperator
-from airflow_provider_omnimessage.alerts.known import alert_messages
 from airflow_provider_omnimessage.alerts.markers import MarkerOperator
 from airflow_provider_omnimessage.alerts.wiring import wire
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.tasks.arguments import require_choice
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -33,27 +35,41 @@ PASSED_ON = frozenset({"executor", "executor_config", "owner", "queue", "run_as_
 
 
 class DeadMansSwitch(TaskGroup):
-    """
-    A task group with an alert that goes out unless the group's work is done in time, even when Airflow is dead.
+    """A task group with an alert that Messente sends unless the group's work is done in time, even if Airflow is down.
 
-    The alert is scheduled at Messente before the first task of the group and cancelled after the last one has
-    succeeded. If any task in the group fails, is late, or Airflow dies, nobody cancels, and Messente sends it.
+    The alert is scheduled before the first task of the group starts, and cancelled when all of its work is done. If a
+    task fails or is late, or Airflow goes down, nothing cancels it. Skipped work is done. Every run has its own alert.
 
-    What is skipped is not late. A run that starts after its own deadline is alerted at once; backfills, and scheduled
-    runs of which the next one is due already (catchup), stay silent then. Every run has an alert of its own.
+    A run that starts after its own deadline alerts at once; backfills, and scheduled runs whose successor is already
+    due, stay silent.
 
-    :param group_id: the group's id. The tasks ``arm`` and ``disarm`` are added to the group.
-    :param to: the recipient in E.164, or a list of them: each gets an alert. (templated)
+    Pass exactly one of ``by``, ``within`` and ``time_to_send``.
+
+    Example::
+
+        with DeadMansSwitch("report_by_nine", to="+37255555555", text="Late: {{ run_id }}", by="09:00"):
+            extract() >> load()
+
+    :param group_id: the group's id. The switch adds its own tasks beside the group: ``before_arm``, ``arm``,
+        ``after_arm`` and ``disarm``.
+    :param to: the recipient in E.164 format, or several: a list, JSON text, or separated by commas. Each gets an alert.
+        (templated)
+    :param by: the deadline as a local time of day, ``"HH:MM"``: the next one after the run was due (the end of its data
+        interval, else its ``run_after``). Default: see ``within`` and ``time_to_send``. (templated)
+    :param within: the deadline as a timedelta, more than 0, from the time at which the run was due. Default: see
+        ``by``.
+    :param time_to_send: any other deadline: an ISO 8601 date and time, a datetime, or a timedelta from when ``arm``
+        runs. Default: see ``by``. (templated)
+    :param days: with ``by``: the days of the week that count, such as ``"mon-fri"`` or ``"sat,sun"``; default: every
+        day. (templated)
     :param text: the alert, as one SMS. Either this or ``messages``. (templated)
     :param messages: the alert on any channels, as the schedule operator takes it, instead of ``text``. (templated)
-    :param time_to_send: the deadline: an ISO 8601 date and time, a datetime, or a timedelta from the moment of arming.
-        (templated)
-    :param timezone: IANA name for a ``time_to_send`` without an offset; default: the connection's, else UTC.
-        (templated)
-    :param on_failure: when work has failed: ``"wait"`` (default) lets the alert go out at its time, so that a run
-        repaired by then still cancels it; ``"send_now"`` sends it as soon as all tasks of the group have ended.
-    :param required: ``True``: if the alert cannot be scheduled, the work does not run. Default: it does, and the log
-        of ``arm`` says so.
+    :param timezone: IANA name for ``by``, and for a ``time_to_send`` without an offset; default: the connection's, else
+        UTC. (templated)
+    :param on_failure: what happens if work fails: ``"wait"`` (default) lets the alert go out at its time, so that a run
+        that is repaired by then still cancels it; ``"send_now"`` sends it as soon as all tasks of the group have ended.
+    :param required: ``True``: if the alert cannot be scheduled, the work does not run. Default: the work runs, and
+        ``arm`` is shown as failed.
     :param dlr_url: where Messente posts delivery reports; default: the connection's. (templated)
     :param text_store: ``"plaintext"``, ``"sha256"`` or ``"nostore"``; default: the connection's. (templated)
     :param priority: ``"low"``, ``"regular"`` or ``"high"``; default: the connection's, else regular. (templated)
@@ -63,7 +79,8 @@ class DeadMansSwitch(TaskGroup):
     :param queue: the queue of ``arm`` and ``disarm``, on executors with queues; default: that of ``default_args``.
     :param priority_weight: the priority of ``arm`` and ``disarm`` over other queued tasks; default: Airflow's.
     :param kwargs: what a ``TaskGroup`` takes.
-    :raises InvalidInputError: while the DAG is parsed: names what is wrong with the alert, or that the group is empty.
+    :raises InvalidInputError: while the DAG is parsed, names everything that is wrong by then; also if the work cannot
+        be guarded, or if the DAG's schedule is due at its own deadline.
     """
 
     def __init__(
@@ -71,7 +88,10 @@ class DeadMansSwitch(TaskGroup):
         group_id: str,
         *,
         to: Any,
-        time_to_send: Any,
+        by: Any = None,
+        within: Any = None,
+        time_to_send: Any = None,
+        days: Any = None,
         text: Any = None,
         messages: Any = None,
         timezone: str | None = None,
@@ -86,23 +106,29 @@ class DeadMansSwitch(TaskGroup):
         priority_weight: int | None = None,
         **kwargs: Any,
     ) -> None:
-        if on_failure not in ("wait", "send_now"):
-            raise _invalid("on_failure", f"{on_failure!r} is not accepted; give 'wait' or 'send_now'")
+        require_choice("on_failure", on_failure, ("wait", "send_now"))
         if not isinstance(required, bool):
-            raise _invalid("required", f"{required!r} is not accepted; give True or False")
+            raise InvalidInputError.of("required", f"{required!r} is not accepted; use True or False")
+        drafts = alert_messages(text, messages)
+        check_alert_at_parse(
+            to=to, messages=drafts, timezone=timezone, dlr_url=dlr_url, text_store=text_store, priority=priority
+        )
+        deadline = {"by": by, "within": within, "time_to_send": time_to_send, "days": days, "timezone": timezone}
+        Deadline(**deadline).check_at_parse()
         alert = {
             "to": to,
-            "messages": alert_messages(text, messages),
+            "messages": drafts,
             "dlr_url": dlr_url,
             "text_store": text_store,
             "priority": priority,
             "omnimessage_conn_id": omnimessage_conn_id,
         }
-        arming = {"time_to_send": time_to_send, "timezone": timezone, "required": required}
         slots = {"pool": pool, "queue": queue, "priority_weight": priority_weight}
         super().__init__(group_id=group_id, **kwargs)
+        Deadline(**deadline).check_at_parse(self.dag)
         # All that a switch knows is in its tasks: a copied task group loses what Airflow does not know of.
-        self._make_tasks(alert, arming, on_failure, {name: value for name, value in slots.items() if value is not None})
+        own = {name: value for name, value in slots.items() if value is not None}
+        self._make_tasks({**alert, **own}, {**deadline, "required": required}, on_failure)
 
     @property
     def arm(self) -> ArmDeadMansSwitchOperator:
@@ -176,21 +202,17 @@ class DeadMansSwitch(TaskGroup):
 
         :param reason: what is wrong, and the way out.
         """
-        return _invalid(f"DeadMansSwitch '{self.group_id}'", reason)
+        return InvalidInputError.of(f"DeadMansSwitch '{self.group_id}'", reason)
 
     def _make_tasks(
-        self,
-        alert: dict[str, Any],
-        arming: dict[str, Any],
-        on_failure: Literal["wait", "send_now"],
-        slots: dict[str, Any],
+        self, alert: dict[str, Any], arming: dict[str, Any], on_failure: Literal["wait", "send_now"]
     ) -> None:
         dag = self.dag
         # At the top level of the DAG: the group then means the work alone, to Airflow and to users.
         common: dict[str, Any] = {"switch_id": str(self.group_id), "dag": dag, "task_group": dag.task_group}
         with _without_default_args(dag) as default_args:
             common |= _passed_on(default_args)
-            own = {**common, **slots, **TRIES, **alert}
+            own = {**common, **TRIES, **alert}
             arm = ArmDeadMansSwitchOperator(task_id=self.task_id_of("arm"), **arming, **own)
             gate = MarkerOperator(task_id=self.task_id_of("after_arm"), **common)
             disarm = DisarmDeadMansSwitchOperator(

@@ -86,7 +86,7 @@ class DisarmDeadMansSwitchOperator(AlertTask):
         if not ids:
             self.log.info("No alert to cancel")
             return []
-        return self._disarm(ids)
+        return self._disarm(context, ids)
 
     def _wait_for_the_rest(self, context: Mapping[str, Any], undone: Mapping[Instance, str]) -> None:
         """
@@ -130,21 +130,27 @@ class DisarmDeadMansSwitchOperator(AlertTask):
             f"The alert stands and is sent at its time: {reason}. A run that is repaired by then still cancels it"
         )
 
-    def _disarm(self, ids: list[str]) -> list[str]:
+    def _disarm(self, context: Mapping[str, Any], ids: list[str]) -> list[str]:
         cancelled: list[str] = []
         problems: list[Exception] = []
         with task_failures(), OmnimessageHook(self.omnimessage_conn_id) as hook:
+            deadline = self._deadline(context)
             for omnimessage_id in ids:
-                self._cancel(omnimessage_id, hook, cancelled, problems)
+                self._cancel(omnimessage_id, deadline, hook, cancelled, problems)
             if problems:
                 raise first_that_may_pass(problems)
         return cancelled
 
     def _cancel(
-        self, omnimessage_id: str, hook: OmnimessageHook, cancelled: list[str], problems: list[Exception]
+        self,
+        omnimessage_id: str,
+        deadline: datetime | None,
+        hook: OmnimessageHook,
+        cancelled: list[str],
+        problems: list[Exception],
     ) -> None:
         try:
-            cancellation = hook.try_to_cancel(omnimessage_id)
+            cancellation = hook.try_to_cancel(omnimessage_id, deadline)
         except OmnimessageError as error:
             # the others must be cancelled anyway
             self.log.warning("%s is not cancelled yet: %s", omnimessage_id, error)
@@ -158,7 +164,13 @@ class DisarmDeadMansSwitchOperator(AlertTask):
         elif cancellation.result is CancelResult.ALREADY_SENT:
             self.log.warning("Done, but late: the alert %s was already sent", omnimessage_id)
         else:
-            self.log.warning("The alert %s %s", omnimessage_id, cancellation)
+            # another account may have scheduled it, where it cannot be cancelled from here
+            problems.append(
+                NotFoundError(
+                    f"The alert {omnimessage_id} {cancellation}: it is not cancelled; check the connection's account",
+                    status_code=404,
+                )
+            )
 
     def _schedule_what_is_missing(
         self, context: Mapping[str, Any], ids: list[str], hook: OmnimessageHook
@@ -205,8 +217,8 @@ class DisarmDeadMansSwitchOperator(AlertTask):
     def _send(
         self, known: KnownAlerts, due: datetime, moment: TimeToSend | None, hook: OmnimessageHook, *, again: bool
     ) -> list[Exception]:
-        problems: list[Exception] = []
-        for to in self._recipients():
+        numbers, problems = self._recipients()
+        for to in numbers:
             try:
                 draft = self._compose(hook, to)
                 earlier = known.of(fingerprint({"to": draft["to"]}, hook.settings.password))

@@ -25,38 +25,6 @@ if TYPE_CHECKING:
 MOST_IN_DOUBT = 3
 
 
-def alert_messages(text: Any, messages: Any) -> Any:
-    """
-    Make the messages of an alert: those given, or one SMS of a text.
-
-    :param text: the SMS.
-    :param messages: messages for any channels; not both.
-    :raises InvalidInputError: where none or both are given, or a message is refused.
-    """
-    from airflow_provider_omnimessage.api.errors import InvalidInputError
-    from airflow_provider_omnimessage.api.messages import draft_messages, sms
-
-    if (text is None) == (messages is None):
-        raise InvalidInputError.of("text", "give either text=, for an SMS, or messages=, for any channels")
-    return [sms(text)] if messages is None else draft_messages(messages)
-
-
-def recipients(to: Any) -> list[str]:
-    """
-    List the recipients, each once.
-
-    :param to: one number or many.
-    :raises InvalidInputError: where there is none.
-    """
-    from airflow_provider_omnimessage.api.errors import InvalidInputError
-
-    many = [to] if isinstance(to, str) or not isinstance(to, Iterable) else list(to)
-    listed = list(dict.fromkeys(str(item) for item in many if item is not None))
-    if not listed:
-        raise InvalidInputError.of("to", "names nobody; give a number in E.164, or a list of them")
-    return listed
-
-
 @dataclass(eq=False)
 class Alert:
     """

@@ -1,4 +1,4 @@
-"""Which call may be made again, and after how long: decisions only, without a clock and without waiting."""
+"""Which call may be repeated, and after how long: decisions only, without a clock and without waiting."""
 
 from __future__ import annotations
 
@@ -22,31 +22,50 @@ LONGEST_PAUSE = 30.0
 
 def may_repeat(call: Call[Any], error: BaseException | None) -> bool:
     """
-    Tell whether a call may be made again at once, with nobody asked.
+    Return whether a call may be repeated right away.
 
-    What was surely not processed always may be. What may have been processed may be only where it does no harm twice:
-    a GET or a DELETE, never a POST, for there is no idempotency key. A refused certificate is refused again.
+    A request that was surely not processed may always be repeated. One that may have been processed is repeated only if
+    that does no harm: a GET or a DELETE, never a POST, since there is no idempotency key. An untrusted certificate
+    stays untrusted, and a call without time left gets none by waiting.
 
-    :param call: which call.
-    :param error: what became of it.
+    :param call: the call.
+    :param error: the error of its last attempt.
     """
-    if isinstance(error, (NotSentError, RateLimitedError)) and not isinstance(
-        error, (UntrustedError, DeadlineExceededError)
-    ):
+    if isinstance(error, (UntrustedError, DeadlineExceededError)):
+        return False
+    if isinstance(error, (NotSentError, RateLimitedError)):
         return True
     return call.method in ("GET", "DELETE") and isinstance(error, (LostResponseError, ServerError))
 
 
 def pause(error: OmnimessageError, attempt: int, share: float) -> float:
     """
-    Tell how many seconds to wait before the next attempt: exponential backoff with full jitter.
+    Return the seconds to wait before the next attempt: exponential backoff with full jitter.
 
-    Where Messente asked for a time (``Retry-After``), it is waited for first and the jitter comes on top, so that
-    callers which were all told the same do not come back at the same moment.
+    If Messente sent a ``Retry-After``, the jitter is added to it, so that callers that received the same do not come
+    back at the same time.
 
-    :param error: what became of the attempt.
-    :param attempt: how many attempts there have been, from 1.
+    :param error: the error of the last attempt.
+    :param attempt: the number of attempts so far, from 1.
     :param share: a random number from 0 to 1.
     """
     longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempt - 1, 16))
     return (getattr(error, "retry_after", None) or 0.0) + share * longest
+
+
+def next_pause(call: Call[Any], error: OmnimessageError, attempt: int, share: float, left: float) -> float | None:
+    """
+    Return the seconds to wait before a call is repeated, or ``None`` if its error is to be raised instead.
+
+    A pause that would use up the time is not begun: an error now is more useful than the same error later.
+
+    :param call: the call.
+    :param error: the error of its last attempt.
+    :param attempt: the number of attempts so far, from 1.
+    :param share: a random number from 0 to 1.
+    :param left: the seconds that are left for the call.
+    """
+    if not may_repeat(call, error):
+        return None
+    seconds = pause(error, attempt, share)
+    return seconds if seconds < left else None

@@ -28,6 +28,16 @@ FAILED_STATUSES = frozenset({"UNDELIV", "FAILED", "REJECTD", "EXPIRED", "NACK"})
 #: Statuses of a channel that will not deliver the message.
 ENDED_STATUSES = FAILED_STATUSES | {"DELETED"}
 
+#: How far along a channel's statuses are. A status that is not listed, such as a new one, is in progress: 0.
+STATUS_RANKS = {
+    "ACK": 1,
+    "ACCEPTD": 2,
+    "UNKNOWN": 3,
+    **dict.fromkeys(ENDED_STATUSES, 4),
+    "DELIVRD": 5,
+    "SEEN": 6,
+}
+
 #: Seconds for which a report must look failed before the message counts as failed: a fallback may still follow.
 CONFIRM_FAILED_AFTER = 5.0
 #: The same if a channel's status is UNKNOWN: the carrier may still find out.
@@ -82,6 +92,18 @@ class ChannelStatus:
             price=None if price is None else str(price),
         )
 
+    @property
+    def rank(self) -> int:
+        """How far along the status is."""
+        return STATUS_RANKS.get(self.status or "", 0)
+
+    @property
+    def needs_poll(self) -> bool:
+        """Whether the whole report is needed to know what this status means for the message."""
+        if self.status == "DELIVRD":
+            return self.channel in BLIND_CHANNELS
+        return self.status == "UNKNOWN" or self.status in ENDED_STATUSES
+
     def __str__(self) -> str:
         """Say it in a few words: ``viber: UNDELIV (invalid number)``."""
         words = f"{self.channel or 'unknown channel'}: {self.status or 'in progress'}"
@@ -119,6 +141,21 @@ class DeliveryReport:
                 if isinstance(entry, Mapping)
             ),
         )
+
+    def merged_over(self, other: DeliveryReport | None) -> DeliveryReport:
+        """
+        Return what both know: of each channel, the status that is further along.
+
+        :param other: an earlier report of the same message; ``None`` if there is none.
+        """
+        if other is None:
+            return self
+        channels = {(status.channel, status.message_id): status for status in other.statuses}
+        for status in self.statuses:
+            before = channels.get((status.channel, status.message_id))
+            if before is None or before.rank <= status.rank:
+                channels[status.channel, status.message_id] = status
+        return DeliveryReport(self.omnimessage_id, self.to or other.to, tuple(channels.values()))
 
     @property
     def outcome(self) -> Outcome:

@@ -99,6 +99,17 @@ class NoResponseError(OmnimessageError):
 class NotSentError(NoResponseError):
     """The request surely did not reach Messente: no route, no name, connection refused, TLS refused."""
 
+    @classmethod
+    def no_connection(cls, call: str, base_url: str, reason: str) -> NotSentError:
+        """
+        Return the error for a request that was not made.
+
+        :param call: the name of the call.
+        :param base_url: the base URL of the API.
+        :param reason: why there was no connection.
+        """
+        return cls(f"{call}: could not reach {base_url}, nothing was sent: {reason}")
+
 
 class UntrustedError(NotSentError):
     """The certificate of whoever answers there is refused, which no repeat changes."""
@@ -134,9 +145,20 @@ class DeadlineExceededError(NotSentError):
 
 
 class LostResponseError(NoResponseError):
-    """The request went out and its answer did not come back: it may have been processed, or not."""
+    """The request was sent, and its response did not come back: it may have been processed, or not."""
 
     maybe_processed = True
+
+    @classmethod
+    def of(cls, call: str, base_url: str, reason: str) -> LostResponseError:
+        """
+        Return the error for a request without a complete response.
+
+        :param call: the name of the call.
+        :param base_url: the base URL of the API.
+        :param reason: what ended the wait.
+        """
+        return cls(f"{call}: no complete response from {base_url}: {reason}")
 
 
 class NotCancelledError(OmnimessageError):

@@ -150,6 +150,53 @@ def number() -> Rule:
     return check
 
 
+def positive_number(*, most: float, unit: str) -> Rule:
+    """
+    Accept a number greater than 0, or its text, such as a number of seconds.
+
+    :param most: the largest accepted.
+    :param unit: what it counts.
+    """
+
+    def check(value: Any, field: str, problems: Problems) -> Any:
+        try:
+            number = float("nan") if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            number = float("nan")
+        if not 0 < number <= most:
+            problems.reject(field, f"{describe(value)} is not accepted; pass {unit}, more than 0 and at most {most:,}")
+        return number
+
+    return check
+
+
+def share() -> Rule:
+    """Accept a share from 0.0 to 1.0, such as a part of many messages."""
+
+    def check(value: Any, field: str, problems: Problems) -> Any:
+        if not isinstance(value, float) or not 0.0 <= value <= 1.0:
+            problems.reject(field, f"{describe(value)} is not accepted; pass a share from 0.0 to 1.0")
+        return value
+
+    return check
+
+
+def require(field: str, value: Any, rule: Rule, *, rendered: bool = False) -> Any:
+    """
+    Return a checked argument, as an operator needs it.
+
+    :param field: the name of the argument.
+    :param value: its value. A template, or another value that Airflow resolves later, passes while the DAG is parsed.
+    :param rule: what is accepted, such as ``choice("fail", "skip")``.
+    :param rendered: whether templates are rendered by now, so that none may be left.
+    :raises InvalidInputError: names the field, the value and what is accepted.
+    """
+    problems = Problems(draft=not rendered)
+    checked = _checked(rule, value, field, problems)
+    problems.raise_if_any()
+    return checked
+
+
 def flag() -> Rule:
     """Accept true or false."""
 

@@ -17,6 +17,7 @@ from airflow_provider_omnimessage.api.awaited_message import AwaitedMessage
 from airflow_provider_omnimessage.api.delivery import (
     CONFIRM_FAILED_AFTER,
     CONFIRM_UNKNOWN_AFTER,
+    ChannelStatus,
     DeliveryReport,
     Outcome,
 )
@@ -28,7 +29,7 @@ from airflow_provider_omnimessage.api.errors import (
     RateLimitedError,
     UnexpectedResponseError,
 )
-from airflow_provider_omnimessage.api.poll_times import next_poll, spread_of
+from airflow_provider_omnimessage.api.poll_times import SHORTEST_GAP, next_poll, spread_of
 from airflow_provider_omnimessage.api.wait_result import Ending, WaitResult
 
 WaitFor = Literal["delivered", "seen"]
@@ -40,6 +41,10 @@ REASONS_SHOWN = 20
 UNDELIVERED_LISTED = 100
 #: Seconds of a message's age during which a 404 means that Messente has no report yet.
 NOT_FOUND_PATIENCE = 60.0
+#: How many times rarer polls are while delivery reports arrive by themselves.
+POLLS_RARER_BY = 4
+#: How many times later the first poll is then: 40 to 80 seconds after the message was sent.
+FIRST_POLL_LATER_BY = 8
 #: Seconds before the deadline at which every message is polled once more, at most; a tenth of a short wait.
 LAST_POLL_MARGIN = 5.0
 
@@ -79,6 +84,7 @@ class Wait:
         self._poke_interval = poke_interval
         self._wait_for = wait_for
         self._require = require
+        self._rarer_by = 1
         self._margin = min(LAST_POLL_MARGIN, 0.1 * max(0.0, (deadline - since).total_seconds()))
 
     def start(self, now: datetime, *, poll_first: bool = False) -> None:
@@ -184,6 +190,40 @@ class Wait:
             return self._await_confirmation(message, report, message.failing_since, report.seconds_to_confirm)
         return _news(message, message.reason or str(report))
 
+    def rely_on_push(self, is_reliable: bool, now: datetime) -> None:
+        """
+        Poll less often while delivery reports arrive by themselves, and as often as usual when they do not.
+
+        :param is_reliable: whether they arrive.
+        """
+        rarer_by = POLLS_RARER_BY if is_reliable else 1
+        if rarer_by == self._rarer_by:
+            return
+        self._rarer_by = rarer_by
+        for message in self._open:
+            if message.failing_since is None and message.next_poll and message.next_poll > now:
+                self._schedule_next(message, now)
+
+    def record_push(
+        self, message: AwaitedMessage, pushed: DeliveryReport, new: Iterable[ChannelStatus], now: datetime
+    ) -> str | None:
+        """
+        Record what delivery reports have said. A delivery ends the wait for a message; after a failure, a poll decides.
+
+        :param pushed: all that they have said about this message.
+        :param new: what of it is new.
+        :return: what is new, in words; ``None`` if nothing is.
+        """
+        if message.ending is not None:
+            return None
+        report = pushed.merged_over(message.report)
+        if report.outcome is Outcome.SEEN or (report.outcome is Outcome.DELIVERED and self._wait_for == "delivered"):
+            return self.record_report(message, report, now)
+        if any(status.needs_poll for status in new):
+            # also before its time to send: it may have been cancelled
+            self._schedule(message, now)
+        return None
+
     def record_error(self, message: AwaitedMessage, error: OmnimessageError, now: datetime) -> str | None:
         """
         Record that a poll brought no report.
@@ -264,7 +304,11 @@ class Wait:
 
     def _schedule_next(self, message: AwaitedMessage, now: datetime) -> None:
         # a datetime holds whole microseconds: without this, a poll could be scheduled for the present
-        age = next_poll(self._age(message, now) + 0.001, self._poke_interval, spread_of(message.omnimessage_id))
+        spread, age = spread_of(message.omnimessage_id), self._age(message, now) + 0.001
+        age = self._rarer_by * next_poll(age / self._rarer_by, self._poke_interval, spread)
+        if self._rarer_by > 1:
+            # most reports come in the first seconds: a poll in between would be for nothing
+            age = max(age, FIRST_POLL_LATER_BY * min(SHORTEST_GAP, self._poke_interval) * (1 + spread))
         sent_at, last = self._sent_at(message), self._last_poll(message)
         time = sent_at + timedelta(seconds=age)
         self._schedule(message, last if max(now, sent_at) < last < time else time)

@@ -72,7 +72,22 @@ def get_commands() -> list[GroupCommand]:
                     *every,
                 ),
                 command(
-                    "doctor", "Check everything between here and Messente, and say how to fix it", "doctor.run", *every
+                    "doctor",
+                    "Check everything between here and Messente, and say how to fix it",
+                    "doctor.run",
+                    _arg(
+                        "--push",
+                        help="Check instead the way of delivery reports: post one to push_url, and read it back",
+                        action="store_true",
+                    ),
+                    *every,
+                ),
+                command(
+                    "receiver",
+                    "Run the receiver for delivery reports from Messente",
+                    "receiver.run",
+                    *_receiver_args(),
+                    ARG_VERBOSE,
                 ),
                 command("sandbox", "Run the sandbox, a local Messente", "sandbox.sandbox", *_sandbox_args()),
             ),
@@ -109,6 +124,19 @@ def _message_args() -> tuple[Arg, ...]:
         _arg("--dlr-url", help="Where Messente posts delivery reports"),
         _arg("--text-store", help="How Messente keeps the text", choices=("plaintext", "sha256", "nostore")),
         _arg("--priority", help="low, regular or high", choices=("low", "regular", "high")),
+    )
+
+
+def _receiver_args() -> tuple[Arg, ...]:
+    return (
+        _arg("--host", help="The address to listen on (default: %(default)s)", default="127.0.0.1"),
+        _arg("--port", help="The port; 0 picks a free one (default: %(default)s)", type=int, default=8027),
+        _arg(
+            "--database",
+            help="SQLAlchemy URL (default: [omnimessage] receiver_database, or else Airflow's metadata database)",
+            metavar="URL",
+        ),
+        _arg("--announce", help="Write url and pid to this file as JSON once it listens", metavar="FILE"),
     )
 
 

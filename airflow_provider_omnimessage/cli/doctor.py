@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import socket
 import ssl
@@ -14,6 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_omnimessage.api.errors import OmnimessageError
 from airflow_provider_omnimessage.cli.terminal import Exit, TerminalHook, command, print_rows
+from airflow_provider_omnimessage.hooks import network
 
 if TYPE_CHECKING:
     import requests
@@ -46,8 +46,9 @@ class Finding(NamedTuple):
 
 @command()
 def run(args: Namespace) -> Exit:
-    """Check everything; nothing is sent."""
-    findings = examine(TerminalHook(args.conn_id))
+    """Check everything; no message is sent."""
+    hook = TerminalHook(args.conn_id)
+    findings = examine_push(hook) if args.push else examine(hook)
     print_rows([finding._asdict() for finding in findings], args.output)
     return Exit.NOT_DELIVERED if any(finding.result == "wrong" for finding in findings) else Exit.DONE
 
@@ -77,6 +78,20 @@ def examine(hook: TerminalHook) -> list[Finding]:
     return [*findings, Finding("credentials", "ok" if works else "wrong", detail)]
 
 
+def examine_push(hook: TerminalHook) -> list[Finding]:
+    """Check the way of delivery reports from ``push_url`` to the triggers."""
+    from airflow_provider_omnimessage.cli.push import check_push
+
+    try:
+        steps = check_push(hook.settings, hook.omnimessage_conn_id)
+    except OmnimessageError as error:
+        return [_versions(), Finding("connection", "wrong", str(error))]
+    return [
+        _versions(),
+        *(Finding(step.check, "wrong" if step.problem else "ok", step.problem or step.detail) for step in steps),
+    ]
+
+
 def _skip_the_rest(findings: list[Finding]) -> list[Finding]:
     seen = {finding.check for finding in findings}
     cause = next(finding.check for finding in findings if finding.result == "wrong")
@@ -97,12 +112,8 @@ def _versions() -> Finding:
 
 
 def _proxy(settings: Settings) -> str | None:
-    from requests.utils import get_environ_proxies, select_proxy
-
-    if settings.is_loopback:
-        return None
-    proxy: str | None = select_proxy(settings.base_url, get_environ_proxies(settings.base_url))
-    # without the credentials that a proxy's address can hold
+    proxy = network.proxy_url(settings.base_url)
+    # without the credentials that a proxy's URL can hold
     return urlsplit(proxy).hostname if proxy else None
 
 
@@ -131,7 +142,7 @@ def _tls(target: SplitResult) -> Finding:
     try:
         with (
             socket.create_connection((name, _port(target)), timeout=_PATIENCE) as plain,
-            _trust().wrap_socket(plain, server_hostname=name) as secured,
+            network.tls_context().wrap_socket(plain, server_hostname=name) as secured,
         ):
             certificate = secured.getpeercert() or {}
             return Finding("TLS", "ok", f"{secured.version()}, certificate valid until {certificate.get('notAfter')}")
@@ -157,20 +168,6 @@ def _distrust(error: ssl.SSLCertVerificationError) -> str:
     )
 
 
-def _trust() -> ssl.SSLContext:
-    """Return the TLS context that the provider's calls use."""
-    authorities = _authorities()
-    if os.path.isdir(authorities):
-        return ssl.create_default_context(capath=authorities)
-    return ssl.create_default_context(cafile=authorities)
-
-
-def _authorities() -> str:
-    import certifi
-
-    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or certifi.where()
-
-
 def _response_and_clock(settings: Settings, proxy: str | None) -> list[Finding]:
     import requests
 
@@ -179,7 +176,9 @@ def _response_and_clock(settings: Settings, proxy: str | None) -> list[Finding]:
         # no credentials: this only checks whether there is a response, and its clock
         session.auth = _no_credentials
         try:
-            response = session.get(settings.base_url, timeout=_PATIENCE, allow_redirects=False, verify=_authorities())
+            response = session.get(
+                settings.base_url, timeout=_PATIENCE, allow_redirects=False, verify=network.ca_bundle()
+            )
         except requests.RequestException as error:
             kind = type(error).__name__
             through_proxy = (

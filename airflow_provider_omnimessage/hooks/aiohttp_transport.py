@@ -1,43 +1,39 @@
-"""Makes the API's calls with aiohttp, for triggers: the asynchronous sibling of the transport for tasks."""
+"""Makes the API's calls with aiohttp, for event loops; its twin for tasks is ``requests_transport``."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from datetime import datetime, timezone
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
 
 from airflow_provider_omnimessage import __version__
 from airflow_provider_omnimessage.api.calls import Call, Response
-from airflow_provider_omnimessage.api.errors import (
-    DeadlineExceededError,
-    LostResponseError,
-    NotSentError,
-    UntrustedError,
-)
-from airflow_provider_omnimessage.hooks.settings import Settings
+from airflow_provider_omnimessage.api.errors import LostResponseError, NotSentError, UntrustedError
+from airflow_provider_omnimessage.hooks import network
+from airflow_provider_omnimessage.hooks.pacing import pace_of
+from airflow_provider_omnimessage.hooks.settings import CONNECT_TIMEOUT, Settings
 
 T = TypeVar("T")
-
-CONNECT_TIMEOUT = 10.0
 
 
 class AiohttpTransport:
     """
-    One ``aiohttp.ClientSession`` for one connection, on one event loop. Use :meth:`open` to make it.
+    One ``aiohttp.ClientSession`` for one connection, on one event loop.
 
-    :param settings: base URL, credentials and timeout.
-    :param session: with nothing of its own; closed with this.
-    :param proxy: its URL, if there is one.
+    It is an :class:`~airflow_provider_omnimessage.hooks.repeating.AsyncTransport`. Use :meth:`open` to make one.
+
+    :param settings: base URL, credentials, timeout and rate limit.
+    :param session: has no settings of its own; closed with this.
+    :param proxy: the proxy's URL, if there is one.
     """
 
     def __init__(self, settings: Settings, session: aiohttp.ClientSession, proxy: str | None) -> None:
         self.settings = settings
+        self._pace = pace_of(settings.base_url)
         self._session = session
         self._proxy = proxy
         self._headers = {
@@ -49,44 +45,34 @@ class AiohttpTransport:
     @classmethod
     async def open(cls, settings: Settings, *, connections: int) -> AiohttpTransport:
         """
-        Open a session. What reads files does so in a thread, off the event loop.
+        Open a session. Files are read in a thread, off the event loop.
 
-        :param settings: base URL, credentials and timeout.
-        :param connections: at most so many at a time.
+        :param settings: base URL, credentials, timeout and rate limit.
+        :param connections: how many connections are open at a time, at most.
         """
-        tls: ssl.SSLContext | bool = True
-        proxy = None
-        if settings.base_url.startswith("https:"):
-            tls = await asyncio.to_thread(_tls)
-        if not settings.is_loopback:
-            proxy = await asyncio.to_thread(_proxy, settings.base_url)
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, ssl=tls),
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        session, proxy = await open_session(settings.base_url, connections=connections)
         return cls(settings, session, proxy)
 
     async def make(self, call: Call[T], timeout: float | None = None) -> T:
         """
-        Make one call, once.
+        Make one attempt at a call, when its turn comes.
 
-        :param call: which call.
-        :param timeout: seconds for the whole request; default, and most: the connection's.
-        :raises DeadlineExceededError: if no time is left; nothing was sent.
-        :raises NotSentError: where the request surely did not reach Messente.
-        :raises LostResponseError: where it may have been processed, but no whole answer came back.
-        :raises ApiError: where Messente answered, and not with success.
+        :param call: the call.
+        :param timeout: seconds for the turn and the request; default: the connection's ``deadline``.
+        :raises OmnimessageError: as :class:`~airflow_provider_omnimessage.hooks.repeating.Transport` documents.
         """
-        seconds = self.settings.timeout if timeout is None else min(timeout, self.settings.timeout)
-        if seconds <= 0:
-            raise DeadlineExceededError.of(call.name)
-        return call.result(await self._ask(call, seconds))
+        left = self.settings.deadline if timeout is None else timeout
+        wait = self._pace.take_turn(call.name, rate_limit=self.settings.rate_limit, left=left)
+        if wait:
+            await asyncio.sleep(wait)
+        with self._pace.request(call.name):
+            return call.result(await self._request(call, min(self.settings.timeout, left - wait)))
 
     async def close(self) -> None:
         """Close the session and its connections."""
         await self._session.close()
 
-    async def _ask(self, call: Call[Any], seconds: float) -> Response:
+    async def _request(self, call: Call[Any], seconds: float) -> Response:
         url = URL(f"{self.settings.base_url}{call.path}", encoded=True)
         try:
             async with self._session.request(
@@ -104,32 +90,26 @@ class AiohttpTransport:
             reason = _words(error.certificate_error)
             raise UntrustedError.of(call.name, self.settings.base_url, reason) from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise NotSentError(
-                f"{call.name}: could not reach {self.settings.base_url}, nothing was sent: {_words(error)}"
-            ) from error
+            raise NotSentError.no_connection(call.name, self.settings.base_url, _words(error)) from error
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            raise LostResponseError(
-                f"{call.name}: no whole answer came back from {self.settings.base_url}: {_words(error)}"
-            ) from error
+            raise LostResponseError.of(call.name, self.settings.base_url, _words(error)) from error
+
+
+async def open_session(base_url: str, *, connections: int) -> tuple[aiohttp.ClientSession, str | None]:
+    """Open a session for one server. Files are read in a thread, off the event loop.
+
+    :param connections: how many connections are open at a time, at most.
+    :return: the session, and the URL of the proxy, if there is one.
+    """
+    tls: ssl.SSLContext | bool = True
+    if base_url.startswith("https:"):
+        tls = await asyncio.to_thread(network.tls_context)
+    proxy = await asyncio.to_thread(network.proxy_url, base_url)
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, ssl=tls), cookie_jar=aiohttp.DummyCookieJar()
+    )
+    return session, proxy
 
 
 def _words(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".rstrip(": ")
-
-
-def _tls() -> ssl.SSLContext:
-    """Trust whom requests trusts, so that a task and its trigger agree."""
-    import certifi
-
-    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or certifi.where()
-    if os.path.isdir(bundle):
-        return ssl.create_default_context(capath=bundle)
-    return ssl.create_default_context(cafile=bundle)
-
-
-def _proxy(base_url: str) -> str | None:
-    """Find the proxy that requests would take; without aiohttp's own way, which reads a ``.netrc``, too."""
-    from requests.utils import get_environ_proxies, select_proxy
-
-    proxy: str | None = select_proxy(base_url, get_environ_proxies(base_url))
-    return f"http://{proxy}" if proxy and not urlsplit(proxy).scheme else proxy

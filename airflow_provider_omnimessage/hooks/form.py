@@ -21,7 +21,7 @@ def connection_form_widgets() -> dict[str, Any]:
     :raises ImportError: where there is no WTForms, which Airflow 3.0 and 3.1 bring with the FAB provider only. Airflow
         expects that, and draws its plain form.
     """
-    from wtforms import BooleanField, IntegerField, StringField
+    from wtforms import BooleanField, IntegerField, PasswordField, StringField
     from wtforms.validators import Optional, any_of
 
     widgets: dict[str, Any] = {}
@@ -33,7 +33,9 @@ def connection_form_widgets() -> dict[str, Any]:
         kind = {"number": IntegerField, "integer": IntegerField, "boolean": BooleanField}.get(
             schema["type"][0], StringField
         )
-        look = {} if kind is BooleanField else text_widgets
+        if schema.get("format") == "password":
+            kind = PasswordField
+        look = {} if kind in (BooleanField, PasswordField) else text_widgets
         widgets[name] = kind(
             about["label"], validators=validators, description=f"{about['description']}{about_choices}", **look
         )

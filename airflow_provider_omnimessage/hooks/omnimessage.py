@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.calls import Accepted, Call, NotAccepted
     from airflow_provider_omnimessage.api.delivery import Cancellation, DeliveryReport
     from airflow_provider_omnimessage.api.timing import TimeToSend
-    from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
+    from airflow_provider_omnimessage.hooks.requests_transport import RequestsTransport
     from airflow_provider_omnimessage.hooks.settings import Settings
-    from airflow_provider_omnimessage.hooks.transport import RequestsTransport
 
 T = TypeVar("T")
 
@@ -99,7 +98,7 @@ class OmnimessageHook(BaseHook):
 
     @cached_property
     def _transport(self) -> RequestsTransport:
-        from airflow_provider_omnimessage.hooks.transport import RequestsTransport
+        from airflow_provider_omnimessage.hooks.requests_transport import RequestsTransport
 
         return RequestsTransport(self.settings)
 
@@ -267,10 +266,19 @@ class OmnimessageHook(BaseHook):
 
         from airflow_provider_omnimessage.api import calls
         from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
+        from airflow_provider_omnimessage.hooks.repeating import repeat_async
 
         transport = await AiohttpTransport.open(self.settings, connections=_SIDE_BY_SIDE)
         try:
-            posting = [self._make_on_loop(calls.send(omnimessage), transport) for omnimessage in omnimessages]
+            posting = [
+                repeat_async(
+                    calls.send(omnimessage),
+                    transport,
+                    self._budget.end_of_call(self.settings.deadline),
+                    self._report_repeat,
+                )
+                for omnimessage in omnimessages
+            ]
             return list(await asyncio.gather(*posting, return_exceptions=True))
         finally:
             await transport.close()
@@ -407,33 +415,16 @@ class OmnimessageHook(BaseHook):
         return f"'{call.name}' ({call.method})" if call is not None else None
 
     def _make(self, call: Call[T], failures: list[OmnimessageError] | None = None) -> T:
+        from airflow_provider_omnimessage.hooks.repeating import repeat
+
         def on_repeat(call: Call[Any], error: OmnimessageError, attempt: int, seconds: float) -> None:
-            self._tell_of_repeat(call, error, attempt, seconds)
+            self._report_repeat(call, error, attempt, seconds)
             if failures is not None:
                 failures.append(error)
 
-        return self.get_conn().make(call, on_repeat, self._budget.end_of_call(self.settings.deadline))
+        return repeat(call, self.get_conn(), self._budget.end_of_call(self.settings.deadline), on_repeat)
 
-    async def _make_on_loop(self, call: Call[T], transport: AiohttpTransport) -> T:
-        import asyncio
-
-        from airflow_provider_omnimessage.api import backoff
-
-        clock = asyncio.get_running_loop().time
-        until = self._budget.end_of_call(self.settings.deadline)
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return await transport.make(call, until - clock())
-            except OmnimessageError as error:
-                seconds = backoff.pause(error, attempt, random.random())
-                if not backoff.may_repeat(call, error) or clock() + seconds >= until:
-                    raise
-                self._tell_of_repeat(call, error, attempt, seconds)
-                await asyncio.sleep(seconds)
-
-    def _tell_of_repeat(self, call: Call[Any], error: OmnimessageError, attempt: int, seconds: float) -> None:
+    def _report_repeat(self, call: Call[Any], error: OmnimessageError, attempt: int, seconds: float) -> None:
         from airflow_provider_omnimessage import metrics
 
         self.log.warning("%s. That was attempt %d; the next is in %.1f s", error, attempt, seconds)

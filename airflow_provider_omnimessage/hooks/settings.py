@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from airflow_provider_omnimessage.api import fields
 from airflow_provider_omnimessage.api.errors import InvalidInputError
@@ -20,6 +20,10 @@ DEFAULT_BASE_URL = "https://api.messente.com/v1"
 DEFAULT_PATH = "/v1"
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_DEADLINE = 120.0
+#: Requests a second: what Messente allows an address.
+DEFAULT_RATE_LIMIT = 150.0
+#: Seconds for making a connection, at most.
+CONNECT_TIMEOUT = 10.0
 
 
 class AirflowConnection(Protocol):
@@ -48,12 +52,16 @@ class Settings:
     :param password: API password; never shown.
     :param sender: for messages that name none.
     :param timezone: in which a ``time_to_send`` without an offset is meant.
-    :param dlr_url: where delivery reports are posted.
+    :param dlr_url: where delivery reports are posted; if the connection sets none, the receiver's address.
     :param text_store: how Messente keeps the text.
     :param priority: ``low``, ``regular`` or ``high``.
     :param timeout: seconds to wait for an answer.
     :param deadline: seconds that a call may take in all, its repeats and the pauses between them included.
+    :param rate_limit: requests a second that Messente allows; all calls of a process stay below it.
     :param dashboard_url: where a person looks at a message, with ``{omnimessage_id}`` in the place of its id.
+    :param push_url: public base URL of the receiver.
+    :param receiver_url: base URL under which triggers and tasks reach the receiver; default: ``push_url``.
+    :param reply_secret: signs replies; shared with the number that receives them.
     """
 
     base_url: str
@@ -66,7 +74,11 @@ class Settings:
     priority: str | None = None
     timeout: float = DEFAULT_TIMEOUT
     deadline: float = DEFAULT_DEADLINE
+    rate_limit: float = DEFAULT_RATE_LIMIT
     dashboard_url: str | None = None
+    push_url: str | None = None
+    receiver_url: str | None = None
+    reply_secret: str | None = field(default=None, repr=False)
 
     @classmethod
     def read(cls, connection: AirflowConnection) -> Settings:
@@ -84,6 +96,7 @@ class Settings:
             else:
                 fields.text()(getattr(connection, name), name, problems)
         base_url = _base_url(connection, problems)
+        _point_at_receiver(checked, str(connection.conn_id), problems)
         if problems:
             raise InvalidInputError(
                 [item._replace(field=f"connection '{connection.conn_id}', {item.field}") for item in problems]
@@ -93,12 +106,21 @@ class Settings:
     @property
     def is_loopback(self) -> bool:
         """Whether the base URL points at this machine."""
-        return _is_loopback(urlsplit(self.base_url).hostname or "")
+        return is_loopback_url(self.base_url)
 
     @property
     def authorization(self) -> str:
         """The header of Basic authentication, in UTF-8, as RFC 7617 has it."""
         return f"Basic {base64.b64encode(f'{self.username}:{self.password}'.encode()).decode('ascii')}"
+
+
+def is_loopback_url(url: str) -> bool:
+    """
+    Return whether a URL points at this machine.
+
+    :param url: a valid one.
+    """
+    return _is_loopback(urlsplit(url).hostname or "")
 
 
 def _given_extra(connection: AirflowConnection, problems: Problems) -> dict[str, Any]:
@@ -123,14 +145,17 @@ def _zone(value: Any, path: str, problems: Problems) -> Any:
     return value
 
 
-def _seconds(value: Any, path: str, problems: Problems) -> Any:
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = 0.0
-    if isinstance(value, bool) or not 0 < seconds <= 3600:
-        problems.reject(path, f"{fields.describe(value)} is not accepted; give seconds, more than 0 and at most 3,600")
-    return seconds
+def _receiver_url(value: Any, path: str, problems: Problems) -> Any:
+    found = len(problems)
+    fields.url()(value, path, problems)
+    if len(problems) > found:
+        return value
+    parts = urlsplit(value)
+    if parts.query or parts.fragment or parts.username or parts.password:
+        problems.reject(
+            path, "has more than a host and a path; use a URL such as https://airflow.example.com/omnimessage"
+        )
+    return value.rstrip("/")
 
 
 _EXTRA: dict[str, fields.Rule] = {
@@ -139,10 +164,33 @@ _EXTRA: dict[str, fields.Rule] = {
     "dlr_url": fields.url(),
     "text_store": fields.choice("plaintext", "sha256", "nostore"),
     "priority": fields.choice("low", "regular", "high"),
-    "timeout": _seconds,
-    "deadline": _seconds,
+    "timeout": fields.positive_number(most=3600, unit="seconds"),
+    "deadline": fields.positive_number(most=3600, unit="seconds"),
+    "rate_limit": fields.positive_number(most=100_000, unit="requests a second"),
     "dashboard_url": fields.url(),
+    "push_url": _receiver_url,
+    "receiver_url": _receiver_url,
+    "reply_secret": fields.text(),
 }
+
+#: What the receiver's routes accept as a connection id: what Airflow does, without slashes.
+_ROUTABLE_CONN_ID = re.compile(r"[\w#!()\-.:]{1,250}")
+
+
+def _point_at_receiver(checked: dict[str, Any], conn_id: str, problems: Problems) -> None:
+    """Fill in what follows from ``push_url``."""
+    push_url = checked.get("push_url")
+    if not isinstance(push_url, str):
+        return
+    parts = urlsplit(push_url)
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        problems.reject("extra.push_url", "would have recipients' numbers posted in clear; use an https:// URL")
+    if not _ROUTABLE_CONN_ID.fullmatch(conn_id):
+        problems.reject(
+            "extra.push_url", "needs a connection id without slashes; rename the connection, or set dlr_url instead"
+        )
+    checked.setdefault("dlr_url", f"{push_url}/v1/reports/{quote(conn_id, safe='')}")
+    checked.setdefault("receiver_url", push_url)
 
 
 def _base_url(connection: AirflowConnection, problems: Problems) -> str:

@@ -11,29 +11,22 @@ from airflow_provider_omnimessage._compat import (
     AirflowFailException,
     AirflowSkipException,
     BaseOperator,
-    TaskMemory,
     push_xcom,
 )
 from airflow_provider_omnimessage.api.calls import as_list, checked_id
 from airflow_provider_omnimessage.api.errors import InvalidInputError
-from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook, require_future
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.tasks.arguments import ON_PAST, check_time_at_parse, require_choice, task_tags
 from airflow_provider_omnimessage.tasks.cancelling import CancelOutcome, CancelSummary, cancel_each
 from airflow_provider_omnimessage.tasks.failures import constructor_errors, task_failures
 from airflow_provider_omnimessage.tasks.rendering import PlainStrings
+from airflow_provider_omnimessage.tasks.sending import DurableMessage, Schedule
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_omnimessage.api.timing import TimeToSend
-    from airflow_provider_omnimessage.tasks.memory import MessageRecord, SendStep
-
-DOUBT = (
-    "Messente may have accepted the message all the same, so this task is not retried: a second one could go out. "
-    "Look for it in Messente's dashboard; if it is not there, clear this task"
-)
-
+    from airflow_provider_omnimessage.tasks.memory import MessageRecord
 
 IF_ALREADY_SENT = ("fail", "skip", "ignore")
 #: A cancel task with more ids logs numbers instead of a line for each id.
@@ -114,169 +107,45 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
         """The hook on this task's connection."""
         return OmnimessageHook(self.omnimessage_conn_id)
 
-    def execute(self, context: Mapping[str, Any]) -> str:
-        """Send, or find the message that an earlier try has sent, and return the omnimessage_id."""
-        from airflow_provider_omnimessage.tasks.memory import fingerprint
-
-        with task_failures(again=self._again), self.hook:
-            draft = self.hook.compose(
-                self.to, self.messages, dlr_url=self.dlr_url, text_store=self.text_store, priority=self.priority
-            )
-            memory, earlier, step = self._recall(context)
-            message = self._earlier(step, earlier, draft)
-            if message is None:
-                moment = self._moment()
-                print_of_draft = fingerprint(draft, self.hook.settings.password)
-                message = self._still_scheduled(context, memory, step, earlier, print_of_draft, moment)
-                if message is None:
-                    message = self._post(context, memory, draft, print_of_draft, moment)
-        self._report(context, message, draft["to"])
-        return str(message.omnimessage_id)
+    def execute(self, context: Context) -> str:
+        """Send the message, or find the one that an earlier try has sent, and return the omnimessage_id."""
+        message = DurableMessage(
+            self.hook, context, durable=self.durable, at_least_once=self._at_least_once, log=self.log
+        )
+        try:
+            with self.hook:
+                draft = self.hook.compose(
+                    self.to, self.messages, dlr_url=self.dlr_url, text_store=self.text_store, priority=self.priority
+                )
+                sent = message.send(draft, self._schedule())
+            self._report(context, sent, draft["to"])
+            return str(sent.omnimessage_id)
+        except BaseException as error:
+            message.fail(error)
 
     def on_kill(self) -> None:
-        """Say in the log what a kill interrupts."""
+        """Log what a kill interrupts."""
         call = self.hook.unanswered_call
         if call is None:
-            self.log.warning("Killed; no call to Messente was waiting for its answer at that moment")
+            self.log.warning("Killed; no request to Messente was in flight")
         elif "POST" in call:
-            self.log.warning("Killed while the answer to %s was awaited. %s", call, DOUBT)
+            self.log.warning(
+                "Killed while waiting for the response to %s. Messente may have accepted the message: unless its "
+                "omnimessage_id follows in this log, look for it in Messente's dashboard before it is sent again",
+                call,
+            )
         else:
-            self.log.warning("Killed while the answer to %s was awaited: it may have been carried out", call)
+            self.log.warning("Killed while waiting for the response to %s, which may have been carried out", call)
 
     @property
-    def _again(self) -> bool:
+    def _at_least_once(self) -> bool:
         return self.delivery_guarantee == "at_least_once"
 
-    def _moment(self) -> TimeToSend | None:
-        """When to send: now."""
+    def _schedule(self) -> Schedule | None:
+        """Return when to send; ``None``: now."""
         return None
 
-    def _recall(self, context: Mapping[str, Any]) -> tuple[TaskMemory | None, MessageRecord | None, SendStep]:
-        from airflow_provider_omnimessage.tasks.memory import KEY, MessageRecord, next_step
-
-        memory = TaskMemory.of(context, KEY) if self.durable else None
-        if self.durable and memory is None:
-            self.log.info(
-                "durable=True takes Airflow 3.3 or newer. Here, a worker that dies around the request leaves a "
-                "message that its retry does not know of and may send again, and a cleared task schedules another"
-            )
-        earlier = MessageRecord.read(memory.recall()) if memory is not None else None
-        return memory, earlier, next_step(earlier, context["ti"].max_tries, at_least_once=self._again)
-
-    def _earlier(self, step: SendStep, earlier: MessageRecord | None, draft: Mapping[str, Any]) -> MessageRecord | None:
-        """Return the message of an earlier try of this task, or fail where there may be one that nobody knows."""
-        from airflow_provider_omnimessage.tasks.memory import SendStep, fingerprint
-
-        if earlier is None:
-            return None
-        if step is SendStep.FAIL:
-            raise AirflowFailException(
-                f"An earlier try of this task was about to post its message at {earlier.since}, and ended before it "
-                f"knew the answer. {DOUBT}"
-            )
-        if step is SendStep.POST_AGAIN:
-            self.log.warning(
-                "An earlier try may have posted this message at %s; another one is posted, as %s",
-                earlier.since,
-                "delivery_guarantee='at_least_once' says" if self._again else "the task was cleared",
-            )
-        if step is SendStep.LOOK_UP:
-            self.log.info(
-                "Cleared; before that, this task posted %s for %s",
-                earlier.omnimessage_id,
-                earlier.time_to_send or "now",
-            )
-        if step is not SendStep.KEEP:
-            return None
-        self.log.info("An earlier try has posted this message: omnimessage_id %s is kept", earlier.omnimessage_id)
-        if fingerprint(draft, self.hook.settings.password) != earlier.fingerprint:
-            self.log.warning("The message or the connection has changed since; clear this task to replace it")
-        return earlier
-
-    def _still_scheduled(
-        self,
-        context: Mapping[str, Any],
-        memory: TaskMemory | None,
-        step: SendStep,
-        earlier: MessageRecord | None,
-        print_of_draft: str,
-        moment: TimeToSend | None,
-    ) -> MessageRecord | None:
-        """Return a cleared task's message where it is still scheduled and the same; cancel it where it changed."""
-        from dataclasses import replace
-
-        from airflow_provider_omnimessage.tasks.memory import SendStep
-
-        if step is not SendStep.LOOK_UP or memory is None or earlier is None or earlier.omnimessage_id is None:
-            return None
-        omnimessage_id = earlier.omnimessage_id
-        if not self._is_pending(earlier):
-            self.log.info("%s does not wait any more; a new one takes its place", omnimessage_id)
-            return None
-        if earlier.fingerprint == print_of_draft and earlier.time_to_send == _as_text(moment):
-            self.log.info("%s is still scheduled and the same, so it is kept", omnimessage_id)
-            kept = replace(earlier, max_tries=context["ti"].max_tries)
-            memory.keep(kept.as_dict())
-            return kept
-        cancellation = self.hook.try_to_cancel(omnimessage_id)
-        if cancellation.is_cancelled:
-            self.log.info("%s has changed; it is cancelled, and a new one takes its place", omnimessage_id)
-        else:
-            self.log.warning("%s %s; a new one is posted", omnimessage_id, cancellation)
-        return None
-
-    def _is_pending(self, earlier: MessageRecord) -> bool:
-        from datetime import datetime, timezone
-
-        from airflow_provider_omnimessage.tasks.posting import MessageState, message_state
-
-        now = datetime.now(timezone.utc)
-        return earlier.waits(now) and message_state(self.hook, earlier, now) is MessageState.SCHEDULED
-
-    def _post(
-        self,
-        context: Mapping[str, Any],
-        memory: TaskMemory | None,
-        draft: dict[str, Any],
-        print_of_draft: str,
-        moment: TimeToSend | None,
-    ) -> MessageRecord:
-        from datetime import datetime, timezone
-
-        from airflow_provider_omnimessage import metrics
-        from airflow_provider_omnimessage.api.timing import as_time_to_send
-        from airflow_provider_omnimessage.tasks.memory import MessageRecord
-        from airflow_provider_omnimessage.tasks.posting import post
-
-        intent = MessageRecord(
-            fingerprint=print_of_draft,
-            max_tries=context["ti"].max_tries,
-            time_to_send=_as_text(moment),
-            since=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        )
-        body = {**draft, "time_to_send": as_time_to_send(moment.utc)} if moment else draft
-        try:
-            with task_failures(DOUBT, again=self._again):
-                posted = post(self.hook, body, intent, memory, self.log)
-        except Exception:
-            raise
-        except BaseException as error:
-            # Airflow's own end of a task, such as a timeout, would be retried.
-            if self._again or self.hook.unanswered_call is None or isinstance(error, (KeyboardInterrupt, SystemExit)):
-                raise
-            raise AirflowFailException(f"Interrupted before the answer came: {error!r}. {DOUBT}") from error
-        self.log.info(
-            "%s %s to %s by %s: omnimessage_id %s",
-            "Scheduled" if moment else "Sent",
-            f"for {moment}" if moment else "now",
-            _masked(draft["to"]),
-            ", then ".join(posted.message_ids or ()) or "the channels given",
-            posted.omnimessage_id,
-        )
-        metrics.count("scheduled" if moment else "sent", task_tags(context))
-        return posted
-
-    def _report(self, context: Mapping[str, Any], message: MessageRecord, to: str) -> None:
+    def _report(self, context: Context, message: MessageRecord, to: str) -> None:
         values = {"message_ids": message.message_ids, "to": to, "time_to_send": message.time_to_send}
         for key, value in values.items():
             try:
@@ -319,21 +188,9 @@ class ScheduleOmnimessageOperator(SendOmnimessageOperator):
         self.timezone = timezone
         self.on_past = on_past
 
-    def _moment(self) -> TimeToSend | None:
-        from airflow_provider_omnimessage.api.errors import PastTimeToSendError
-
+    def _schedule(self) -> Schedule:
         require_choice("on_past", self.on_past, ON_PAST, rendered=True)
-        moment = self.hook.resolve_time_to_send(self.time_to_send, timezone=self.timezone)
-        try:
-            require_future(moment)
-        except PastTimeToSendError as error:
-            if self.on_past == "skip":
-                raise AirflowSkipException(f"Nothing is scheduled: {error}") from None
-            if self.on_past == "fail":
-                raise
-            self.log.warning("%s has gone by: sent now, as on_past='send_now' says", moment)
-            return None
-        return moment
+        return Schedule(self.time_to_send, self.timezone, self.on_past)
 
 
 class CancelScheduledMessageOperator(BaseOperator):
@@ -482,13 +339,3 @@ class MessagesToCancel:
 
     def __bool__(self) -> bool:
         return bool(self.ids or self.invalid)
-
-
-def _as_text(moment: TimeToSend | None) -> str | None:
-    return moment.utc.isoformat() if moment else None
-
-
-def _masked(number: object) -> str:
-    from airflow_provider_omnimessage.api.masking import mask_number
-
-    return mask_number(number)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
+from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage.api import backoff
 from airflow_provider_omnimessage.api.calls import delivery_report
 from airflow_provider_omnimessage.api.errors import OmnimessageError, RateLimitedError
@@ -35,6 +35,7 @@ class WorkerPoller:
         self._wait = wait
         self._log = log
         self._rate_limited_in_a_row = 0
+        self._has_warned = False
 
     def poll(self, messages: Sequence[AwaitedMessage], *, seconds: float, log_endings_only: bool = False) -> None:
         """
@@ -46,6 +47,7 @@ class WorkerPoller:
         :param seconds: how long all requests may take together.
         :param log_endings_only: whether to log only messages that have ended.
         """
+        messages = self._without_reported(messages, seconds)
         if not messages:
             return
         self._hook.get_conn()  # opened here, and shared by the threads
@@ -59,6 +61,31 @@ class WorkerPoller:
                     self._log.info(news)
                 if self._wait.only_count and self._wait.is_over:
                     break
+
+    def _without_reported(self, messages: Sequence[AwaitedMessage], seconds: float) -> Sequence[AwaitedMessage]:
+        """Record what the receiver has stored, if there is one, and return the messages that have not ended by it."""
+        settings = self._hook.settings
+        if not messages or not settings.receiver_url:
+            return messages
+        from airflow_provider_omnimessage.receiver.client import TIMEOUT, ReceiverError, stored_reports
+
+        by_id = {message.omnimessage_id: message for message in messages}
+        try:
+            found = stored_reports(
+                settings, self._hook.omnimessage_conn_id, list(by_id), timeout=max(0.1, min(TIMEOUT, seconds / 2))
+            )
+        except ReceiverError as error:
+            if not self._has_warned:
+                self._has_warned = True
+                self._log.warning("No delivery reports from the receiver, polling Messente instead: %s", error)
+            return messages
+        for id_, report in found.items():
+            news = self._wait.record_push(by_id[id_], report, (), _now())
+            if news and not self._wait.only_count:
+                self._log.info(news)
+        ended = sum(message.ending is not None for message in messages)
+        metrics.count("push_received", {"conn_id": self._hook.omnimessage_conn_id}, ended)
+        return [message for message in messages if message.ending is None]
 
     def _responses(
         self, messages: Sequence[AwaitedMessage]
@@ -86,9 +113,7 @@ class WorkerPoller:
 
     def _get_once(self, omnimessage_id: str) -> DeliveryReport:
         # without repeats: the next poll is the repeat
-        left = self._hook.seconds_left
-        until = None if left is None else time.monotonic() + left
-        return self._hook.get_conn().make(delivery_report(omnimessage_id), until=until)
+        return self._hook.get_conn().make(delivery_report(omnimessage_id), self._hook.seconds_left)
 
     def _pause_if_rate_limited(self, error: OmnimessageError | None) -> None:
         if not isinstance(error, RateLimitedError):

@@ -10,28 +10,34 @@ from airflow_provider_omnimessage._compat import AirflowFailException, is_made_a
 from airflow_provider_omnimessage.api.errors import OmnimessageError
 
 
+def as_task_failure(error: BaseException, doubt: str = "", *, again: bool = False) -> BaseException:
+    """
+    Return the exception that ends a task as it should.
+
+    Bad input, bad credentials and unknown outcomes become an ``AirflowFailException``, which Airflow does not retry.
+    Everything else is returned as it is: what was surely not processed, and may pass later, takes the task's retries.
+
+    :param doubt: what to check by hand if the request may have been processed and must not be repeated; empty if
+        repeating it does no harm.
+    :param again: whether a request that may have been processed takes the task's retries.
+    """
+    if not isinstance(error, OmnimessageError) or (error.maybe_processed and again):
+        return error
+    if error.maybe_processed and doubt:
+        return AirflowFailException(f"{error}. {doubt}")
+    return error if error.may_pass else AirflowFailException(str(error))
+
+
 @contextmanager
 def task_failures(doubt: str = "", *, again: bool = False) -> Iterator[None]:
-    """
-    Let errors end the task as they should.
-
-    Bad input, bad credentials and unknown outcomes raise ``AirflowFailException``, which Airflow does not retry. What
-    surely was not processed and may pass later goes through as it is, and takes the task's retries.
-
-    :param doubt: what to check by hand where the request may have been processed and must not be made twice; empty
-        where making it again does no harm.
-    :param again: whether a request that may have been processed is to be made again: it takes the task's retries.
-    """
+    """Raise errors of the API as :func:`as_task_failure` returns them."""
     try:
         yield
     except OmnimessageError as error:
-        if error.maybe_processed and again:
+        failure = as_task_failure(error, doubt, again=again)
+        if failure is error:
             raise
-        if error.maybe_processed and doubt:
-            raise AirflowFailException(f"{error}. {doubt}") from error
-        if error.may_pass:
-            raise
-        raise AirflowFailException(str(error)) from error
+        raise failure from error
 
 
 @contextmanager

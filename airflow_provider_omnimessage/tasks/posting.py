@@ -6,6 +6,8 @@ What the operators that send share with the alerts. What is kept where, and what
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from enum import Enum
@@ -16,6 +18,11 @@ from airflow_provider_omnimessage.api.errors import NotFoundError, OmnimessageEr
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
     from airflow_provider_omnimessage.tasks.memory import MessageRecord
+
+
+#: Seconds for which a task keeps trying to store the id of an accepted message: longer than a restart of Airflow's API
+#: server takes. The SDK makes several attempts within each of them.
+PATIENCE = 600.0
 
 
 class Place(Protocol):
@@ -57,32 +64,45 @@ def post(
     """
     if place is not None:
         place.keep(intent.as_dict())
+    posted: MessageRecord | None = None
     try:
         accepted = hook.post(omnimessage)
+        posted = replace(intent, omnimessage_id=accepted.omnimessage_id, message_ids=accepted.message_ids)
+        # Before it is stored, so that the log names it even if the task is killed now.
+        log.info("Messente has accepted it: omnimessage_id %s", accepted.omnimessage_id)
+        if place is not None:
+            remember(place, posted, log)
     except OmnimessageError as error:
         if place is not None and not error.maybe_processed:
             forget(place, log)
         raise
-    posted = replace(intent, omnimessage_id=accepted.omnimessage_id, message_ids=accepted.message_ids)
-    # before it is kept, so that even what is killed now has said it
-    log.info("Messente has accepted it: omnimessage_id %s", accepted.omnimessage_id)
-    if place is not None:
-        remember(place, posted, log)
+    except BaseException:
+        if place is not None and posted is not None:
+            with suppress(Exception):
+                place.keep(posted.as_dict())
+        raise
     return posted
 
 
 def remember(place: Place, posted: MessageRecord, log: Any) -> None:
     """
-    Keep the id of what was posted. To fail now would put a message in doubt that is there.
+    Store the id of an accepted message, and keep trying for :data:`PATIENCE` seconds: a later try must know it.
 
-    :param place: where.
-    :param posted: the message.
-    :param log: of the task.
+    It does not raise: the message was accepted, whatever becomes of its record.
     """
-    try:
-        place.keep(posted.as_dict())
-    except Exception:
-        log.exception("omnimessage_id %s could not be stored: a retry will not know it", posted.omnimessage_id)
+    end = time.monotonic() + PATIENCE
+    pause = 1.0
+    while True:
+        try:
+            place.keep(posted.as_dict())
+            return
+        except Exception:
+            if time.monotonic() + pause >= end:
+                log.exception("omnimessage_id %s could not be stored: a retry will not know it", posted.omnimessage_id)
+                return
+            log.warning("omnimessage_id %s could not be stored yet; trying again", posted.omnimessage_id)
+        time.sleep(pause)
+        pause = min(2 * pause, 30.0)
 
 
 def forget(place: Place, log: Any) -> None:

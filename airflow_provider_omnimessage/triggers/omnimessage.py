@@ -20,6 +20,7 @@ from airflow_provider_omnimessage.api.wait_result import Ending, WaitResult
 from airflow_provider_omnimessage.api.waiting import Require, Wait, WaitFor
 from airflow_provider_omnimessage.triggers.awaited import awaited_of_row
 from airflow_provider_omnimessage.triggers.polling import IN_FLIGHT, Poller, polling
+from airflow_provider_omnimessage.triggers.pushed import PushedWait
 
 #: Seconds, at least, between two rounds of polls for the thousands of messages of a bulk send.
 SHORTEST_ROUND = 0.5
@@ -128,10 +129,14 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
         except (OSError, ValueError, LookupError, TypeError) as error:  # gone, cut off, or something else by now
             return WaitResult(Ending.ERROR, f"The results of the bulk send could not be read: {error}", [])
         async with polling(self.omnimessage_conn_id, wait) as poller:
+            subscriber = PushedWait(wait, poller, self.log)
+            poller.listener.join(subscriber)
             try:
                 return await _Following(self, wait, poller).result()
             except OmnimessageError as error:  # it concerns everybody here: the connection, or its credentials
                 return WaitResult(Ending.ERROR, str(error), [], None)
+            finally:
+                poller.listener.leave(subscriber)
 
     async def _start(self) -> Wait:
         if not self.awaited.only_count:
@@ -228,6 +233,7 @@ class _Following:
             news = self._wait.record_error(message, error, _now())
         else:
             streak.record_success()
+            self._poller.listener.record_poll(message.omnimessage_id, report)
             news = self._wait.record_report(message, report, _now())
         if news and not self._wait.only_count:
             self._log.info(news)

@@ -24,6 +24,7 @@ from airflow_provider_omnimessage.api.errors import (
     OmnimessageError,
     RateLimitedError,
 )
+from airflow_provider_omnimessage.triggers.listening import Listener
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.calls import Call
@@ -76,6 +77,7 @@ class Poller:
     def __init__(self, omnimessage_conn_id: str, *, random_share: Callable[[], float] = random.random) -> None:
         self.waits: set[Wait] = set()
         self.rejection: AuthenticationError | None = None
+        self.listener = Listener(omnimessage_conn_id, lambda: _settings(omnimessage_conn_id))
         self._conn_id = omnimessage_conn_id
         self._random_share = random_share
         self._loop = asyncio.get_running_loop()
@@ -146,6 +148,7 @@ class Poller:
 
     async def close(self) -> None:
         """Close all sessions."""
+        await self.listener.close()
         transports = [*self._replaced, *([self._transport] if self._transport else [])]
         self._transport, self._replaced = None, []
         for transport in transports:

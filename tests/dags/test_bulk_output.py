@@ -83,7 +83,7 @@ class TestAFileOfResults:
 
 class TestCancelling:
     @pytest.mark.parametrize("in_a_file", [True, False])
-    def test_the_whole_result_is_cancelled_and_counted(self, dag, run_dag, sandbox, tmp_path, in_a_file):
+    def test_the_whole_result_is_cancelled_and_counted(self, dag, run_dag, sandbox, delivered, tmp_path, in_a_file):
         rows = people(500)
         rows[3]["to"], rows[4]["to"] = "+37255550006", "+37255560006"  # a cancel comes too late
         send = sending(

@@ -508,7 +508,7 @@ class TestWorkThatIsLate:
         assert "time_to_send" not in message["body"]
         assert message["sent_at"] is not None
         assert run.state == "success"
-        assert "had gone by before the work began" in run.log
+        assert "passed before the work started" in run.log
 
     def test_a_deadline_long_past_stays_silent(self, dag, run_dag, sandbox):
         with DeadMansSwitch("by_nine", to=TO, text="Late", time_to_send="2020-01-01T09:00"):
@@ -572,7 +572,7 @@ class TestTheAlertNeverBlocksTheWork:
             ("server_error", {}),
             ("rate_limited", {}),
             ("cut", {}),
-            (None, {"time_to_send": "soon"}),
+            (None, {"time_to_send": "{{ 'soon' }}"}),
             (None, {"time_to_send": "{{ nothing.at.all }}"}),
             (None, {"to": "{{ 'nobody' }}"}),
             (None, {"omnimessage_conn_id": "nobodys"}),
@@ -628,8 +628,8 @@ class TestWhileTheDagIsParsed:
     @pytest.mark.parametrize(
         ("settings", "said"),
         [
-            ({"text": None}, "text: give either"),
-            ({"messages": [sms("a")]}, "text: give either"),
+            ({"text": None}, "text: found neither"),
+            ({"messages": [sms("a")]}, "text: found both"),
             ({"text": None, "messages": [{"channel": "sms", "tll": 5}]}, "no such field"),
             ({"on_failure": "panic"}, "on_failure"),
             ({"required": "yes"}, "required"),

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from lockstep import Lockstep
 from shapes import GROUP, build, shapes
 
+from airflow_provider_omnimessage.alerts.deadman import TRIES
 from airflow_provider_omnimessage.alerts.disarming import DisarmDeadMansSwitchOperator
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 

@@ -23,8 +23,9 @@ NOT_RUN = {
 """How a piece begins that is compiled only, and why."""
 GIVEN = """
 from datetime import timedelta
+import pendulum
 from airflow.providers.standard.operators.python import PythonOperator
-from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference, Param, task
+from airflow.sdk import DAG, Asset, AsyncCallback, DeadlineAlert, DeadlineReference, Param, task
 from airflow_provider_omnimessage.api.messages import rcs, sms, viber, whatsapp
 from airflow_provider_omnimessage.alerts import DeadMansSwitch
 from airflow_provider_omnimessage.alerts import HeartbeatOperator
@@ -34,6 +35,8 @@ from airflow_provider_omnimessage.operators.omnimessage import (
     ScheduleOmnimessageOperator,
     SendOmnimessageOperator,
 )
+
+REMINDER = Asset("omnimessage_reminder")
 
 def to_be_done(name):
     return task(task_id=name)(lambda: None)

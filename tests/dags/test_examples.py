@@ -86,6 +86,11 @@ def test_omnimessage_branch_on_delivery(examples, run_dag, sandbox, to, next_tas
     assert run.xcom(next_task) == output
 
 
+def test_omnimessage_outcomes(examples, run_dag):
+    """Runs on asset events in tests/system; here, as somebody who starts it by hand."""
+    assert run_dag(examples["omnimessage_outcomes"]).xcom("count") == {}
+
+
 def test_omnimessage_mapped_recipients(examples, run_dag, sandbox):
     run = run_dag(examples["omnimessage_mapped_recipients"])
     assert run.xcoms("schedule", "to") == ["+37255555551", "+12025550142", "+819012345678"]
@@ -110,7 +115,7 @@ def test_omnimessage_heartbeat(examples, run_dag, sandbox):
     assert [message["state"] for message in sandbox.messages] == ["cancelled", "scheduled"]
     sandbox.advance(timedelta(hours=1))
     text = sandbox.messages[1]["body"]["messages"][0]["text"]
-    assert text.startswith("Airflow is silent: nothing heard from omnimessage_heartbeat since ")
+    assert text.startswith("Airflow may be down: no heartbeat from omnimessage_heartbeat since ")
 
 
 def test_omnimessage_notifier(examples, run_dag, sandbox):
@@ -155,3 +160,21 @@ def test_omnimessage_bulk(examples, run_dag, sandbox):
     sandbox.reset()
     run = run_dag(examples["omnimessage_bulk"], recipients=300, send_now=False, cancel=True)
     assert run.xcom("cancel")["cancelled"] == 300
+
+
+def test_omnimessage_nightly(examples, run_dag, sandbox):
+    assert run_dag(examples["omnimessage_nightly"]).state == "success"
+    assert [message["state"] for message in sandbox.messages] == ["cancelled"]
+
+
+def test_omnimessage_remind(examples, run_dag, sandbox):
+    run = run_dag(examples["omnimessage_remind"])
+    assert run.state == "success"
+    (message,) = sandbox.messages
+    assert message["state"] == "scheduled"
+
+
+def test_omnimessage_cancel_reminder(examples, run_dag, sandbox):
+    """Without an event, there is nothing to cancel."""
+    run = run_dag(examples["omnimessage_cancel_reminder"])
+    assert run.tasks == {"reminders": "success", "cancel": "skipped"}

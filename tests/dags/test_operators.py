@@ -77,7 +77,7 @@ class TestScheduleAndCancel:
             messages=[viber("S3CRET"), sms("S3CRET")],
         )
         said = next(line for line in run_dag(dag).log.splitlines() if "Scheduled for" in line)
-        assert "2099-01-01 09:00:00 Europe/Tallinn (2099-01-01 07:00:00 UTC) to +37255•••55 by viber, then sms" in said
+        assert "2099-01-01 09:00:00 Europe/Tallinn (2099-01-01 07:00:00 UTC) to +37255•••55 via viber, sms" in said
         assert "S3CRET" not in said
         assert TO not in said
 

@@ -17,7 +17,7 @@ from airflow_provider_omnimessage.api.delivery import Outcome
 from airflow_provider_omnimessage.api.errors import InvalidInputError, OmnimessageError
 from airflow_provider_omnimessage.api.messages import draft_messages, omnimessage, rcs, sms, viber, whatsapp
 from airflow_provider_omnimessage.hooks.settings import Settings
-from airflow_provider_omnimessage.tasks.memory import MessageRecord, next_step
+from airflow_provider_omnimessage.tasks.memory import Mark, MessageRecord, next_step
 
 ID = "6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6"
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=timezone.utc)
@@ -169,7 +169,7 @@ def test_whatever_the_state_store_holds_is_a_memory_or_invalid(value):
     with contextlib.suppress(InvalidInputError):
         earlier = MessageRecord.read(value)
         assert (earlier is None) is (value is None)
-        next_step(earlier, 1, at_least_once=False)
+        next_step(earlier, Mark(1), at_least_once=False)
         if earlier is not None:
             earlier.waits(NOW)
 

@@ -239,7 +239,7 @@ class TestWatch:
     def test_an_answer_that_did_not_come_is_asked_for_again(self, sandbox, capsys, monkeypatch):
         without_repeats = json.dumps({**sandbox.connection, "extra": {"deadline": 0.01}})
         monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", without_repeats)
-        sandbox.add_fault("rate_limited", call="status", times=2)
+        sandbox.add_fault("server_error", call="status", times=2)
         with OmnimessageHook() as hook:
             sent = hook.send(TO, [sms("a")]).omnimessage_id
             reports = watch.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)

@@ -36,6 +36,7 @@ FOR_USERS = {
     "sandbox.pytest_plugin",
     "sandbox.server",
     "sensors.omnimessage",
+    "triggers.events",
     "triggers.omnimessage",
 }
 """Modules whose names users import or meet; the docstrings of all others are for those who change the code."""

@@ -236,7 +236,7 @@ class TestWhatGoesWrong:
 
     def test_an_answer_slower_than_the_timeout_is_lost(self, connect, sandbox):
         sandbox.add_fault("slow", seconds=2)
-        with pytest.raises(LostResponseError, match="no whole answer came back"):
+        with pytest.raises(LostResponseError, match="no complete response"):
             connect(extra={"timeout": 0.3}).send(TO, [sms("a")])
 
     def test_a_refused_connection_surely_sent_nothing(self, connect):

@@ -14,7 +14,7 @@ from airflow_provider_omnimessage.api.errors import (
     RejectedError,
 )
 from airflow_provider_omnimessage.api.messages import rcs, sms, viber, whatsapp
-from airflow_provider_omnimessage.hooks import transport
+from airflow_provider_omnimessage.hooks import requests_transport
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
 from airflow_provider_omnimessage.notifications.texts import cut_message, default_text
@@ -169,7 +169,7 @@ class TestInTheTriggerer:
             return look_up(conn_id)
 
         look_up = OmnimessageHook.get_connection
-        monkeypatch.setattr(transport, "RequestsTransport", refuse)
+        monkeypatch.setattr(requests_transport, "RequestsTransport", refuse)
         monkeypatch.setattr(OmnimessageHook, "get_connection", take_from_a_thread_only)
         monkeypatch.setattr("random.random", lambda: 0.0)
 

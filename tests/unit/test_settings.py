@@ -168,3 +168,43 @@ def test_missing_credentials_are_named(connection, missing):
 
 def test_the_password_is_in_no_repr(connection):
     assert "secret" not in repr(Settings.read(connection()))
+
+
+RECEIVER = "https://airflow.example.com/omnimessage"
+
+
+@pytest.mark.parametrize(
+    ("extra", "dlr_url", "receiver_url"),
+    [
+        ({"push_url": RECEIVER}, f"{RECEIVER}/v1/reports/c", RECEIVER),
+        ({"push_url": f"{RECEIVER}/"}, f"{RECEIVER}/v1/reports/c", RECEIVER),
+        ({"push_url": RECEIVER, "dlr_url": "https://own.example"}, "https://own.example", RECEIVER),
+        ({"push_url": RECEIVER, "receiver_url": "http://api:8080/o"}, f"{RECEIVER}/v1/reports/c", "http://api:8080/o"),
+        ({"receiver_url": "http://api:8080/o/"}, None, "http://api:8080/o"),
+        ({"push_url": "http://127.0.0.1:8027"}, "http://127.0.0.1:8027/v1/reports/c", "http://127.0.0.1:8027"),
+        ({"push_url": ""}, None, None),
+    ],
+)
+def test_reports_go_to_the_receiver_unless_the_connection_says_otherwise(connection, extra, dlr_url, receiver_url):
+    settings = Settings.read(connection(extra=extra))
+    assert (settings.dlr_url, settings.receiver_url) == (dlr_url, receiver_url)
+
+
+def test_the_address_for_reports_holds_the_connections_id_escaped(connection):
+    settings = Settings.read(connection(conn_id="team#1", extra={"push_url": RECEIVER}))
+    assert settings.dlr_url == f"{RECEIVER}/v1/reports/team%231"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"extra": {"push_url": "airflow.example.com"}}, "extra.push_url: a text of 19 characters is not a URL"),
+        ({"extra": {"push_url": "http://airflow.example.com"}}, "posted in clear; use an https:// URL"),
+        ({"extra": {"push_url": f"{RECEIVER}?a=b"}}, "has more than a host and a path"),
+        ({"extra": {"receiver_url": "https://u:p@airflow.example.com"}}, "has more than a host and a path"),
+        ({"extra": {"push_url": RECEIVER}, "conn_id": "team/a"}, "needs a connection id without slashes"),
+    ],
+)
+def test_a_receivers_address_that_cannot_work_is_rejected(connection, given, said):
+    with pytest.raises(InvalidInputError, match=said.replace("?", r"\?")):
+        Settings.read(connection(**given))

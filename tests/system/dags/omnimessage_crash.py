@@ -90,7 +90,7 @@ def _points() -> dict[str, Callable[[Dying], None]]:
 
     from airflow_provider_omnimessage._compat import TaskMemory
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
-    from airflow_provider_omnimessage.hooks.transport import RequestsTransport
+    from airflow_provider_omnimessage.hooks.requests_transport import RequestsTransport
     from airflow_provider_omnimessage.tasks import posting
 
     return {

@@ -1,0 +1,118 @@
+"""
+The pace at which this process calls Messente: one rate limit and one pause after a 429 for all tasks and triggers.
+
+Messente limits the requests from an address, not those of a connection. So the state is kept for each base URL, and
+shared by all threads and event loops.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from airflow_provider_omnimessage.api import pacing
+from airflow_provider_omnimessage.api.errors import DeadlineExceededError, RateLimitedError
+from airflow_provider_omnimessage.api.pacing import Pacing
+
+
+class Pace:
+    """
+    The pace of one base URL. It decides and never waits, so tasks and event loops use it alike.
+
+    Example::
+
+        wait = pace.take_turn("cancel", rate_limit=150, left=30)
+        time.sleep(wait)  # or: await asyncio.sleep(wait)
+        with pace.request("cancel"):
+            ...  # raises RateLimitedError if Messente responds with 429
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all turns and the pause."""
+        self._pacing = Pacing()
+        # a new one: after a fork, the old one may be held by a thread that does not exist any more
+        self._lock = threading.Lock()
+
+    def take_turn(self, call: str, *, rate_limit: float, left: float) -> float:
+        """
+        Take the next turn, and return the seconds until it comes.
+
+        :param call: the name of the call, for errors.
+        :param rate_limit: the requests that are allowed in any second.
+        :param left: the seconds that are left for the call.
+        :raises RateLimitedError: if all requests pause after a 429.
+        :raises DeadlineExceededError: if the turn comes too late. It is left to others.
+        """
+        with self._lock:
+            self._require_no_pause(call)
+            wait, after = pacing.take_turn(self._pacing, time.monotonic(), rate_limit)
+            if wait >= left:
+                raise DeadlineExceededError.of(call)
+            self._pacing = after
+            return wait
+
+    @contextmanager
+    def request(self, call: str) -> Iterator[None]:
+        """
+        Make a request inside the ``with`` block; a ``RateLimitedError`` in it pauses all requests.
+
+        :param call: the name of the call, for errors.
+        :raises RateLimitedError: if a pause has begun since the turn was taken. The block is not run.
+        """
+        with self._lock:
+            self._require_no_pause(call)
+        started = time.monotonic()
+        try:
+            yield
+        except RateLimitedError as error:
+            with self._lock:
+                now = time.monotonic()
+                self._pacing = pacing.pause(self._pacing, now, started, error.retry_after)
+                # a repeat waits for the end of the pause, plus a jitter of its own
+                error.retry_after = max(error.retry_after or 0.0, self._pacing.paused_until - now)
+            raise
+        with self._lock:
+            self._pacing = pacing.succeed(self._pacing)
+
+    def pause_left(self) -> float:
+        """Return the seconds for which all requests still pause, 0 or more."""
+        with self._lock:
+            return max(0.0, self._pacing.paused_until - time.monotonic())
+
+    def _require_no_pause(self, call: str) -> None:
+        left = self._pacing.paused_until - time.monotonic()
+        if left > 0:
+            raise RateLimitedError(
+                f"{call}: all requests pause for {left:.1f} s more, as Messente limits their rate (429); nothing was "
+                "sent",
+                status_code=429,
+                retry_after=left,
+            )
+
+
+_paces: dict[str, Pace] = {}
+
+
+def pace_of(base_url: str) -> Pace:
+    """
+    Return the pace that everything in this process shares.
+
+    :param base_url: of the API.
+    """
+    # dict.setdefault is atomic
+    return _paces.setdefault(base_url, Pace())
+
+
+def reset_paces() -> None:
+    """Forget all turns and pauses, as tests and forked processes need it."""
+    for pace in _paces.values():
+        pace.reset()
+
+
+os.register_at_fork(after_in_child=reset_paces)

@@ -1,0 +1,262 @@
+"""The receiver's ASGI application: who may call what, and what is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.requests import ClientDisconnect
+
+from airflow_provider_omnimessage.receiver import signing
+from airflow_provider_omnimessage.receiver.events import Event, MalformedError, read_reply, read_report
+from airflow_provider_omnimessage.receiver.keys import CONN_ID, ConnectionSecrets, SecretsUnavailableError
+from airflow_provider_omnimessage.receiver.service import Receiver
+from airflow_provider_omnimessage.receiver.store import Page, Position, StoreUnavailableError
+
+#: Most bytes of a body.
+LARGEST_BODY = 64 * 1024
+#: Seconds in which a body must have arrived.
+BODY_TIMEOUT = 10.0
+#: A rejected request takes a multiple of so many seconds, so that its time does not tell which connections exist.
+REJECTION_TIME = 0.25
+#: Most seconds of a long poll.
+LONGEST_WAIT = 60.0
+#: Most messages that one request may look up.
+MOST_IDS = 200
+#: Seconds that a long poll stays after its first event: those that come close behind travel together.
+LINGER = 0.05
+
+_ID = re.compile(r"[A-Za-z0-9_.:@=+/-]{1,64}")
+_CONSUMER = re.compile(r"[\w.:/@-]{1,200}", re.ASCII)
+
+log = logging.getLogger(__name__)
+
+
+class _RejectedError(Exception):
+    """Ends a request with a status; nothing of the request is part of it."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def create_app(receiver: Receiver, *, starts_receiver: bool = True) -> FastAPI:
+    """Return the application.
+
+    :param starts_receiver: whether the application's lifespan starts and stops the receiver.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if starts_receiver:
+            receiver.start()
+        try:
+            yield
+        finally:
+            if starts_receiver:
+                receiver.stop()
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    routes = _Routes(receiver)
+    for path, endpoint, method in (
+        ("/v1/reports/{conn_id}", routes.post_report, "POST"),
+        ("/v1/replies/{conn_id}", routes.post_reply, "POST"),
+        ("/v1/events/{conn_id}", routes.get_events, "GET"),
+        ("/health", routes.get_health, "GET"),
+    ):
+        app.add_api_route(path, endpoint, methods=[method], response_model=None)
+    return app
+
+
+class _Routes:
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._health: tuple[float, Response] | None = None
+
+    async def post_report(self, request: Request, conn_id: str) -> Response:
+        return await self._take_in(request, conn_id, lambda known: known.api_password, read_report)
+
+    async def post_reply(self, request: Request, conn_id: str) -> Response:
+        return await self._take_in(request, conn_id, lambda known: known.reply_secret, read_reply)
+
+    async def get_events(self, request: Request, conn_id: str) -> Response:
+        started = time.monotonic()
+        try:
+            body = await _read_body(request)
+            header = request.headers.get(signing.REQUEST_HEADER, "")
+            query_string = request.scope["query_string"].decode("latin-1")
+
+            def is_signed(known: ConnectionSecrets) -> bool:
+                return signing.request_is_signed(
+                    header,
+                    known.api_password,
+                    method="GET",
+                    path=f"/v1/events/{conn_id}",
+                    query_string=query_string,
+                    body=body,
+                    now=time.time(),
+                )
+
+            await self._verify(conn_id, is_signed)
+            return _json(200, await self._events(conn_id, _EventsQuery(request)))
+        except _RejectedError as error:
+            return await _reject(error, started)
+        except (StoreUnavailableError, SecretsUnavailableError):
+            return _unavailable()
+
+    async def get_health(self) -> Response:
+        if self._health is None or time.monotonic() - self._health[0] > 1.0:
+            receiver = self._receiver
+            try:
+                await receiver.read(receiver.store.position)
+            except StoreUnavailableError:
+                found = _json(503, {"status": "unavailable", "database": "unreachable", "schema": receiver.schema})
+            else:
+                found = _json(200, {"status": "ok", "database": "reachable", "schema": receiver.schema})
+            self._health = (time.monotonic(), found)
+        return self._health[1]
+
+    async def _take_in(
+        self,
+        request: Request,
+        conn_id: str,
+        secret: Callable[[ConnectionSecrets], str],
+        read: Callable[[str, bytes], Event],
+    ) -> Response:
+        started = time.monotonic()
+        try:
+            body = await _read_body(request)
+            signature = request.headers.get(signing.MESSENTE_HEADER, "")
+            await self._verify(conn_id, lambda known: signing.body_is_signed(body, signature, secret(known)))
+            try:
+                event = read(conn_id, body)
+            except MalformedError as error:
+                raise _RejectedError(400, str(error)) from None
+            await self._receiver.intake.add(event)
+        except _RejectedError as error:
+            return await _reject(error, started)
+        except (StoreUnavailableError, SecretsUnavailableError):
+            return _unavailable()
+        log.debug("%s of %s stored: %s %s", event.kind, conn_id, event.subject_id, event.status)
+        return _json(200, {"status": "stored"})
+
+    async def _verify(self, conn_id: str, is_signed: Callable[[ConnectionSecrets], bool]) -> None:
+        if not CONN_ID.fullmatch(conn_id) or not await self._receiver.keys.verify(conn_id, is_signed):
+            raise _RejectedError(403, "forbidden")
+
+    async def _events(self, conn_id: str, query: _EventsQuery) -> dict[str, Any]:
+        receiver = self._receiver
+        store = receiver.store
+        answer: dict[str, Any] = {}
+        if query.ids:
+            answer["stored"] = await receiver.read(store.stored, conn_id, query.ids)
+        after = query.after
+        done = after if query.acknowledged is None else query.acknowledged
+        if query.consumer and done is not None:
+            await receiver.read(store.advance, conn_id, query.consumer, done)
+        if query.consumer and after is None:
+            after = await receiver.read(store.consumer_position, conn_id, query.consumer)
+        if after is None:
+            end = await receiver.read(store.position)
+            if query.consumer:  # a new one: it begins here, even if it dies before it has read anything
+                await receiver.read(store.advance, conn_id, query.consumer, end.seq)
+            return {**_place(end), "events": [], **answer}
+        page = await self._page(conn_id, after, 0.0 if query.ids else query.wait)
+        return {**_place(page.position), "events": page.events, **answer}
+
+    async def _page(self, conn_id: str, after: int, seconds: float) -> Page:
+        receiver = self._receiver
+        until = time.monotonic() + seconds
+        page: Page = await receiver.read(receiver.store.page, conn_id, after)
+        # a log that ends before the caller's position has started anew: the caller must learn of it at once
+        while not page.events and after <= page.position.seq and (left := until - time.monotonic()) > 0:
+            await receiver.news.wait(conn_id, page.position, left)
+            if receiver.is_stopping:
+                break
+            await asyncio.sleep(LINGER)
+            page = await receiver.read(receiver.store.page, conn_id, after)
+        return page
+
+
+class _EventsQuery:
+    """The query of the events route, checked."""
+
+    def __init__(self, request: Request) -> None:
+        values = request.query_params
+        self.after = self._seq("after", values.get("after"))
+        #: How far the consumer is done, if that is not as far as it has read.
+        self.acknowledged = self._seq("acknowledged", values.get("acknowledged"))
+        self.wait = self._seconds(values.get("wait", "0"))
+        self.ids = [item for item in values.get("ids", "").split(",") if item]
+        if len(self.ids) > MOST_IDS or not all(map(_ID.fullmatch, self.ids)):
+            raise _RejectedError(400, f"ids: are not up to {MOST_IDS} message ids, separated by commas")
+        self.consumer = values.get("consumer", "")
+        if self.consumer and not _CONSUMER.fullmatch(self.consumer):
+            raise _RejectedError(400, "consumer: is not a name of letters, digits and . : / @ _ -")
+
+    @staticmethod
+    def _seq(name: str, value: str | None) -> int | None:
+        if value is not None and not re.fullmatch(r"\d{1,18}", value, re.ASCII):
+            raise _RejectedError(400, f"{name}: is not a sequence number")
+        return None if value is None else int(value)
+
+    @staticmethod
+    def _seconds(value: str) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        if not 0 <= seconds <= LONGEST_WAIT:
+            raise _RejectedError(400, f"wait: is not from 0 to {LONGEST_WAIT:.0f} seconds")
+        return seconds
+
+
+def _place(position: Position) -> dict[str, Any]:
+    return {"log": position.log_id, "position": position.seq}
+
+
+async def _read_body(request: Request) -> bytes:
+    length = request.headers.get("content-length", "0")
+    if not length.isdigit() or int(length) > LARGEST_BODY:
+        raise _RejectedError(413, "too large")
+    try:
+        return await asyncio.wait_for(_read_chunks(request), BODY_TIMEOUT)
+    except asyncio.TimeoutError:
+        raise _RejectedError(408, "the body did not arrive in time") from None
+    except ClientDisconnect:
+        raise _RejectedError(400, "the body is incomplete") from None
+
+
+async def _read_chunks(request: Request) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > LARGEST_BODY:
+            raise _RejectedError(413, "too large")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def _reject(error: _RejectedError, started: float) -> Response:
+    if error.status == 403:
+        taken = time.monotonic() - started
+        await asyncio.sleep(math.ceil(taken / REJECTION_TIME) * REJECTION_TIME - taken)
+    return _json(error.status, {"error": str(error)})
+
+
+def _unavailable() -> Response:
+    return _json(503, {"error": "unavailable"}, {"Retry-After": "5"})
+
+
+def _json(status: int, content: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    body = json.dumps(content, separators=(",", ":")).encode()
+    return Response(body, status, {"Cache-Control": "no-store", **(headers or {})}, "application/json")

@@ -1,0 +1,248 @@
+"""Requests to the receiver, signed: what tasks and triggers read its events with."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from airflow_provider_omnimessage.api.delivery import ChannelStatus, DeliveryReport
+from airflow_provider_omnimessage.receiver.signing import REQUEST_HEADER, sign_request
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from airflow_provider_omnimessage.hooks.settings import Settings
+
+#: Messages that one request asks about: their ids must fit in a URL.
+IDS_AT_A_TIME = 50
+#: Seconds of a long poll.
+LONG_POLL = 25.0
+#: Seconds for the response to anything but a long poll.
+TIMEOUT = 10.0
+
+_FORBIDDEN = 403
+
+
+class ReceiverError(Exception):
+    """The receiver did not respond, or not as a receiver does. The message says what to check."""
+
+
+@dataclass(frozen=True)
+class EventPage:
+    """The response to a request for events.
+
+    :param log: changes when the log starts anew.
+    :param position: up to where the events are all of them.
+    :param events: in the order of the log.
+    :param stored: for each requested id that has reports, the latest of each channel.
+    """
+
+    log: str
+    position: int
+    events: list[dict[str, Any]]
+    stored: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+
+def delivery_report(omnimessage_id: str, events: Iterable[Mapping[str, Any]]) -> DeliveryReport:
+    """Return what events say about a message, as a delivery report.
+
+    :param events: of this message, in the order of the log. Of several of one channel, the last one counts.
+    """
+    channels = {str(event.get("message_id")): event for event in events}
+    return DeliveryReport(omnimessage_id, "", tuple(map(channel_status, channels.values())))
+
+
+def channel_status(event: Mapping[str, Any]) -> ChannelStatus:
+    """Return what an event says about a channel."""
+    return ChannelStatus.read({**event, "price_info": {"total_price": event.get("price")}})
+
+
+class EventsRequest:
+    """One request for events.
+
+    :param settings: of the connection; its ``receiver_url`` is set.
+    :param conn_id: the Airflow connection.
+    :param after: the sequence number after which events are requested; ``None``: where the consumer is, or else from
+        now on.
+    :param wait: seconds that the receiver may wait for an event.
+    :param ids: messages of which the stored reports are requested.
+    :param consumer: whose place in the log is remembered: ``after``, unless ``acknowledged`` says otherwise.
+    :param acknowledged: the sequence number up to which the consumer is done.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        conn_id: str,
+        *,
+        after: int | None = None,
+        wait: float = 0.0,
+        ids: Sequence[str] = (),
+        consumer: str | None = None,
+        acknowledged: int | None = None,
+    ) -> None:
+        query = {
+            "after": None if after is None else str(after),
+            "wait": f"{wait:g}" if wait else None,
+            "ids": ",".join(ids) or None,
+            "consumer": consumer,
+            "acknowledged": None if acknowledged is None else str(acknowledged),
+        }
+        self.query = [(name, value) for name, value in query.items() if value is not None]
+        self.base_url = settings.receiver_url or ""
+        self.timeout = wait + TIMEOUT
+        self._conn_id = conn_id
+        self._secret = settings.password
+
+    @property
+    def url(self) -> str:
+        """The whole URL."""
+        return f"{self.base_url}/v1/events/{quote(self._conn_id, safe='')}?{urlencode(self.query)}"
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers, signed now."""
+        signature = sign_request(
+            self._secret,
+            method="GET",
+            path=f"/v1/events/{self._conn_id}",
+            query=self.query,
+            body=b"",
+            at=int(time.time()),
+        )
+        return {"Accept": "application/json", REQUEST_HEADER: signature}
+
+    def page(self, status: int, content: bytes) -> EventPage:
+        """Read the response.
+
+        :raises ReceiverError: if it is not a page of events.
+        """
+        if status == _FORBIDDEN:
+            raise ReceiverError(
+                f"{self.base_url} rejects the signature (403); check that the receiver sees the connection "
+                f"'{self._conn_id}' with the same API password, and that the clocks agree"
+            )
+        if status != 200:
+            raise ReceiverError(
+                f"{self.base_url} responded {status}; check receiver_url, and whether the receiver runs there"
+            )
+        try:
+            body = json.loads(content)
+            return EventPage(
+                str(body["log"]), int(body["position"]), list(body["events"]), dict(body.get("stored") or {})
+            )
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ReceiverError(
+                f"{self.base_url} responded with something else than events; check receiver_url"
+            ) from None
+
+
+class ReceiverClient:
+    """Reads events on an event loop, with one session. Use :meth:`open` to make it.
+
+    :param settings: of the connection; its ``receiver_url`` is set.
+    :param conn_id: the Airflow connection.
+    :param session: closed with this.
+    :param proxy: its URL, if there is one.
+    """
+
+    def __init__(self, settings: Settings, conn_id: str, session: aiohttp.ClientSession, proxy: str | None) -> None:
+        self.settings = settings
+        self._conn_id = conn_id
+        self._session = session
+        self._proxy = proxy
+
+    @classmethod
+    async def open(cls, settings: Settings, conn_id: str) -> ReceiverClient:
+        """Open a session."""
+        # importing takes a quarter of a second, once: too long to hold up everybody else on this loop
+        await asyncio.to_thread(_import_aiohttp)
+        from airflow_provider_omnimessage.hooks.aiohttp_transport import open_session
+
+        session, proxy = await open_session(settings.receiver_url or "", connections=4)
+        return cls(settings, conn_id, session, proxy)
+
+    async def events(
+        self,
+        *,
+        after: int | None = None,
+        wait: float = 0.0,
+        ids: Sequence[str] = (),
+        consumer: str | None = None,
+        acknowledged: int | None = None,
+    ) -> EventPage:
+        """Request events; the parameters are those of :class:`EventsRequest`.
+
+        :raises ReceiverError: if there is no response, or it is not a page of events.
+        """
+        import aiohttp
+        from yarl import URL
+
+        request = EventsRequest(
+            self.settings,
+            self._conn_id,
+            after=after,
+            wait=wait,
+            ids=ids,
+            consumer=consumer,
+            acknowledged=acknowledged,
+        )
+        try:
+            async with self._session.get(
+                URL(request.url, encoded=True),
+                headers=request.headers(),
+                allow_redirects=False,
+                proxy=self._proxy,
+                timeout=aiohttp.ClientTimeout(total=request.timeout, connect=TIMEOUT),
+            ) as response:
+                return request.page(response.status, await response.read())
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            raise _unreachable(request, error) from error
+
+    async def close(self) -> None:
+        """Close the session."""
+        await self._session.close()
+
+
+def stored_reports(
+    settings: Settings, conn_id: str, omnimessage_ids: Sequence[str], *, timeout: float = TIMEOUT
+) -> dict[str, DeliveryReport]:
+    """Return what the receiver has stored about messages. This blocks.
+
+    :param settings: of the connection; its ``receiver_url`` is set.
+    :param timeout: seconds for each request.
+    :raises ReceiverError: if there is no response, or it is not what was requested.
+    """
+    import requests
+
+    found: dict[str, DeliveryReport] = {}
+    with requests.Session() as session:
+        session.auth = _no_credentials  # and so no .netrc
+        for start in range(0, len(omnimessage_ids), IDS_AT_A_TIME):
+            request = EventsRequest(settings, conn_id, ids=omnimessage_ids[start : start + IDS_AT_A_TIME])
+            try:
+                response = session.get(request.url, headers=request.headers(), timeout=timeout, allow_redirects=False)
+            except requests.RequestException as error:
+                raise _unreachable(request, error) from error
+            page = request.page(response.status_code, response.content)
+            found |= {id_: delivery_report(id_, events) for id_, events in page.stored.items()}
+    return found
+
+
+def _unreachable(request: EventsRequest, error: Exception) -> ReceiverError:
+    return ReceiverError(
+        f"{request.base_url} cannot be reached ({type(error).__name__}); check receiver_url, and whether the receiver "
+        "runs there"
+    )
+
+
+def _import_aiohttp() -> None:
+    import airflow_provider_omnimessage.hooks.aiohttp_transport  # noqa: F401
+
+
+def _no_credentials(request: Any) -> Any:
+    return request

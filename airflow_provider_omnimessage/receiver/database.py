@@ -1,0 +1,112 @@
+"""Opens the receiver's database: Airflow's own, or any that SQLAlchemy knows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import create_engine, event, exc
+from sqlalchemy.engine import make_url
+
+from airflow_provider_omnimessage.receiver.store import in_words
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL, Engine
+
+#: Seconds to wait for a connection to the database.
+CONNECT_TIMEOUT = 5
+
+
+class DatabaseError(Exception):
+    """The database cannot be used; the message says why and what to do."""
+
+
+def open_database(url: str | None) -> Engine:
+    """Return an engine for a database, which need not be reachable yet.
+
+    :param url: an SQLAlchemy URL; empty or ``None``: Airflow's metadata database.
+    :raises DatabaseError: if the URL cannot be used.
+    """
+    return open_url(url) if url else _airflow_engine()
+
+
+def open_url(url: str) -> Engine:
+    """Return an engine for an SQLAlchemy URL.
+
+    :raises DatabaseError: if it is not one, or its driver is not installed.
+    """
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+            raise DatabaseError("database: SQLite in memory keeps nothing; name a file, such as sqlite:///receiver.db")
+        engine = create_engine(parsed, **_options(parsed))
+    except exc.ArgumentError:
+        raise DatabaseError(
+            "database: is not an SQLAlchemy URL; use one such as postgresql+psycopg2://user:password@host/name "
+            "or sqlite:///receiver.db"
+        ) from None
+    except ModuleNotFoundError as error:
+        raise DatabaseError(
+            f"database: the driver {error.name} is not installed; install it, or name another driver in the URL "
+            "(postgresql+psycopg2://, postgresql+psycopg://)"
+        ) from error
+    if parsed.get_backend_name() == "sqlite":
+        event.listen(engine, "connect", _set_up_sqlite)
+    return engine
+
+
+def check_reachable(engine: Engine) -> None:
+    """Raise if the database cannot be reached.
+
+    :raises DatabaseError: with its address, and without its password.
+    """
+    try:
+        with engine.connect():
+            pass
+    except exc.SQLAlchemyError as error:
+        raise DatabaseError(
+            f"database: {shown(engine.url)} cannot be reached ({in_words(error)}); check the URL, the network and the "
+            "database's user"
+        ) from error
+
+
+def shown(url: URL) -> str:
+    """Return a database's URL for a person: no password, no options."""
+    return f"{url.drivername}://{url.host or ''}{f':{url.port}' if url.port else ''}/{url.database or ''}"
+
+
+def _options(url: URL) -> dict[str, Any]:
+    options: dict[str, Any] = {"future": True}
+    backend, driver = url.get_backend_name(), url.get_driver_name()
+    if backend == "sqlite":
+        return {**options, "connect_args": {"check_same_thread": False}}
+    # few connections: one writes, one or two read, and long polls hold none
+    options |= {"pool_size": 3, "max_overflow": 2, "pool_pre_ping": True, "pool_recycle": 1800, "pool_timeout": 5}
+    if backend in ("postgresql", "mysql"):
+        options["isolation_level"] = "READ COMMITTED"
+    if driver in ("psycopg2", "psycopg"):
+        options["connect_args"] = {
+            name: value
+            for name, value in {"connect_timeout": CONNECT_TIMEOUT, "tcp_user_timeout": 15_000}.items()
+            if name not in url.query
+        }
+    return options
+
+
+def _set_up_sqlite(connection: Any, record: object) -> None:
+    cursor = connection.cursor()
+    # readers do not wait for the writer
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA busy_timeout=5000")
+    cursor.close()
+
+
+def _airflow_engine() -> Engine:
+    from airflow import settings
+
+    engine: Engine | None = settings.engine
+    if engine is None:
+        settings.configure_orm()  # type: ignore[no-untyped-call]
+        engine = settings.engine
+    if engine is None:
+        raise DatabaseError("database: this process has no access to Airflow's database; name one with --database")
+    return engine

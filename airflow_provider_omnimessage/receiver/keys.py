@@ -1,0 +1,168 @@
+"""The secrets of Airflow connections, which every signature is checked with: looked up, cached, and renewed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+#: Seconds for which a connection is cached, whether it exists or not.
+CACHED_FOR = 30.0
+#: Seconds after which a bad signature makes the connection be looked up again: its password may have changed.
+RENEWED_AFTER = 5.0
+#: Seconds for which a connection that is suddenly not found is still used. Airflow does not tell a connection that was
+#: deleted from a database that is restarted.
+KEPT_FOR = 300.0
+#: Most connections that are cached.
+CACHE_SIZE = 1000
+#: Seconds after which a secrets backend counts as not answering.
+LOOK_UP_TIMEOUT = 10.0
+
+#: What Airflow accepts as a connection id, without the slashes, which a path cannot hold.
+CONN_ID = re.compile(r"[\w#!()\-.:]{1,250}")
+
+log = logging.getLogger(__name__)
+
+
+class SecretsUnavailableError(Exception):
+    """A connection could not be looked up."""
+
+
+@dataclass(frozen=True)
+class ConnectionSecrets:
+    """What signs the requests for one connection.
+
+    :param api_password: of delivery reports and of this package's own requests.
+    :param reply_secret: of replies.
+    """
+
+    api_password: str = field(repr=False)
+    reply_secret: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class _Cached:
+    secrets: ConnectionSecrets
+    at: float
+    found_at: float | None
+
+    @property
+    def is_known(self) -> bool:
+        return self.found_at is not None
+
+
+class SecretsCache:
+    """Checks signatures with the secrets of connections. An unknown connection gets secrets that nobody knows.
+
+    :param look_up: returns a connection's secrets, or ``None`` if there is no such connection; it may block.
+    :param clock: returns seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        look_up: Callable[[str], ConnectionSecrets | None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._look_up = look_up
+        self._clock = clock
+        self._cache: dict[str, _Cached] = {}
+        self._under_way: dict[str, asyncio.Task[_Cached]] = {}
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="omnimessage-secrets")
+
+    async def verify(self, conn_id: str, is_signed: Callable[[ConnectionSecrets], bool]) -> bool:
+        """Return whether a request is signed with the secrets of a connection.
+
+        :param is_signed: checks the request with these secrets.
+        :raises SecretsUnavailableError: if they could not be looked up.
+        """
+        cached = await self._get(conn_id, CACHED_FOR)
+        return is_signed(cached.secrets) or is_signed((await self._get(conn_id, RENEWED_AFTER)).secrets)
+
+    def close(self) -> None:
+        """Drop what is under way."""
+        for task in self._under_way.values():
+            task.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _get(self, conn_id: str, at_most: float) -> _Cached:
+        cached = self._cache.get(conn_id)
+        if cached is not None and self._clock() - cached.at < at_most:
+            return cached
+        task = self._under_way.get(conn_id)
+        if task is None:
+            task = self._under_way[conn_id] = asyncio.get_running_loop().create_task(self._renew(conn_id))
+            task.add_done_callback(lambda _: self._under_way.pop(conn_id, None))
+        try:
+            return await asyncio.shield(task)
+        except SecretsUnavailableError:
+            if cached is None or not cached.is_known:
+                raise
+            return cached  # an old password is better than none while the secrets backend is down
+
+    async def _renew(self, conn_id: str) -> _Cached:
+        loop = asyncio.get_running_loop()
+        try:
+            found = await asyncio.wait_for(
+                loop.run_in_executor(self._threads, self._look_up, conn_id), timeout=LOOK_UP_TIMEOUT
+            )
+        except Exception as error:
+            log.warning("Connections cannot be looked up (%s); requests get 503", type(error).__name__)
+            raise SecretsUnavailableError from error
+        now = self._clock()
+        before = self._cache.get(conn_id)
+        if found is not None:
+            renewed = _Cached(found, now, now)
+        elif before is not None and before.found_at is not None and now - before.found_at < KEPT_FOR:
+            renewed = replace(before, at=now)
+        else:
+            renewed = _Cached(_nobodys(), now, None)
+        self._make_room()
+        self._cache[conn_id] = renewed
+        return renewed
+
+    def _make_room(self) -> None:
+        if len(self._cache) < CACHE_SIZE:
+            return
+        # forged requests can name any number of connections that do not exist: those go first, the oldest of them
+        unknown = [conn_id for conn_id, cached in self._cache.items() if not cached.is_known]
+        for conn_id in unknown[: max(1, len(unknown) // 2)] or list(self._cache)[:1]:
+            del self._cache[conn_id]
+
+
+def airflow_secrets(conn_id: str) -> ConnectionSecrets | None:
+    """Look up an Airflow connection of type ``omnimessage`` where the deployment keeps it.
+
+    :return: ``None`` if there is no such connection, or it has no password.
+    """
+    from airflow.exceptions import AirflowNotFoundException  # type: ignore[attr-defined]
+    from airflow.models.connection import Connection
+
+    try:
+        connection = Connection.get_connection_from_secrets(conn_id)
+    except AirflowNotFoundException:
+        return None
+    if connection.conn_type != "omnimessage":
+        log.warning(
+            "connection '%s': is of type %s; its reports are rejected until its type is omnimessage",
+            conn_id,
+            connection.conn_type,
+        )
+        return None
+    if not connection.password:
+        log.error(
+            "connection '%s', password: is missing; its reports are rejected until you set the API password", conn_id
+        )
+        return None
+    extra = connection.extra_dejson
+    reply_secret = extra.get("reply_secret") if isinstance(extra, dict) else None
+    # without a secret for replies, nobody can sign one
+    return ConnectionSecrets(str(connection.password), str(reply_secret or secrets.token_hex(32)))
+
+
+def _nobodys() -> ConnectionSecrets:
+    return ConnectionSecrets(secrets.token_hex(32), secrets.token_hex(32))

@@ -1,0 +1,1 @@
+"""The changes of the receiver's tables, oldest first."""

@@ -1,0 +1,34 @@
+"""Airflow's door to the receiver. Every Airflow process imports this, so it imports nothing that is not there yet."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+try:
+    from airflow.sdk.plugins_manager import AirflowPlugin
+except ImportError:  # Airflow 3.1 and older
+    from airflow.plugins_manager import AirflowPlugin  # type: ignore[assignment]
+
+PREFIX = "/omnimessage"
+
+
+class OmnimessagePlugin(AirflowPlugin):
+    """Mount the receiver in Airflow's API server, if ``[omnimessage] receiver`` is on."""
+
+    name = "omnimessage"
+
+    @cached_property
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """The application: read by the API server only, which has FastAPI and the database anyway."""
+        from airflow_provider_omnimessage.receiver import config
+
+        if not config.is_enabled():
+            return []
+        from airflow_provider_omnimessage.receiver.app import create_app
+        from airflow_provider_omnimessage.receiver.database import open_database
+        from airflow_provider_omnimessage.receiver.service import Receiver
+
+        url = config.database_url()
+        receiver = Receiver(lambda: open_database(url), retention_days=config.retention_days())
+        return [{"app": create_app(receiver), "url_prefix": PREFIX, "name": "Omnimessage receiver"}]

@@ -1,0 +1,175 @@
+"""All parts of one receiver, put together, and what they do in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_provider_omnimessage.receiver.database import DatabaseError
+from airflow_provider_omnimessage.receiver.intake import Intake
+from airflow_provider_omnimessage.receiver.keys import ConnectionSecrets, SecretsCache, airflow_secrets
+from airflow_provider_omnimessage.receiver.migrate import migrate
+from airflow_provider_omnimessage.receiver.news import News
+from airflow_provider_omnimessage.receiver.store import Store, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
+T = TypeVar("T")
+
+#: Seconds after which a read counts as not answered.
+READ_TIMEOUT = 10.0
+#: Seconds between two attempts to set up a database that cannot be used.
+SET_UP_EVERY = 15.0
+#: Seconds between two rounds of deletion, and between two batches of one round.
+DELETE_EVERY = 300.0
+DELETE_PAUSE = 0.2
+
+log = logging.getLogger(__name__)
+
+
+class Receiver:
+    """Everything that one process needs to receive reports and to hand them out.
+
+    :param open_engine: returns the engine of the database; it may block.
+    :param retention_days: for how long events are kept.
+    :param look_up: returns a connection's secrets.
+    """
+
+    def __init__(
+        self,
+        open_engine: Callable[[], Engine],
+        *,
+        retention_days: float = 7.0,
+        look_up: Callable[[str], ConnectionSecrets | None] = airflow_secrets,
+    ) -> None:
+        self.schema: str | None = None
+        self.is_stopping = False
+        self.keys = SecretsCache(look_up)
+        self._open_engine = open_engine
+        self._retention = retention_days * 86_400
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="omnimessage-receiver")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._store: Store | None = None
+        self._intake: Intake | None = None
+        self._news: News | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether reports can be received."""
+        return self._intake is not None
+
+    @property
+    def store(self) -> Store:
+        """The log.
+
+        :raises StoreUnavailableError: while there is none.
+        """
+        if self._store is None:
+            raise StoreUnavailableError("the database is not set up")
+        return self._store
+
+    @property
+    def intake(self) -> Intake:
+        """Takes in events.
+
+        :raises StoreUnavailableError: while there is no log.
+        """
+        if self._intake is None:
+            raise StoreUnavailableError("the database is not set up")
+        return self._intake
+
+    @property
+    def news(self) -> News:
+        """Wakes those who wait for events.
+
+        :raises StoreUnavailableError: while there is no log.
+        """
+        if self._news is None:
+            raise StoreUnavailableError("the database is not set up")
+        return self._news
+
+    async def read(self, function: Callable[..., T], *arguments: object) -> T:
+        """Call a blocking function of the store, off the event loop.
+
+        :raises StoreUnavailableError: if the database does not answer.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            return await asyncio.wait_for(loop.run_in_executor(self._readers, function, *arguments), READ_TIMEOUT)
+        except asyncio.TimeoutError:
+            raise StoreUnavailableError(f"no response from the database for {READ_TIMEOUT:.0f} s") from None
+
+    def set_up(self) -> None:
+        """Open the database and bring its tables up to date. This blocks.
+
+        :raises DatabaseError: if it cannot be used.
+        """
+        engine = self._open_engine()
+        schema = migrate(engine)
+        self._store = Store(engine)
+        self.schema = schema
+
+    def start(self) -> None:
+        """Start what runs in the background, on the running event loop."""
+        self._spawn(self._run())
+
+    def let_go(self) -> None:
+        """Let long polls end, so that the server can stop."""
+        self.is_stopping = True
+        if self._news is not None:
+            self._news.close()
+
+    def stop(self) -> None:
+        """Stop what runs in the background. Nothing can be received after this."""
+        self.let_go()
+        for task in self._tasks:
+            task.cancel()
+        if self._intake is not None:
+            self._intake.close()
+        self.keys.close()
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    def _spawn(self, coroutine: object) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(coroutine)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self) -> None:
+        while self._store is None:
+            try:
+                await asyncio.to_thread(self.set_up)
+            except DatabaseError as error:
+                log.error("The receiver cannot store reports; it tries again in %.0f s. %s", SET_UP_EVERY, error)
+                await asyncio.sleep(SET_UP_EVERY)
+        self._news = News(self._store, self.read)
+        self._intake = Intake(self._store, self._news.spread)
+        log.info("The receiver is ready: schema %s", self.schema)
+        await self._keep_small(self._store)
+
+    async def _keep_small(self, store: Store) -> None:
+        while True:
+            # not all processes at the same time
+            await asyncio.sleep(DELETE_EVERY * random.uniform(0.8, 1.2))
+            try:
+                await self.delete_expired(store)
+            except StoreUnavailableError as error:
+                log.warning("Old events could not be deleted: %s", error)
+
+    async def delete_expired(self, store: Store) -> int:
+        """Delete what is older than the retention, in small batches.
+
+        :return: how many events were deleted.
+        """
+        cutoff = time.time() - self._retention
+        deleted = 0
+        while batch := await self.read(store.delete_before, cutoff):
+            deleted += batch
+            await asyncio.sleep(DELETE_PAUSE)
+        await self.read(store.forget_consumers, time.time() - max(self._retention, 30 * 86_400))
+        return deleted

@@ -1,0 +1,263 @@
+"""The trigger that turns message outcomes into asset events."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+try:
+    from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+except ImportError as error:
+    raise ImportError("OmnimessageEventTrigger needs Airflow 3.0 or newer") from error
+
+from airflow_provider_omnimessage.api.calls import delivery_report
+from airflow_provider_omnimessage.api.delivery import DeliveryReport, Outcome
+from airflow_provider_omnimessage.api.errors import NotFoundError, OmnimessageError
+from airflow_provider_omnimessage.receiver.client import LONG_POLL, EventPage, ReceiverClient, ReceiverError
+
+if TYPE_CHECKING:
+    from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
+
+#: Seconds after which an event that the trigger has fired is in Airflow's database. Airflow does not report that in all
+#: versions, and an event that is acknowledged before would be lost with its triggerer.
+PERSISTED_AFTER = 10.0
+#: Seconds between the two polls that confirm a failure: a fallback channel may be coming.
+CONFIRM_AFTER = 5.0
+#: Seconds between two attempts, at most.
+RETRY_AT_MOST = 60.0
+#: Messages of which the trigger remembers that it has fired.
+REMEMBERED = 10_000
+
+_DELIVERED = {"DELIVRD": Outcome.DELIVERED, "SEEN": Outcome.SEEN}
+_ENDED = {"UNDELIV", "FAILED", "REJECTD", "EXPIRED", "NACK", "DELETED"}
+
+
+@dataclass
+class _Unconfirmed:
+    """A message that seems to have ended without delivery."""
+
+    event: dict[str, Any]
+    next_poll: float
+    before: DeliveryReport | None = None
+    failures: int = 0
+
+
+class OmnimessageEventTrigger(BaseEventTrigger):
+    """Fire once for each message's final outcome, for an ``AssetWatcher``. Needs the receiver.
+
+    .. code-block:: python
+
+        from airflow.sdk import DAG, Asset, AssetWatcher
+
+        trigger = OmnimessageEventTrigger(consumer="delivery_stats")
+        outcomes = Asset("message_outcomes", watchers=[AssetWatcher(name="outcomes", trigger=trigger)])
+
+        with DAG("delivery_stats", schedule=[outcomes]):
+            ...
+
+    The event's payload is ``{"id", "kind", "outcome", "channel", "time", "price", "conn_id"}``, and holds neither phone
+    number nor text. ``outcome`` is ``delivered``, ``seen``, ``failed`` or ``cancelled``; of a reply, ``replied``.
+
+    Its place in the log is stored in the receiver, so that a triggerer that restarts loses nothing. It may fire the
+    last few events again, with the same payload: treat ``id`` as the key.
+
+    :param omnimessage_conn_id: the Airflow connection, with ``push_url`` or ``receiver_url``.
+    :param consumer: the name under which its place in the log is stored. Triggers with different purposes need
+        different names.
+    :param replies: whether to fire for each reply, too; ``id`` is then the reply's ``msg_id``.
+    """
+
+    def __init__(
+        self,
+        *,
+        omnimessage_conn_id: str = "omnimessage_default",
+        consumer: str = "airflow",
+        replies: bool = False,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.omnimessage_conn_id = omnimessage_conn_id
+        self.consumer = consumer
+        self.replies = replies
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments from which any triggerer can make this trigger again."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", {
+            "omnimessage_conn_id": self.omnimessage_conn_id,
+            "consumer": self.consumer,
+            "replies": self.replies,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Follow the log for ever."""
+        failures = 0
+        fired = _Fired()
+        while True:
+            reader = _Reader(self, fired)
+            try:
+                await reader.open()
+                async for payload in reader.payloads():
+                    failures = 0
+                    yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+            except Exception as error:  # Airflow starts a trigger that has failed only when it restarts
+                failures += 1
+                if failures == 1:
+                    self.log.warning(
+                        "connection '%s': events cannot be read, trying again: %s", self.omnimessage_conn_id, error
+                    )
+            finally:
+                await reader.close()
+            await asyncio.sleep(min(RETRY_AT_MOST, 2 ** min(failures, 6)) * random.uniform(0.5, 1.0))
+
+
+class _Fired:
+    """The messages and replies for which the trigger has fired: the newest of them."""
+
+    def __init__(self) -> None:
+        self._ids: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def __contains__(self, key: tuple[str, str]) -> bool:
+        return key in self._ids
+
+    def add(self, key: tuple[str, str]) -> None:
+        self._ids[key] = None
+        if len(self._ids) > REMEMBERED:
+            self._ids.popitem(last=False)
+
+
+class _Reader:
+    """Reads the log from the consumer's place on, with one session to the receiver and one to Messente."""
+
+    def __init__(self, trigger: OmnimessageEventTrigger, fired: _Fired) -> None:
+        self._trigger = trigger
+        self._conn_id = trigger.omnimessage_conn_id
+        self._client: ReceiverClient | None = None
+        self._transport: AiohttpTransport | None = None
+        self._unconfirmed: list[_Unconfirmed] = []
+        self._fired = fired
+        self._position = -1
+        self._read: list[tuple[float, int]] = []
+        self._acknowledged = 0
+
+    async def open(self) -> None:
+        """Look the connection up.
+
+        :raises ReceiverError: if it names no receiver.
+        """
+        from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
+        settings = await OmnimessageHook(self._conn_id).look_up_connection()
+        if not settings.receiver_url:
+            raise ReceiverError(f"connection '{self._conn_id}', extra: set push_url or receiver_url")
+        self._client = await ReceiverClient.open(settings, self._conn_id)
+        from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
+
+        self._transport = await AiohttpTransport.open(settings, connections=4)
+
+    async def close(self) -> None:
+        """Close both sessions."""
+        for session in (self._client, self._transport):
+            if session is not None:
+                await session.close()
+
+    async def payloads(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield the payload of each outcome.
+
+        :raises ReceiverError: if the receiver does not respond, or its log has started anew.
+        """
+        assert self._client is not None
+        page = await self._client.events(consumer=self._trigger.consumer)
+        log = page.log
+        while True:
+            for event in page.events:
+                if payload := self._payload(event):
+                    yield payload
+            if page.position > self._position:
+                self._position = page.position
+                self._read.append((time.monotonic(), page.position))
+            for unconfirmed in [one for one in self._unconfirmed if one.next_poll <= time.monotonic()]:
+                if payload := await self._confirm(unconfirmed):
+                    yield payload
+            page = await self._next_page(page)
+            if page.log != log:
+                raise ReceiverError("the receiver's log has started anew, in another database")
+
+    async def _next_page(self, page: EventPage) -> EventPage:
+        assert self._client is not None
+        wait = LONG_POLL
+        if self._unconfirmed:
+            wait = min(one.next_poll for one in self._unconfirmed) - time.monotonic()
+        if self._read:  # not acknowledged yet
+            wait = min(wait, PERSISTED_AFTER)
+        return await self._client.events(
+            after=page.position,
+            wait=max(0.0, round(wait, 2)),
+            consumer=self._trigger.consumer,
+            acknowledged=self._done(),
+        )
+
+    def _done(self) -> int:
+        """Return up to where everything has been fired, and is in Airflow's database."""
+        persisted = [seq for at, seq in self._read if time.monotonic() - at >= PERSISTED_AFTER]
+        if persisted:
+            self._read = self._read[len(persisted) :]
+            self._acknowledged = persisted[-1]
+        open_from = [int(one.event["seq"]) - 1 for one in self._unconfirmed]
+        return min([self._acknowledged, *open_from])
+
+    def _payload(self, event: dict[str, Any]) -> dict[str, Any] | None:
+        if event["kind"] == "reply":
+            return self._fire(event, event["msg_id"], "replied") if self._trigger.replies else None
+        status, id_ = event["status"], event["omnimessage_id"]
+        if status in _DELIVERED and event["first_delivery"]:
+            return self._fire(event, id_, _DELIVERED[status].value)
+        if status in _ENDED and ("report", id_) not in self._fired:
+            self._unconfirmed.append(_Unconfirmed(event, time.monotonic()))
+        return None
+
+    async def _confirm(self, unconfirmed: _Unconfirmed) -> dict[str, Any] | None:
+        """Poll once for a message; nothing but Messente knows whether another channel follows."""
+        assert self._transport is not None
+        id_ = unconfirmed.event["omnimessage_id"]
+        try:
+            report = await self._transport.make(delivery_report(id_))
+        except OmnimessageError as error:
+            self._record_error(unconfirmed, error)
+            return None
+        if report.outcome is Outcome.FAILED and unconfirmed.before is None:
+            unconfirmed.before = report
+            unconfirmed.next_poll = time.monotonic() + CONFIRM_AFTER
+            return None
+        self._unconfirmed.remove(unconfirmed)
+        if report.outcome in (Outcome.FAILED, Outcome.CANCELLED):
+            return self._fire(unconfirmed.event, id_, report.outcome.value, report.price)
+        return None  # another channel follows, or has delivered it: an event of its own says so
+
+    def _record_error(self, unconfirmed: _Unconfirmed, error: OmnimessageError) -> None:
+        if isinstance(error, NotFoundError) or not error.may_pass:
+            id_ = unconfirmed.event["omnimessage_id"]
+            self._trigger.log.warning("%s: its outcome is unknown: %s", id_, error)
+            self._unconfirmed.remove(unconfirmed)
+            return
+        unconfirmed.failures += 1
+        pause = min(RETRY_AT_MOST, CONFIRM_AFTER * 2 ** min(unconfirmed.failures, 5))
+        unconfirmed.next_poll = time.monotonic() + pause * random.uniform(0.5, 1.0)
+
+    def _fire(self, event: dict[str, Any], id_: str, outcome: str, price: str | None = None) -> dict[str, Any] | None:
+        key = (event["kind"], id_)
+        if key in self._fired:
+            return None
+        self._fired.add(key)
+        return {
+            "id": id_,
+            "kind": event["kind"],
+            "outcome": outcome,
+            "channel": event["channel"],
+            "time": event["timestamp"],
+            "price": price or event.get("price"),
+            "conn_id": self._conn_id,
+        }

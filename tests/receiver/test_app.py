@@ -1,0 +1,410 @@
+from __future__ import annotations
+
+import json
+import logging
+import random
+import socket
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from receivers import CONN_ID, PASSWORD, REPLY_SECRET, RunningReceiver, report
+from sqlalchemy import event as sqlalchemy_event
+
+from airflow_provider_omnimessage.receiver import app as app_module
+from airflow_provider_omnimessage.receiver import keys, signing
+from airflow_provider_omnimessage.receiver.keys import ConnectionSecrets
+from airflow_provider_omnimessage.receiver.store import Store, StoreUnavailableError
+
+
+def test_a_signed_report_is_stored_and_handed_out(receiver: RunningReceiver) -> None:
+    assert receiver.post(report("a")).status == 200
+    answer = receiver.events(after=0)
+    assert answer.status == 200
+    (event,) = answer.body["events"]
+    assert event == {
+        "seq": 1,
+        "kind": "report",
+        "omnimessage_id": "a",
+        "message_id": "a-sms",
+        "status": "DELIVRD",
+        "first_delivery": True,
+        "received_at": event["received_at"],
+        "channel": "sms",
+        "err": 0,
+        "error": None,
+        "timestamp": "2026-11-24T09:00:00",
+        "price": "0.10",
+    }
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda client: client.post(report(), password="wrong"),
+        lambda client: client.post(report(), password=""),
+        lambda client: client.post(report(), conn_id="unknown"),
+        lambda client: client.post(report(), conn_id="x" * 300),
+        lambda client: client.post(report(), conn_id="%00'%22%3Cscript%3E"),
+        lambda client: client.post(report(), **{signing.MESSENTE_HEADER: ""}),
+        lambda client: client.post(report(), **{signing.MESSENTE_HEADER: "é" * 40}),
+        lambda client: client.post(report(), route="replies"),
+        lambda client: client.post(b"not json", password="wrong"),
+        lambda client: client.request("POST", f"/v1/reports/{CONN_ID}", b"{}"),
+        lambda client: client.request("GET", f"/v1/events/{CONN_ID}?after=0"),
+        lambda client: client.events(password="wrong", after=0),
+        lambda client: client.events(conn_id="unknown", after=0),
+        lambda client: client.events(at=time.time() - 301, after=0),
+        lambda client: client.events(at=time.time() + 302, after=0),
+    ],
+)
+def test_whoever_cannot_sign_gets_the_same_403(receiver: RunningReceiver, forge) -> None:  # type: ignore[no-untyped-def]
+    answer = forge(receiver)
+    assert (answer.status, answer.body) == (403, {"error": "forbidden"})
+    assert receiver.log() == []
+
+
+def test_a_signature_holds_for_its_own_request_only(receiver: RunningReceiver) -> None:
+    at = int(time.time())
+    header = signing.sign_request(
+        PASSWORD, method="GET", path=f"/v1/events/{CONN_ID}", query=[("after", "0")], body=b"", at=at
+    )
+    headers = {signing.REQUEST_HEADER: header}
+    assert receiver.request("GET", f"/v1/events/{CONN_ID}?after=0", headers=headers).status == 200
+    for path, body in (("?after=1", b""), ("?after=0&wait=0", b""), ("?after=0", b"x"), ("", b"")):
+        assert receiver.request("GET", f"/v1/events/{CONN_ID}{path}", body, headers).status == 403
+    # nor is it one of Messente's, or the other way round
+    body = json.dumps(report()).encode()
+    assert receiver.post(body, **{signing.MESSENTE_HEADER: header}).status == 403
+
+
+def test_a_forged_request_takes_the_same_time_for_a_known_and_an_unknown_connection(receiver: RunningReceiver) -> None:
+    def take(conn_id: str) -> float:
+        started = time.perf_counter()
+        assert receiver.post(report(), password="wrong", conn_id=conn_id).status == 403
+        return time.perf_counter() - started
+
+    names = [CONN_ID, "unknown"] * 8 + [f"unknown{number}" for number in range(8)]
+    random.shuffle(names)
+    with ThreadPoolExecutor(4) as pool:
+        taken = list(zip(names, pool.map(take, names), strict=True))
+    known = statistics.median(seconds for name, seconds in taken if name == CONN_ID)
+    unknown = statistics.median(seconds for name, seconds in taken if name != CONN_ID)
+    assert abs(known - unknown) < app_module.REJECTION_TIME / 4
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b'"report"',
+        b"{",
+        b"\xff\xfe",
+        b"[" * 60_000,
+        b"{}",
+        b'{"omnimessage_id": ["a"], "status": "DELIVRD"}',
+        b'{"omnimessage_id": "", "status": "DELIVRD"}',
+        b'{"omnimessage_id": "a b", "status": "DELIVRD"}',
+        b'{"omnimessage_id": "a\\u0000", "status": "DELIVRD"}',
+        b'{"omnimessage_id": "a", "message_id": {"b": 1}, "status": "DELIVRD"}',
+        b'{"omnimessage_id": "a", "status": 7}',
+        b'{"omnimessage_id": "a", "status": "' + b"D" * 33 + b'"}',
+        json.dumps({"omnimessage_id": "a" * 65, "status": "DELIVRD"}).encode(),
+    ],
+)
+def test_what_is_signed_and_malformed_gets_400_and_is_not_echoed(receiver: RunningReceiver, body: bytes) -> None:
+    answer = receiver.post(body)
+    assert answer.status == 400
+    assert set(answer.body) == {"error"}
+    assert "DDD" not in answer.body["error"]
+    assert receiver.log() == []
+
+
+def test_odd_values_of_a_report_are_stored_as_far_as_they_can_be(receiver: RunningReceiver) -> None:
+    odd = report(
+        "a", error="\ud800 no\x00t +37255512345" + "x" * 2000, err=True, price_info=[1], timestamp=5, channel=None
+    )
+    assert receiver.post(odd).status == 200
+    (event,) = receiver.events(after=0).body["events"]
+    assert event["error"].startswith("? not +37255•••45")
+    assert len(event["error"]) == 500
+    assert [event[name] for name in ("err", "price", "timestamp", "channel")] == [None] * 4
+
+
+@pytest.mark.parametrize("status", ["SOMETHING_NEW", None])
+def test_a_status_that_nobody_knows_is_stored(receiver: RunningReceiver, status: str | None) -> None:
+    assert receiver.post(report("a", status)).status == 200
+    assert receiver.log() == [("a", status)]
+
+
+def test_more_than_64_kib_are_rejected_whether_the_length_is_declared_or_not(receiver: RunningReceiver) -> None:
+    assert receiver.post(b"x" * (64 * 1024 + 1)).status == 413
+    with socket.create_connection((receiver.host, receiver.port)) as connection:
+        connection.sendall(
+            f"POST /v1/reports/{CONN_ID} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+            + b"10001\r\n"
+            + b"x" * 0x10001
+        )
+        assert connection.recv(100).startswith(b"HTTP/1.1 413")
+    fits = report("a", more="x" * 60_000)
+    assert receiver.post(fits).status == 200
+
+
+def test_a_body_that_does_not_arrive_is_given_up(receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app_module, "BODY_TIMEOUT", 0.1)
+    with socket.create_connection((receiver.host, receiver.port)) as connection:
+        connection.sendall(f"POST /v1/reports/{CONN_ID} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def test_nothing_of_a_request_is_logged(receiver: RunningReceiver, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    secret = "SECRET-CONTENT"
+    receiver.post(report(secret, password=secret), password=secret)
+    receiver.post({"omnimessage_id": secret + " " + secret})
+    receiver.post(report("a", error=f"to +37255512345 {secret}", text=secret, to="+37255512345"))
+    receiver.request("POST", f"/v1/reports/{secret}", b"x")
+    receiver.events(password=secret, ids=secret)
+    assert secret not in caplog.text
+    assert "37255512345" not in caplog.text
+
+
+def test_a_changed_password_is_found_after_a_bad_signature(
+    receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert receiver.post(report("a")).status == 200
+    receiver.secrets[CONN_ID] = ConnectionSecrets("new", REPLY_SECRET)
+    assert receiver.post(report("b"), password="new").status == 403  # looked up a moment ago
+    monkeypatch.setattr(keys, "RENEWED_AFTER", 0.0)
+    assert receiver.post(report("b"), password="new").status == 200
+    assert receiver.post(report("c")).status == 403
+    assert receiver.events(password="new", after=0).body["position"] == 2
+
+
+def test_forged_requests_do_not_make_the_receiver_look_up_connections_without_end(receiver: RunningReceiver) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        for conn_id in (CONN_ID, "unknown"):
+            list(pool.map(lambda _, name=conn_id: receiver.post(report(), password="x", conn_id=name), range(48)))
+    assert receiver.looked_up.count(CONN_ID) <= 2
+    assert receiver.looked_up.count("unknown") <= 2
+
+
+def test_a_connection_that_vanishes_for_a_moment_is_still_used(
+    receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow swallows the error of a database that is restarted, and reports that there is no such connection."""
+    assert receiver.post(report("a")).status == 200
+    monkeypatch.setattr(keys, "CACHED_FOR", 0.0)
+    monkeypatch.setattr(keys, "RENEWED_AFTER", 0.0)
+    del receiver.secrets[CONN_ID]
+    assert receiver.post(report("b")).status == 200
+    monkeypatch.setattr(keys, "KEPT_FOR", 0.0)
+    assert receiver.post(report("c")).status == 403
+
+
+def test_a_secrets_backend_that_fails_makes_a_503(receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(conn_id: str) -> None:
+        raise RuntimeError(conn_id)
+
+    monkeypatch.setattr(receiver.receiver.keys, "_look_up", fail)
+    answer = receiver.post(report("a"))
+    assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+
+
+def test_a_database_that_does_not_store_makes_a_503_and_the_next_report_gets_in(
+    receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Store, events: object) -> None:
+        raise StoreUnavailableError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "append", fail)
+        assert receiver.post(report("a")).status == 503
+    assert receiver.post(report("a")).status == 200
+    assert receiver.log() == [("a", "DELIVRD")]
+
+
+def test_reports_that_come_together_are_all_stored(receiver: RunningReceiver) -> None:
+    ids = [f"m{number}" for number in range(200)]
+    with ThreadPoolExecutor(16) as pool:
+        assert {answer.status for answer in pool.map(lambda id_: receiver.post(report(id_)), ids)} == {200}
+    assert sorted(id_ for id_, _ in receiver.log()) == sorted(ids)
+
+
+def test_a_long_poll_is_answered_by_the_next_report(receiver: RunningReceiver) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(receiver.events, after=0, wait=30)
+        _until_somebody_waits(receiver)
+        receiver.post(report("a"))
+        assert [event["omnimessage_id"] for event in waiting.result().body["events"]] == ["a"]
+
+
+def test_a_long_poll_is_answered_by_what_another_process_stored(receiver: RunningReceiver) -> None:
+    with RunningReceiver(receiver.database) as other, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(receiver.events, after=0, wait=30)
+        _until_somebody_waits(receiver)
+        other.post(report("a"))
+        assert [event["omnimessage_id"] for event in waiting.result().body["events"]] == ["a"]
+
+
+def test_many_long_polls_make_one_light_query_and_hold_no_connection(
+    receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver.secrets |= {f"conn{number}": ConnectionSecrets(PASSWORD, "x") for number in range(40)}
+    with ThreadPoolExecutor(40) as pool:
+        polls = [pool.submit(receiver.events, conn_id=f"conn{number}", after=0, wait=3) for number in range(40)]
+        _until_somebody_waits(receiver, 40)
+        looks: list[int] = []
+        position = Store.position
+        monkeypatch.setattr(Store, "position", lambda self: looks.append(1) or position(self))
+        pages: list[int] = []
+        page = Store.page
+        monkeypatch.setattr(Store, "page", lambda *args: pages.append(1) or page(*args))
+        held = {"checkout": 0, "checkin": 0}
+        for name in held:
+            sqlalchemy_event.listen(receiver.receiver.store._engine, name, _counter(held, name))
+        time.sleep(1)
+        assert len(looks) <= 6
+        assert not pages
+        assert held["checkout"] == len(looks)
+        assert held["checkout"] - held["checkin"] <= 1
+        assert {poll.result().body["position"] for poll in polls} == {0}
+
+
+def test_a_report_for_one_connection_does_not_end_the_long_poll_of_another(receiver: RunningReceiver) -> None:
+    receiver.secrets["other"] = ConnectionSecrets(PASSWORD, "x")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(receiver.events, conn_id="other", after=0, wait=1)
+        _until_somebody_waits(receiver)
+        receiver.post(report("a"))
+        assert waiting.result().body["events"] == []
+
+
+def test_long_polls_end_when_the_receiver_stops(database: str) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with RunningReceiver(database) as receiver:
+            waiting = pool.submit(receiver.events, after=0, wait=60)
+            _until_somebody_waits(receiver)
+        assert waiting.result().body["events"] == []
+
+
+def test_ids_are_answered_at_once_with_the_latest_status_of_each_channel(receiver: RunningReceiver) -> None:
+    for status in ("ACK", "DELIVRD"):
+        receiver.post(report("a", status))
+    answer = receiver.events(ids="a,unknown", wait=30).body
+    assert {id_: [one["status"] for one in stored] for id_, stored in answer["stored"].items()} == {"a": ["DELIVRD"]}
+    assert answer["position"] == 2
+
+
+def test_a_new_consumer_begins_at_the_end_and_goes_on_where_it_was(receiver: RunningReceiver) -> None:
+    receiver.post(report("before"))
+    first = receiver.events(consumer="dags").body
+    assert (first["events"], first["position"]) == ([], 1)
+    receiver.post(report("a"))
+    receiver.post(report("b"))
+    # it dies before it has said that it has them, and gets them again
+    for _ in range(2):
+        again = receiver.events(consumer="dags").body
+        assert [event["omnimessage_id"] for event in again["events"]] == ["a", "b"]
+    receiver.events(consumer="dags", after=again["position"])
+    assert receiver.events(consumer="dags").body["events"] == []
+
+
+def test_a_replayed_request_does_not_set_a_consumer_back(receiver: RunningReceiver) -> None:
+    receiver.post(report("a"))
+    receiver.events(consumer="dags", after=1)
+    receiver.events(consumer="dags", after=0)
+    assert receiver.events(consumer="dags").body["events"] == []
+
+
+def test_a_position_beyond_the_end_is_answered_at_once(receiver: RunningReceiver) -> None:
+    """The log has started anew, in another database: its reader must not wait for a number that is far away."""
+    answer = receiver.events(after=1000, wait=30).body
+    assert answer["position"] == 0
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"after": "x"},
+        {"after": "-1"},
+        {"after": "1" * 19},
+        {"wait": "61"},
+        {"wait": "-1"},
+        {"wait": "nan"},
+        {"ids": "a b"},
+        {"ids": ",".join(["a"] * 201)},
+        {"consumer": "a b"},
+    ],
+)
+def test_a_query_that_makes_no_sense_gets_400(receiver: RunningReceiver, query: dict[str, str]) -> None:
+    assert receiver.events(**query).status == 400
+
+
+def test_a_reply_is_signed_with_the_numbers_secret_and_stored_without_its_text(receiver: RunningReceiver) -> None:
+    reply = {
+        "msg_id": "r1",
+        "sub_msg_id": "1",
+        "channel": "sms",
+        "recipient": "+37255500000",
+        "sender": "+37255512345",
+        "time": "2026-11-24 09:00:00",
+        "text": "OK K7QF",
+    }
+    for _ in range(2):
+        assert receiver.post(reply, route="replies", password=REPLY_SECRET).status == 200
+    assert receiver.post(reply, route="replies").status == 403
+    (event,) = receiver.events(after=0).body["events"]
+    assert (event["kind"], event["msg_id"], event["channel"]) == ("reply", "r1", "sms")
+    assert "K7QF" not in json.dumps(event)
+    assert "37255512345" not in json.dumps(event)
+
+
+def test_health_says_nothing_but_how_it_is(receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert receiver.request("GET", "/health").body == {"status": "ok", "database": "reachable", "schema": "0001"}
+
+    def fail(self: Store) -> None:
+        raise StoreUnavailableError("secret details")
+
+    monkeypatch.setattr(Store, "position", fail)
+    until = time.monotonic() + 10
+    while (answer := receiver.request("GET", "/health")).status == 200 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert (answer.status, answer.body["database"]) == (503, "unreachable")
+    assert "secret" not in json.dumps(answer.body)
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/v1", "/v1/events", f"/v1/reports/{CONN_ID}/x"])
+def test_there_is_nothing_else(receiver: RunningReceiver, path: str) -> None:
+    assert receiver.request("GET", path).status == 404
+
+
+def test_a_client_that_goes_away_in_the_middle_leaves_no_trace(
+    receiver: RunningReceiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        with socket.create_connection((receiver.host, receiver.port)) as connection:
+            connection.sendall(
+                f"POST /v1/reports/{CONN_ID} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc".encode()
+            )
+    assert receiver.post(report("a")).status == 200
+    assert "Traceback" not in caplog.text
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+def _counter(counts: dict[str, int], name: str) -> Callable[..., None]:
+    def count(*_: object) -> None:
+        counts[name] += 1
+
+    return count
+
+
+def _until_somebody_waits(receiver: RunningReceiver, many: int = 1) -> None:
+    until = time.monotonic() + 20
+    while sum(map(len, receiver.receiver.news._waiting.values())) < many:
+        assert time.monotonic() < until
+        time.sleep(0.02)

@@ -1,0 +1,133 @@
+"""``doctor --push`` names the broken part of a report's way, on a real receiver behind a proxy that can do wrong."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from receivers import CONN_ID, PASSWORD, RunningReceiver
+
+from airflow_provider_omnimessage.cli.push import check_push
+from airflow_provider_omnimessage.hooks.settings import Settings
+from airflow_provider_omnimessage.receiver.store import Store, StoreUnavailableError
+
+
+class Proxy:
+    """A reverse proxy before a receiver."""
+
+    def __init__(self, receiver: RunningReceiver) -> None:
+        self.change: Callable[[bytes], bytes] = lambda body: body
+        self.answer: tuple[int, bytes] | None = None
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = proxy.change(self.rfile.read(int(self.headers["Content-Length"])))
+                status, content = proxy.answer or self.forward("POST", body)
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(content)
+
+            def do_GET(self) -> None:
+                status, content = self.forward("GET", b"")
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(content)
+
+            def forward(self, method: str, body: bytes) -> tuple[int, bytes]:
+                connection = http.client.HTTPConnection(receiver.host, receiver.port)
+                headers = {name: value for name, value in self.headers.items() if name.startswith("X-")}
+                connection.request(method, self.path, body, headers)
+                response = connection.getresponse()
+                return response.status, response.read()
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+
+@pytest.fixture
+def proxy(receiver: RunningReceiver) -> Iterator[Proxy]:
+    proxy = Proxy(receiver)
+    thread = threading.Thread(target=proxy.server.serve_forever, daemon=True)
+    thread.start()
+    yield proxy
+    proxy.server.shutdown()
+    proxy.server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def settings(proxy: Proxy) -> Settings:
+    return Settings("https://api.messente.com/v1", "user", PASSWORD, push_url=proxy.url, receiver_url=proxy.url)
+
+
+def problem(settings: Settings) -> str:
+    steps = check_push(settings, CONN_ID)
+    (found,) = [step.problem for step in steps if step.problem]
+    return found
+
+
+def test_a_report_that_comes_through_is_read_back(settings: Settings) -> None:
+    assert [(step.check, step.problem) for step in check_push(settings, CONN_ID)] == [
+        ("report", None),
+        ("events", None),
+    ]
+
+
+def test_a_proxy_that_changes_the_body_is_named(settings: Settings, proxy: Proxy) -> None:
+    proxy.change = lambda body: json.dumps(json.loads(body)).encode()
+    assert "the reverse proxy changes the body" in problem(settings)
+
+
+def test_another_password_at_the_receiver_is_named(settings: Settings) -> None:
+    assert "with the same API password" in problem(replace(settings, password="other"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((404, b"{}"), "the prefix is wrong, or the receiver is off"),
+        ((301, b""), "Messente takes for success, and the report is lost"),
+        ((413, b""), "allow 64 KiB"),
+        ((200, b"<html>Log in</html>"), "not as the receiver does"),
+        ((502, b""), "responded 502"),
+    ],
+)
+def test_what_else_answers_is_named(settings: Settings, proxy: Proxy, answer: tuple[int, bytes], said: str) -> None:
+    proxy.answer = answer
+    assert said in problem(settings)
+
+
+def test_a_wrong_prefix_is_named(settings: Settings) -> None:
+    assert "the prefix is wrong" in problem(replace(settings, push_url=f"{settings.push_url}/elsewhere"))
+
+
+def test_a_database_that_is_down_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Store, events: Any) -> None:
+        raise StoreUnavailableError("down")
+
+    monkeypatch.setattr(Store, "append", fail)
+    assert "its database does not" in problem(settings)
+
+
+def test_nobody_there_and_no_such_name_are_told_apart(settings: Settings) -> None:
+    assert "cannot connect to 127.0.0.1" in problem(replace(settings, push_url="http://127.0.0.1:9"))
+    assert "DNS does not know 'nowhere.invalid'" in problem(replace(settings, push_url="https://nowhere.invalid"))
+
+
+def test_receivers_on_two_databases_are_noticed(settings: Settings, tmp_path: Any) -> None:
+    with RunningReceiver(f"sqlite:///{tmp_path}/another.db") as other:
+        assert "on the same database" in problem(replace(settings, receiver_url=other.url))
+
+
+def test_a_connection_without_a_push_url_is_told_to_set_one(settings: Settings) -> None:
+    assert "set the connection's extra push_url" in problem(replace(settings, push_url=None))

@@ -1,0 +1,159 @@
+"""Asset events, against a real receiver; the sandbox posts the reports."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+from receivers import CONN_ID, REPLY_SECRET, RunningReceiver, report
+
+from airflow_provider_omnimessage.api.messages import sms, viber
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.sandbox import Sandbox
+from airflow_provider_omnimessage.triggers import events
+from airflow_provider_omnimessage.triggers.events import OmnimessageEventTrigger
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "PERSISTED_AFTER", 0.05)
+    monkeypatch.setattr(events, "CONFIRM_AFTER", 0.05)
+
+
+async def fired(many: int, **arguments: Any) -> list[dict[str, Any]]:
+    """Run a trigger, as a triggerer that has just started does, until it has fired so often."""
+    path, kwargs = OmnimessageEventTrigger(**arguments).serialize()
+    assert path == "airflow_provider_omnimessage.triggers.events.OmnimessageEventTrigger"
+    running = OmnimessageEventTrigger(**json.loads(json.dumps(kwargs))).run()
+    payloads: list[dict[str, Any]] = []
+    try:
+        while len(payloads) < many:
+            event = await asyncio.wait_for(anext(running), 20)
+            payloads.append(event.payload)
+        return payloads
+    finally:
+        await running.aclose()  # type: ignore[attr-defined]
+
+
+def begin(receiver: RunningReceiver, consumer: str = "airflow") -> None:
+    receiver.events(consumer=consumer)
+
+
+def test_each_message_fires_once_with_its_final_outcome(receiver: RunningReceiver, pushing_sandbox: Sandbox) -> None:
+    begin(receiver)
+    hook = OmnimessageHook(CONN_ID)
+    outcomes = {"+37255550001": "failed", "+37255550002": "delivered", "+37255550003": "delivered"}
+    ids = {hook.send(to, [viber("a"), sms("a")]).omnimessage_id: ending for to, ending in outcomes.items()}
+    scheduled = hook.send("+37255559999", [sms("a")], time_to_send="2099-01-01T00:00+00:00").omnimessage_id
+    hook.cancel(scheduled)
+    ids[scheduled] = "cancelled"
+    pushing_sandbox.advance(30)
+    _until_posted(receiver, ids)
+
+    payloads = asyncio.run(fired(4))
+    assert {payload["id"]: payload["outcome"] for payload in payloads} == ids
+    delivered = next(payload for payload in payloads if payload["outcome"] == "delivered")
+    assert set(delivered) == {"id", "kind", "outcome", "channel", "time", "price", "conn_id"}
+    assert delivered["conn_id"] == CONN_ID
+    assert "+372" not in json.dumps(payloads)
+
+
+def test_a_trigger_that_restarts_goes_on_where_it_was(receiver: RunningReceiver, pushing_sandbox: Sandbox) -> None:
+    begin(receiver)
+    for number in range(3):
+        receiver.post(report(f"a{number}"))
+
+    async def first() -> list[dict[str, Any]]:
+        trigger = OmnimessageEventTrigger().run()
+        try:
+            payloads = [(await anext(trigger)).payload for _ in range(3)]
+            # it goes on reading: then it has acknowledged what it has fired
+            waiting = asyncio.ensure_future(anext(trigger))
+            for _ in range(400):
+                await asyncio.sleep(0.02)
+                if await asyncio.to_thread(_acknowledged, receiver) >= 3:
+                    break
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            return payloads
+        finally:
+            await trigger.aclose()  # type: ignore[attr-defined]
+
+    before = asyncio.run(first())
+    receiver.post(report("b"))
+    after = asyncio.run(fired(1))
+    assert [payload["id"] for payload in before + after] == ["a0", "a1", "a2", "b"]
+
+
+def test_what_was_not_acknowledged_fires_again_with_the_same_payload(
+    receiver: RunningReceiver, pushing_sandbox: Sandbox
+) -> None:
+    begin(receiver)
+    for number in range(3):
+        receiver.post(report(f"a{number}"))
+    killed = asyncio.run(fired(2))
+    assert asyncio.run(fired(3))[:2] == killed
+
+
+def test_later_and_doubled_reports_of_a_message_do_not_fire(
+    receiver: RunningReceiver, pushing_sandbox: Sandbox
+) -> None:
+    begin(receiver)
+    for status in ("ACK", "DELIVRD", "DELIVRD", "SEEN", "UNDELIV"):
+        receiver.post(report("a", status))
+    receiver.post(report("a", "DELIVRD", message_id="another channel"))
+    receiver.post(report("b"))
+    assert [payload["id"] for payload in asyncio.run(fired(2))] == ["a", "b"]
+
+
+def test_consumers_do_not_take_each_others_events(receiver: RunningReceiver, pushing_sandbox: Sandbox) -> None:
+    begin(receiver, "one")
+    begin(receiver, "two")
+    receiver.post(report("a"))
+    for consumer in ("one", "two"):
+        assert [payload["id"] for payload in asyncio.run(fired(1, consumer=consumer))] == ["a"]
+
+
+def test_replies_fire_only_if_asked_for(receiver: RunningReceiver, pushing_sandbox: Sandbox) -> None:
+    begin(receiver, "with")
+    begin(receiver, "without")
+    receiver.post({"msg_id": "r1", "channel": "sms", "text": "OK"}, route="replies", password=REPLY_SECRET)
+    receiver.post(report("a"))
+    with_replies = asyncio.run(fired(2, consumer="with", replies=True))
+    assert [(payload["id"], payload["outcome"]) for payload in with_replies] == [("r1", "replied"), ("a", "delivered")]
+    assert [payload["id"] for payload in asyncio.run(fired(1, consumer="without"))] == ["a"]
+
+
+def test_a_failure_waits_for_messente_to_come_back(receiver: RunningReceiver, pushing_sandbox: Sandbox) -> None:
+    begin(receiver)
+    id_ = OmnimessageHook(CONN_ID).send("+37255550001", [sms("a")]).omnimessage_id
+    pushing_sandbox.advance(30)
+    _until_posted(receiver, [id_])
+    pushing_sandbox.add_fault("server_error", call="status", times=2, status=503)
+    assert [payload["outcome"] for payload in asyncio.run(fired(1))] == ["failed"]
+
+
+def test_a_connection_without_a_receiver_is_named_and_tried_again(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def run() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(anext(OmnimessageEventTrigger().run()), 3)
+
+    asyncio.run(run())
+    assert "set push_url or receiver_url" in capsys.readouterr().out
+
+
+def _acknowledged(receiver: RunningReceiver) -> int:
+    return receiver.receiver.store.consumer_position(CONN_ID, "airflow") or 0
+
+
+def _until_posted(receiver: RunningReceiver, ids: Any) -> None:
+    ended = {"DELIVRD", "SEEN", "UNDELIV", "DELETED"}
+    until = time.monotonic() + 20
+    while set(ids) - {id_ for id_, status in receiver.log() if status in ended}:
+        assert time.monotonic() < until, receiver.log()
+        time.sleep(0.05)

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "aiohttp")
+
+#: What the package imports at the plugin's module level, and when Airflow reads all that a plugin has.
+IMPORTED_BY_THE_PLUGIN = f"""
+import sys
+import airflow.plugins_manager
+import airflow.sdk.plugins_manager
+before = set(sys.modules)
+for name in {HEAVY}:
+    for module in [module for module in before if module == name or module.startswith(name + ".")]:
+        del sys.modules[module]  # Airflow's settings import some of them: what the plugin would import must show
+from airflow_provider_omnimessage.receiver.plugin import OmnimessagePlugin
+plugin = OmnimessagePlugin()
+print(plugin.fastapi_apps)
+print([name for name in {HEAVY} if name in sys.modules])
+"""
+
+MOUNTED = """
+from airflow_provider_omnimessage.receiver.plugin import OmnimessagePlugin
+from airflow import plugins_manager
+(app,) = [app for app in plugins_manager.get_fastapi_plugins()[0] if app["url_prefix"] == "/omnimessage"]
+print(type(app["app"]).__name__)
+"""
+
+
+def run(folder: Path, code: str, **environment: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "AIRFLOW_HOME": str(folder), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_with_the_receiver_off_nothing_is_mounted_and_nothing_imported(tmp_path: Path) -> None:
+    assert run(tmp_path, IMPORTED_BY_THE_PLUGIN)[-2:] == ["[]", "[]"]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "alerts",
+        "operators.omnimessage",
+        "operators.bulk",
+        "sensors.omnimessage",
+        "notifications.omnimessage",
+        "hooks.omnimessage",
+        "provider_info",
+        "receiver",
+    ],
+)
+def test_no_public_module_imports_fastapi_or_the_receivers_database(tmp_path: Path, module: str) -> None:
+    code = (
+        "import sys, airflow.sdk; from airflow.sdk import BaseOperator, BaseHook; before = set(sys.modules)\n"
+        f"import airflow_provider_omnimessage.{module}\n"
+        "new = set(sys.modules) - before\n"
+        "print(sorted(m for m in new if m.split('.')[0] in ('fastapi', 'sqlalchemy', 'alembic', 'uvicorn')))\n"
+        "print(sorted(m for m in new if m.startswith('airflow_provider_omnimessage.receiver.')))"
+    )
+    assert run(tmp_path, code)[-2:] == ["[]", "[]"]
+
+
+def test_with_the_receiver_on_the_application_is_mounted(tmp_path: Path) -> None:
+    assert run(tmp_path, MOUNTED, AIRFLOW__OMNIMESSAGE__RECEIVER="True")[-1] == "FastAPI"

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from receivers import CONN_ID, PASSWORD, Client, report
+from sqlalchemy import text
+
+from airflow_provider_omnimessage.receiver.database import open_url
+from airflow_provider_omnimessage.receiver.migrate import migrate
+
+
+def start(folder: Path, *options: str, **environment: str) -> subprocess.Popen[str]:
+    connection = json.dumps({"conn_type": "omnimessage", "login": "user", "password": PASSWORD})
+    return subprocess.Popen(
+        [sys.executable, "-m", "airflow_provider_omnimessage", "receiver", *options],
+        env={**os.environ, f"AIRFLOW_CONN_{CONN_ID.upper()}": connection, **environment},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def announced(process: subprocess.Popen[str], file: Path) -> dict[str, object]:
+    until = time.monotonic() + 60
+    while not file.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    found: dict[str, object] = json.loads(file.read_text())
+    return found
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_it_announces_itself_receives_and_stops_when_told_to(
+    tmp_path: Path, database: str, stop: signal.Signals
+) -> None:
+    file = tmp_path / "announced.json"
+    process = start(tmp_path, "--port", "0", "--database", database, "--announce", str(file))
+    try:
+        where = announced(process, file)
+        assert where["pid"] == process.pid
+        url = urlsplit(str(where["url"]))
+        assert url.port
+        client = Client(str(url.hostname), url.port)
+        assert client.request("GET", "/health").status == 200
+        assert client.post(report("a")).status == 200
+        assert client.log() == [("a", "DELIVRD")]
+    finally:
+        process.send_signal(stop)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert str(where["url"]) in out
+    assert "Traceback" not in out + err
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path, database: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        process = start(tmp_path, "--port", port, "--database", database)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"receiver: port: 127.0.0.1 port {port} cannot be used" in err
+    assert "0 picks a free one" in err
+
+
+def test_a_database_that_cannot_be_reached_is_named_without_its_password(tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"postgresql+psycopg2://user:secret@127.0.0.1:{closed.getsockname()[1]}/nowhere"
+        process = start(tmp_path, "--port", "0", "--database", url)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "receiver: database: postgresql+psycopg2://127.0.0.1" in err
+    assert "cannot be reached" in err
+    assert "secret" not in err
+
+
+def test_a_schema_newer_than_the_program_is_named(tmp_path: Path, database: str) -> None:
+    engine = open_url(database)
+    migrate(engine)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE omnimessage_alembic_version SET version_num = '9999'"))
+    process = start(tmp_path, "--port", "0", "--database", database)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "newer than this program" in err
+
+
+def test_a_connection_without_a_password_is_named_in_the_log(tmp_path: Path, database: str) -> None:
+    file = tmp_path / "announced.json"
+    process = start(
+        tmp_path,
+        *("--port", "0", "--database", database, "--announce", str(file)),
+        AIRFLOW_CONN_NO_PASSWORD='{"conn_type": "omnimessage", "login": "user"}',
+    )
+    try:
+        url = urlsplit(str(announced(process, file)["url"]))
+        assert url.port
+        assert Client("127.0.0.1", url.port).post(report("a"), conn_id="no_password").status == 403
+    finally:
+        process.terminate()
+        out, err = process.communicate(timeout=30)
+    assert "connection 'no_password', password: is missing" in out + err
