@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage import metrics
-from airflow_provider_omnimessage._compat import BaseNotifier
+from airflow_provider_omnimessage._compat import BaseNotifier, is_connection_denied
 from airflow_provider_omnimessage.alerts.content import alert_messages, check_alert_at_parse
 from airflow_provider_omnimessage.api.errors import InvalidInputError, PastTimeToSendError
 from airflow_provider_omnimessage.api.masking import mask_number
@@ -139,8 +139,14 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         try:
             self._notify(context)
         except Exception as error:
-            self._log_failure(context, error)
-            if "deadline" in context:
+            if "deadline" not in context:
+                self._log_failure(context, error)
+            elif is_connection_denied(error):
+                denied = self._connection_denied()
+                self._log_failure(context, denied)
+                raise denied from error
+            else:
+                self._log_failure(context, error)
                 raise
 
     async def async_notify(self, context: Context) -> None:
@@ -166,6 +172,14 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
             self._log_failure(context, error)
             if "deadline" in context:
                 raise
+
+    def _connection_denied(self) -> InvalidInputError:
+        return InvalidInputError.of(
+            "omnimessage_conn_id",
+            f"a SyncCallback may not read the connection '{self.omnimessage_conn_id}' from Airflow's database; set "
+            f"AIRFLOW_CONN_{self.omnimessage_conn_id.upper()} on the workers, keep it in a secrets backend, or use "
+            "AsyncCallback",
+        )
 
     def _log_failure(self, context: Mapping[str, Any], error: Exception) -> None:
         outcome = "No notification was sent" + ("" if "deadline" in context else "; the task goes on")

@@ -130,6 +130,11 @@ def test_a_deadline_is_told_once_for_each_triggerer_at_most_and_a_sync_callback_
     told = Counter(message["to"][-4:] for message in texts(sandbox, run_id))
     assert told["6102"] == 0, "a token of a callback may not read connections of Airflow's database"
     assert 1 <= told["6101"] <= 2
+    logs = "".join(
+        path.read_text(errors="replace")
+        for path in (cluster.folder / "hosts").rglob(f"executor_callbacks/*/{run_id}/*")
+    )
+    assert "a SyncCallback may not read the connection 'omnimessage_default' from Airflow's database; set" in logs
 
 
 def test_a_heartbeat_leaves_one_message_whichever_worker_beats(airflow, sandbox):

@@ -149,6 +149,18 @@ class TestNotify:
         OmnimessageNotifier(to=["{{ 'nobody' }}", TO], text="a")({})
         assert [message["to"] for message in sandbox.messages] == [TO]
 
+    def test_a_sync_callback_that_may_not_read_the_connection_names_the_ways_out(self, monkeypatch, caplog, capsys):
+        from airflow.sdk.exceptions import AirflowSecretsBackendAccessDenied
+
+        def refuse(*_):
+            raise AirflowSecretsBackendAccessDenied("Access denied by Execution API")
+
+        monkeypatch.setattr(OmnimessageHook, "get_connection", refuse)
+        way_out = "set AIRFLOW_CONN_OUR_ACCOUNT on the workers, keep it in a secrets backend, or use AsyncCallback"
+        with pytest.raises(InvalidInputError, match=way_out):
+            OmnimessageNotifier(to=TO, omnimessage_conn_id="our_account")({"deadline": {}})
+        assert way_out in caplog.text + capsys.readouterr().out
+
     def test_a_deadlines_callback_fails_where_it_cannot_notify(self, sandbox):
         sandbox.add_fault("unauthorized")
         with pytest.raises(Exception, match="refused the credentials"):
