@@ -1,3 +1,3 @@
 """Apache Airflow provider for Messente's Omnichannel API: schedule, cancel and follow messages from a DAG."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -133,15 +134,41 @@ class Airflow:
             time.sleep(0.5)
         raise AssertionError(f"Airflow did not find {dag_id}: {self.call('GET', '/api/v2/importErrors')}")
 
+    def trigger(self, dag_id: str, **conf: object) -> str:
+        """
+        Start a run, and return its id. Try again while Airflow's SQLite is locked: the id keeps it one run.
+
+        :param dag_id: the DAG.
+        :param conf: the parameters of the run.
+        """
+        body = {"dag_run_id": f"run-{uuid.uuid4().hex}", "conf": conf, "logical_date": None}
+        for attempt in range(20):
+            try:
+                self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)
+                break
+            except urllib.error.HTTPError as error:
+                if error.code == 409:
+                    break
+                if error.code < 500 or attempt == 19:
+                    raise
+                time.sleep(1)
+        return str(body["dag_run_id"])
+
     def run(self, dag_id: str, **conf: object) -> str:
-        run = self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"conf": conf, "logical_date": None})
-        path = f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}"
+        """
+        Run a DAG to its end, and return the run's id.
+
+        :param dag_id: the DAG.
+        :param conf: the parameters of the run.
+        """
+        run_id = self.trigger(dag_id, **conf)
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
         deadline = time.monotonic() + 180
         while time.monotonic() < deadline:
             if self.call("GET", path)["state"] in ("success", "failed"):
-                return run["dag_run_id"]
+                return run_id
             time.sleep(0.5)
-        raise AssertionError(f"{dag_id} did not end: {self.tasks(dag_id, run['dag_run_id'])}")
+        raise AssertionError(f"{dag_id} did not end: {self.tasks(dag_id, run_id)}")
 
     def tasks(self, dag_id: str, run_id: str) -> dict[str, str]:
         answer = self.call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances")
@@ -234,6 +261,22 @@ class RunningAirflow:
                 return
             time.sleep(0.3)
         raise RuntimeError("The API server did not answer within two minutes")
+
+
+@contextlib.contextmanager
+def running_airflow(home: AirflowHome) -> Iterator[RunningAirflow]:
+    """
+    Run a complete Airflow: create its database, start all processes, and stop them at the end.
+
+    :param home: its folder and settings.
+    """
+    home.prepare()
+    processes = RunningAirflow(home)
+    try:
+        processes.start()
+        yield processes
+    finally:
+        processes.stop()
 
 
 @contextlib.contextmanager

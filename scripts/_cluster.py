@@ -5,7 +5,6 @@ The processes listen on free ports and can be killed. No service of the system i
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import glob
 import http.client
@@ -13,20 +12,18 @@ import json
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from _airflow import ROOT, Airflow, AirflowHome, free_port
+from _airflow import AirflowHome, free_port
+from _processes import OneAddress, Process
 from cryptography.fernet import Fernet
 
 API_SERVERS = ("api-1", "api-2")
@@ -35,121 +32,6 @@ TRIGGERERS = ("triggerer-1", "triggerer-2")
 WORKERS = ("worker-1", "worker-2")
 BUCKET = "omnimessage"
 _AS_HOST = 'import os\n\ndef name():\n    return os.environ["CLUSTER_HOST"]\n'
-
-
-class Process:
-    """A process that can be killed and started again.
-
-    :param command: the program and its arguments.
-    :param user: run as this user (only root can).
-    """
-
-    def __init__(
-        self,
-        command: Sequence[str],
-        *,
-        environment: Mapping[str, str],
-        folder: Path,
-        log: Path,
-        user: str | None = None,
-    ) -> None:
-        self._command = command
-        self._environment = environment
-        self._folder = folder
-        self._log = log
-        self._user = user
-        self._popen: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it in a process group of its own."""
-        with open(self._log, "ab") as log:
-            self._popen = subprocess.Popen(
-                self._command,
-                env=dict(self._environment),
-                cwd=self._folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                user=self._user,
-                group=self._user,
-            )
-
-    @property
-    def is_running(self) -> bool:
-        """Return whether it runs."""
-        return self._popen is not None and self._popen.poll() is None
-
-    @property
-    def log(self) -> str:
-        """Return everything that it has written."""
-        return self._log.read_text(errors="replace") if self._log.exists() else ""
-
-    def send_signal(self, what: signal.Signals) -> None:
-        """Send a signal to the process alone, as Kubernetes does."""
-        assert self._popen is not None
-        os.kill(self._popen.pid, what)
-
-    def kill(self) -> None:
-        """Kill it and all its descendants at once, as a power cut would."""
-        if self._popen is None:
-            return
-        # stop the parent first, so that it does not replace the children that are killed
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._popen.pid, signal.SIGSTOP)
-        for pid in [*_descendants(self._popen.pid), self._popen.pid]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._popen.wait()
-        self._popen = None
-
-
-class OneAddress:
-    """A load balancer: one address for several servers. A connection goes to the next one that accepts it.
-
-    :param ports: the ports of the servers.
-    """
-
-    def __init__(self, ports: Sequence[int]) -> None:
-        self._ports = list(ports)
-        self._turn = 0
-        self._loop = asyncio.new_event_loop()
-        self.port = free_port()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        self._ready.wait()
-
-    def close(self) -> None:
-        """Stop accepting connections."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-
-    def _run(self) -> None:
-        server = self._loop.run_until_complete(asyncio.start_server(self._accept, "127.0.0.1", self.port))
-        self._ready.set()
-        self._loop.run_forever()
-        server.close()
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for _ in self._ports:
-            self._turn += 1
-            try:
-                to_server = await asyncio.open_connection("127.0.0.1", self._ports[self._turn % len(self._ports)])
-            except OSError:
-                continue
-            await asyncio.gather(_copy(reader, to_server[1]), _copy(to_server[0], writer))
-            return
-        writer.close()
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while chunk := await reader.read(65536):
-            writer.write(chunk)
-            await writer.drain()
-    with contextlib.suppress(OSError):
-        writer.close()
 
 
 class Cluster:
@@ -400,99 +282,6 @@ class Cluster:
         shutil.rmtree(self.data, ignore_errors=True)
 
 
-class ClusterClient(Airflow):
-    """The cluster's Airflow, seen through its REST API, and the logs of all its hosts."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-        super().__init__(cluster.home)
-
-    def persist(self, method: str, path: str, body: object = None, seconds: float = 60) -> Any:
-        """Call the API until it responds: a server that is down for a while is no reason to give up.
-
-        :raises urllib.error.HTTPError: for a 4xx response.
-        """
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                return self.call(method, path, body)
-            except (OSError, http.client.HTTPException) as error:
-                if time.monotonic() > deadline or (
-                    isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500
-                ):
-                    raise
-                time.sleep(0.5)
-
-    def trigger(self, dag_id: str, **conf: object) -> str:
-        """Start a run, and return its id."""
-        run_id = f"run-{uuid.uuid4().hex}"
-        body = {"dag_run_id": run_id, "conf": conf, "logical_date": None}
-        try:
-            self.persist("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)
-        except urllib.error.HTTPError as error:
-            if error.code != 409:  # an earlier request was carried out although its response was lost
-                raise
-        return run_id
-
-    def instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """Return all task instances of a run."""
-        found: list[dict[str, Any]] = []
-        while True:
-            path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit=100&offset={len(found)}"
-            page = self.persist("GET", path)
-            found += page["task_instances"]
-            if len(found) >= page["total_entries"] or not page["task_instances"]:
-                return found
-
-    def await_instances(
-        self, dag_id: str, run_id: str, wanted: Callable[[list[dict[str, Any]]], bool], seconds: float = 120
-    ) -> list[dict[str, Any]]:
-        """Wait until the task instances of a run are as wanted, and return them."""
-        deadline = time.monotonic() + seconds
-        while True:
-            instances = self.instances(dag_id, run_id)
-            if wanted(instances):
-                return instances
-            if time.monotonic() > deadline:
-                states = {f"{one['task_id']}[{one['map_index']}]": one["state"] for one in instances}
-                raise AssertionError(f"{dag_id} {run_id} is still {states}\n{self.log(run_id)[-4000:]}")
-            time.sleep(0.5)
-
-    def await_runs(self, runs: Mapping[str, str], seconds: float = 240) -> dict[str, str]:
-        """Wait until runs have ended, and return their states.
-
-        :param runs: the DAG of each run id.
-        """
-        deadline = time.monotonic() + seconds
-        ended: dict[str, str] = {}
-        while len(ended) < len(runs):
-            for run_id, dag_id in runs.items():
-                if run_id not in ended:
-                    state = self.persist("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")["state"]
-                    if state in ("success", "failed"):
-                        ended[run_id] = state
-            if time.monotonic() > deadline:
-                late = {
-                    dag_id: self.instances_in_words(dag_id, run) for run, dag_id in runs.items() if run not in ended
-                }
-                raise AssertionError(f"not ended: {late}")
-            time.sleep(0.5)
-        return ended
-
-    def in_words(self, dag_id: str, run_id: str) -> dict[str, str]:
-        """Return the state, host and try of each task of a run."""
-        return {
-            f"{one['task_id']}[{one['map_index']}]": f"{one['state']} on {one['hostname']} (try {one['try_number']})"
-            for one in self.instances(dag_id, run_id)
-        }
-
-    def log(self, run_id: str, task_id: str = "") -> str:
-        """Return the logs of a run, of all hosts."""
-        marks = (f"run_id={run_id}/", f"task_id={task_id}/" if task_id else "")
-        paths = sorted((self.cluster.folder / "hosts").rglob("*.log*"))
-        return "".join(path.read_text(errors="replace") for path in paths if all(mark in str(path) for mark in marks))
-
-
 @contextlib.contextmanager
 def running_cluster(cluster: Cluster) -> Iterator[Cluster]:
     """Run a cluster, and end all its processes in the end."""
@@ -512,15 +301,3 @@ def _postgres(program: str) -> str:
     if found is None:
         raise RuntimeError(f"{program} was not found; install PostgreSQL (Debian: apt install postgresql)")
     return found
-
-
-def _descendants(pid: int) -> list[int]:
-    """Return all descendants of a process, children first."""
-    import psutil
-
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
-    return []
-
-
-__all__ = ["ROOT", "Cluster", "ClusterClient", "Process", "running_cluster"]

@@ -1,14 +1,17 @@
-# Sourced by the scripts beside it: makes a virtual environment of the project's own, once, and again when what it is made of changes.
+# Sourced by the scripts next to it. Creates the project's virtual environments, and updates one when its requirements change.
 
-# The newest Airflow, with everything else as it was on a day on which this set was seen to work.
+# The newest supported Airflow. All other packages are resolved as of a date on which this set is known to work.
 AIRFLOW="apache-airflow==3.3.2"
 AS_OF="2026-11-20"
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
-# Who uses uv has its cache already; nobody else gets one outside this folder.
+# Use uv's cache if there is one; otherwise keep the cache inside this folder.
 [ -d "${UV_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/uv}" ] || export UV_CACHE_DIR="$PWD/.cache/uv"
 
-say() { printf '%s\n' "$*" >&2; }
+# Airflow's hundreds of modules are compiled once and kept: without this, every process compiles them again (five seconds of CPU).
+unset PYTHONDONTWRITEBYTECODE
+
+say() { printf '%s\n' "$@" >&2; }
 
 find_python() {
     local name
@@ -18,11 +21,25 @@ find_python() {
             return
         fi
     done
-    say "Python 3.10 to 3.14 with venv is needed (Debian: apt install python3 python3-venv); or name one: PYTHON=/path/to/python3 $0"
+    say "Requires Python 3.10 to 3.14 with venv (Debian: apt install python3 python3-venv). To choose one: PYTHON=/path/to/python3 $0"
     return 1
 }
 
-# ensure_venv FOLDER REQUIREMENT...: the folder then holds exactly what these requirements ask for
+# usage SCRIPT: print the comment at its top.
+usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p;}' "scripts/${1##*/}"; }
+
+# answer_help SCRIPT ARGUMENT...: with --help, print the usage and exit. Call it before anything is built.
+answer_help() {
+    local script=$1 argument
+    shift
+    for argument in "$@"; do
+        case $argument in
+            --help | -h) usage "$script" && exit ;;
+        esac
+    done
+}
+
+# ensure_venv FOLDER REQUIREMENT...: create or update the folder so that these requirements are installed in it
 ensure_venv() {
     local folder=$1 wanted python
     shift
@@ -30,12 +47,12 @@ ensure_venv() {
     [ -x "$folder/bin/python" ] && [ "$(cat "$folder/made-of" 2>/dev/null)" = "$wanted" ] && return
     if [ ! -x "$folder/bin/python" ]; then
         python=$(find_python) || return 1
-        say "Making a virtual environment in $folder with $("$python" --version) ..."
+        say "Creating a virtual environment in $folder with $("$python" --version) ..."
         rm -rf "$folder"
         "$python" -m venv "$folder" || return 1
         "$folder/bin/python" -m pip install --quiet --no-cache-dir --disable-pip-version-check uv || return 1
     fi
-    say "Installing what it needs, once ..."
+    say "Installing its packages ..."
     "$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --exclude-newer "$AS_OF" "$@" || return 1
     printf '%s' "$wanted" >"$folder/made-of"
 }

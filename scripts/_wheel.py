@@ -44,7 +44,10 @@ def main(folder: str) -> None:
         problems.append("the wheel does not ask for Airflow")
     with tarfile.open(source) as archive:
         tops = {Path(member.name).parts[1] for member in archive.getmembers() if len(Path(member.name).parts) > 1}
-    if not {PACKAGE, "example_dags", "tests", "README.md", "LICENSE", "pyproject.toml"} <= tops:
+    if (
+        not {PACKAGE, "example_dags", "scripts", "tests", "README.md", "LICENSE", "SECURITY.md", "pyproject.toml"}
+        <= tops
+    ):
         problems.append(f"the source distribution holds only {sorted(tops)}")
     if problems:
         raise SystemExit("\n".join(problems))

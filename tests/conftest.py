@@ -48,6 +48,13 @@ def _stay_on_this_machine(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(_stay_on_this_machine)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Reject names that differ from process to process: the tests are distributed by their names."""
+    unstable = sorted({item.nodeid.partition("[")[0] for item in items if " at 0x" in item.nodeid})
+    if unstable:
+        raise pytest.UsageError(f"names with an address in them; pass ids= to parametrize: {', '.join(unstable)}")
+
+
 @pytest.fixture(scope="session")
 def omnimessage_sandbox_options() -> dict[str, str]:
     """Credentials with everything in them that could be escaped wrongly."""

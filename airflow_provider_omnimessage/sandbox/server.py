@@ -18,7 +18,7 @@ except ImportError as error:
     if missing not in ("fastapi", "uvicorn", "pydantic", "starlette"):
         raise
     raise ImportError(
-        f"The sandbox needs {missing}: pip install 'airflow-provider-omnimessage[sandbox]'", name=missing
+        f"The sandbox requires {missing}, which its extra installs: pip install fastapi uvicorn", name=missing
     ) from error
 
 from airflow_provider_omnimessage.sandbox.client import SandboxClient

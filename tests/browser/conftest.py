@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _airflow import ROOT, AirflowHome, RunningAirflow, running_sandbox
+from _airflow import ROOT, AirflowHome, running_airflow, running_sandbox
 
 from airflow_provider_omnimessage.sandbox import SandboxClient
 
@@ -66,10 +66,5 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowHome]:
         connections={},
         extra={"AIRFLOW__CORE__TEST_CONNECTION": "Enabled"},
     )
-    home.prepare()
-    processes = RunningAirflow(home)
-    try:
-        processes.start()
+    with running_airflow(home):
         yield home
-    finally:
-        processes.stop()

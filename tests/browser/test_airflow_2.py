@@ -24,7 +24,7 @@ expect.set_options(timeout=30_000)
 def airflow_2(sandbox: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run the web server of Airflow 2.11, with an administrator."""
     version = next(version for version in VERSIONS if version.line == "2.11")
-    python = make_venv(version, build_wheel(tmp_path_factory.mktemp("dist")))
+    python = make_venv(version, build_wheel(tmp_path_factory.mktemp("dist")), "-browser")
     environment = Environment(version, tmp_path_factory.mktemp("airflow2"), python, sandbox)
     port = free_port()
     environment.variables |= {

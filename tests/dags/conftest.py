@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from _runs import describe
+from airflow.sdk import DAG
 from lockstep import Lockstep
 
 
@@ -50,9 +54,34 @@ def _airflow() -> None:
 
 
 @pytest.fixture
-def run_dag(_airflow: None, sandbox: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Run]:
+def dag(request: pytest.FixtureRequest) -> Iterator[DAG]:
+    """A DAG named after the test, in which its tasks are created."""
+    with DAG(re.sub(r"\W+", "_", request.node.name), schedule=None) as dag:
+        yield dag
+
+
+def _shorter_pauses_of_dag_test(sleep: Callable[[float], None]) -> Callable[[float], None]:
+    """``dag.test()`` sleeps for a second whenever no task is ready; nothing but this process could make one ready."""
+
+    def shorter(seconds: float) -> None:
+        caller = sys._getframe(1).f_globals["__name__"]
+        sleep(0.05 if caller == "airflow.sdk.definitions.dag" else seconds)
+
+    return shorter
+
+
+@pytest.fixture
+def run_dag(
+    _airflow: None,
+    sandbox: Any,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., Run]:
     """Run a DAG to its end against the sandbox."""
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+
+    monkeypatch.setattr(time, "sleep", _shorter_pauses_of_dag_test(time.sleep))
 
     def run(dag: Any, **conf: Any) -> Run:
         dag.validate()

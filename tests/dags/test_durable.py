@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG
 
 from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage._compat import TaskMemory
@@ -31,12 +28,6 @@ NEW_YEAR = "2099-01-01T09:00Z"
 
 class Died(Exception):
     """What stands for the death of a worker: nothing of the operator runs after it."""
-
-
-@pytest.fixture
-def dag(request: pytest.FixtureRequest) -> Iterator[DAG]:
-    with DAG(re.sub(r"\W+", "_", request.node.name), schedule=None) as dag:
-        yield dag
 
 
 def scheduling(**settings: Any) -> ScheduleOmnimessageOperator:

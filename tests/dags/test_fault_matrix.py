@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
 import pytest
-from airflow.sdk import DAG
 
 from airflow_provider_omnimessage.api.errors import OmnimessageError
 from airflow_provider_omnimessage.api.messages import sms
@@ -195,12 +193,6 @@ CHECK = {
 def closed_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
-
-
-@pytest.fixture
-def dag(request: pytest.FixtureRequest) -> Iterator[DAG]:
-    with DAG(re.sub(r"\W+", "_", request.node.name), schedule=None) as dag:
-        yield dag
 
 
 @pytest.fixture

@@ -21,12 +21,6 @@ TO = "+37255555555"
 GRACE = timedelta(minutes=15)
 
 
-@pytest.fixture
-def dag(request):
-    with DAG(re.sub(r"\W+", "_", request.node.name), schedule=None) as dag:
-        yield dag
-
-
 def scheduled(sandbox):
     return [message for message in sandbox.messages if message["state"] == "scheduled"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
@@ -45,12 +44,10 @@ def dag(request):
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch):
-    """Let failures be confirmed soon, reschedule at once, and spare ``dag.test()`` its pause of a second."""
-    sleep = time.sleep
+    """Let failures be confirmed soon, and reschedule at once."""
     for module in (delivery, waiting):
         monkeypatch.setattr(module, "CONFIRM_FAILED_AFTER", 0.2)
     monkeypatch.setattr(sensors, "SHORTEST_ABSENCE", 0.1)
-    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(0.1 if seconds == 1 else seconds))
 
 
 def a_sensor(**settings):

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from _airflow import ROOT, running_sandbox
-from _cluster import Cluster, ClusterClient, running_cluster
+from _cluster import Cluster, running_cluster
+from client import ClusterClient
 
 from airflow_provider_omnimessage.sandbox import SandboxClient
 

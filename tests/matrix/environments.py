@@ -160,15 +160,16 @@ def build_wheel(folder: Path) -> Path:
     return built
 
 
-def make_venv(version: Version, wheel: Path) -> Path:
+def make_venv(version: Version, wheel: Path, suffix: str = "") -> Path:
     """
-    Make a version's environment, or renew the wheel in the one that is there.
+    Create a version's environment, or reinstall the wheel in the existing one.
 
-    :param version: which.
+    :param version: the version.
     :param wheel: what users install.
+    :param suffix: of the folder's name, for tests that run at the same time in another process.
     :return: its interpreter.
     """
-    folder = ROOT / f".venv-{version.line}"
+    folder = ROOT / f".venv-{version.line}{suffix}"
     python = folder / "bin" / "python"
     made_of = folder / "made-of"
     wanted = [f"apache-airflow=={version.airflow}", *version.more]

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import time
-import urllib.error
 import uuid
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from _airflow import Airflow, AirflowHome, RunningAirflow, running_sandbox
+from _airflow import Airflow, AirflowHome, running_airflow
 
 from airflow_provider_omnimessage.sandbox import SandboxClient
 
 DAGS = Path(__file__).parent / "alert_dags"
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory):
-    with running_sandbox(tmp_path_factory.mktemp("sandbox"), "--port", "0") as announced:
-        yield SandboxClient(announced["url"])
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +29,8 @@ def processes(tmp_path_factory, sandbox):
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
         },
     )
-    home.prepare()
-    running = RunningAirflow(home)
-    try:
-        running.start()
+    with running_airflow(home) as running:
         yield running
-    finally:
-        running.stop()
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +53,9 @@ KILLED_ARMING = {
 def deaths(airflow):
     """Runs in which something is killed: begun at once, for they take a while, and looked at later."""
     return {
-        "tells_death": trigger(airflow, "tells_death"),
+        "tells_death": airflow.trigger("tells_death"),
         **{
-            point: trigger(airflow, "arming_is_killed", point=point, to=f"+372555577{number:02}")
+            point: airflow.trigger("arming_is_killed", point=point, to=f"+372555577{number:02}")
             for number, point in enumerate(KILLED_ARMING)
         },
     }
@@ -98,7 +86,7 @@ class Guarded:
     def __init__(self, airflow: Airflow, sandbox: SandboxClient, told_by: Path) -> None:
         self._airflow, self._sandbox, self._told_by = airflow, sandbox, told_by
         self._to = f"+3725556{uuid.uuid4().int % 8000 + 1000}"
-        self.run_id = trigger(airflow, "guarded", told_by=str(told_by), to=self._to)
+        self.run_id = airflow.trigger("guarded", told_by=str(told_by), to=self._to)
 
     def has_begun(self) -> Guarded:
         eventually(lambda: Path(f"{self._told_by}.begun").exists(), "the work begins")
@@ -136,21 +124,6 @@ class Guarded:
 
     def __str__(self) -> str:
         return f"{self.tasks}\n{self._airflow.log(self.run_id)[-3000:]}"
-
-
-def trigger(airflow, dag_id, **conf):
-    """Trigger a run; again where Airflow's SQLite was locked by another process, and nothing came of it."""
-    body = {"dag_run_id": uuid.uuid4().hex, "conf": conf, "logical_date": None}
-    for attempt in range(5):
-        try:
-            return airflow.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)["dag_run_id"]
-        except urllib.error.HTTPError as error:
-            if error.code == 409:
-                return body["dag_run_id"]
-            if error.code < 500 or attempt == 4:
-                raise
-            time.sleep(0.5)
-    raise AssertionError("unreachable")
 
 
 class Told:
@@ -266,8 +239,8 @@ def test_the_notifier_is_heard_from_every_place_that_takes_a_callback(airflow, s
             if message["to"].startswith("+372555511")
         }
 
-    failing = trigger(airflow, "tells_failure", told_by=str(tmp_path / "told"))
-    succeeding = trigger(airflow, "tells_success")
+    failing = airflow.trigger("tells_failure", told_by=str(tmp_path / "told"))
+    succeeding = airflow.trigger("tells_success")
     eventually(lambda: {"1102", "1103"} <= set(told()), "the deadlines are missed", told())
     (tmp_path / "told").touch()
     eventually(lambda: len(told()) >= 11, "all callbacks are called", told())
@@ -337,7 +310,7 @@ def test_a_missed_deadline_waits_for_the_scheduler_and_an_async_callback_for_the
         }
 
     processes.kill(["scheduler", "triggerer"])
-    run_id = trigger(airflow, "tells_failure", told_by=str(tmp_path / "told"))
+    run_id = airflow.trigger("tells_failure", told_by=str(tmp_path / "told"))
     missed = time.monotonic() + 3
     eventually(lambda: time.monotonic() > missed, "the deadline of one second has gone by")
     assert told(run_id) == set()

@@ -9,21 +9,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import pytest
-from _airflow import running_sandbox
-
-from airflow_provider_omnimessage.sandbox import SandboxClient
-
 #: The larger of the two; a soak takes 100,000.
 COUNT = int(os.environ.get("OMNIMESSAGE_BULK", "20000"))
 #: What ten times the rows may take more, in MiB: less than their ids alone would.
 MORE = 6.0
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory):
-    with running_sandbox(tmp_path_factory.mktemp("sandbox"), "--port", "0") as announced:
-        yield SandboxClient(announced["url"])
 
 
 def send(sandbox, folder: Path, count: int) -> dict:

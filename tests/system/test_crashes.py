@@ -7,15 +7,12 @@ import json
 import os
 import sqlite3
 import time
-import urllib.error
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from _airflow import Airflow, AirflowHome, RunningAirflow, running_sandbox
+from _airflow import Airflow, AirflowHome, RunningAirflow, running_airflow
 
 from airflow_provider_omnimessage.sandbox import SandboxClient
 
@@ -47,9 +44,8 @@ SOAK = int(os.environ.get("OMNIMESSAGE_SOAK", "0"))
 
 
 @pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxClient]:
-    with running_sandbox(tmp_path_factory.mktemp("sandbox"), "--port", "0", "--password", PASSWORD) as announced:
-        yield SandboxClient(announced["url"], password=PASSWORD)
+def sandbox_password() -> str:
+    return PASSWORD
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +62,8 @@ def processes(tmp_path_factory: pytest.TempPathFactory, sandbox: SandboxClient) 
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
         },
     )
-    home.prepare()
-    processes = RunningAirflow(home)
-    try:
-        processes.start()
+    with running_airflow(home) as processes:
         yield processes
-    finally:
-        processes.stop()
 
 
 @pytest.fixture(scope="module")
@@ -81,26 +72,6 @@ def airflow(processes: RunningAirflow) -> Airflow:
     running.await_dag(CRASH)
     running.await_dag(OUTAGE)
     return running
-
-
-def trigger(airflow: Airflow, dag_id: str, **conf: Any) -> str:
-    """Start a run; again where Airflow answers 500, as it does while its SQLite is locked: the id keeps it one run."""
-    run_id = f"crash-{uuid.uuid4()}"
-    for _ in range(20):
-        try:
-            airflow.call(
-                "POST",
-                f"/api/v2/dags/{dag_id}/dagRuns",
-                {"dag_run_id": run_id, "conf": conf, "logical_date": None},
-            )
-            return run_id
-        except urllib.error.HTTPError as error:
-            if error.code == 409:
-                return run_id
-            if error.code != 500:
-                raise
-            time.sleep(1)
-    raise AssertionError(f"Airflow did not start {dag_id}")
 
 
 def await_end(airflow: Airflow, dag_id: str, run_ids: list[str], patience: float) -> None:
@@ -165,7 +136,7 @@ def test_a_worker_that_is_killed_around_the_post_breaks_no_promise(airflow, sand
     sandbox.add_fault("slow", call="send", seconds=0.6, processed=True, times="always")
     for turn in range(SOAK or 1):
         runs = {
-            trigger(airflow, CRASH, point=point, with_worker=number % 4 == turn % 4 if SOAK else number == 9): point
+            airflow.trigger(CRASH, point=point, with_worker=number % 4 == turn % 4 if SOAK else number == 9): point
             for number, point in enumerate(POINTS)
         }
         await_end(airflow, CRASH, list(runs), 240)
@@ -207,7 +178,7 @@ def await_trigger(home: AirflowHome, sandbox: SandboxClient, run_ids: list[str])
 def test_a_bulk_send_goes_on_where_its_worker_was_killed(airflow, sandbox, point, at_most_once, at_least_once):
     sandbox.reset()
     airflow.await_dag(BULK)
-    run_id = trigger(airflow, BULK, point=point)
+    run_id = airflow.trigger(BULK, point=point)
     await_end(airflow, BULK, [run_id], 240)
     states = airflow.tasks(BULK, run_id)
     for guarantee, expected in zip(GUARANTEES, (at_most_once, at_least_once), strict=True):
@@ -233,7 +204,7 @@ def test_a_bulk_send_goes_on_where_its_worker_was_killed(airflow, sandbox, point
 def test_an_airflow_process_that_is_killed_ends_every_run_and_doubles_nothing(airflow, processes, sandbox, component):
     sandbox.reset()
     sandbox.freeze()
-    runs = [trigger(airflow, OUTAGE) for _ in range(3)]
+    runs = [airflow.trigger(OUTAGE) for _ in range(3)]
     await_trigger(processes.home, sandbox, runs)
     processes.kill([component])
     sandbox.advance(60)
@@ -263,8 +234,8 @@ def test_nothing_of_a_whole_run_leaks(airflow, processes, sandbox):
     """The database, row by row, and all logs: what stands where, and what stands nowhere."""
     sandbox.reset()
     sandbox.freeze()
-    run_id = trigger(airflow, OUTAGE)
-    crashed = trigger(airflow, CRASH, point="after the answer")
+    run_id = airflow.trigger(OUTAGE)
+    crashed = airflow.trigger(CRASH, point="after the answer")
     classpath, kwargs = await_trigger(processes.home, sandbox, [run_id])
     sandbox.resume()
     await_end(airflow, OUTAGE, [run_id], 90)

@@ -20,6 +20,7 @@ PROVEN_ELSEWHERE = {
     "scripts/test": "you are in it",
     "scripts/check": "CI runs it before this",
     "scripts/docs": "scripts/check runs it; with --serve it does not end",
+    "scripts/release": "needs a dated changelog; what takes long in it, scripts/check, runs in CI",
     "scripts/bench": "minutes on a machine of its own; its figures are in docs/benchmarks.md",
     ".venv/bin/python tests/system/bulk_memory.py": "tests/system/test_bulk_memory.py runs it in a process of its own",
     "scripts/demo --ui": "does not end; tests/browser starts the same Airflow and the same inbox",

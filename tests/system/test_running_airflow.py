@@ -6,17 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from _airflow import ROOT, Airflow, AirflowHome, RunningAirflow, running_sandbox
-
-from airflow_provider_omnimessage.sandbox import SandboxClient
+from _airflow import ROOT, Airflow, AirflowHome, running_airflow
 
 DAG_ID = "omnimessage_schedule_and_cancel"
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory):
-    with running_sandbox(tmp_path_factory.mktemp("sandbox"), "--port", "0") as announced:
-        yield SandboxClient(announced["url"])
 
 
 @pytest.fixture(scope="module")
@@ -24,15 +16,10 @@ def airflow(tmp_path_factory, sandbox):
     folder: Path = tmp_path_factory.mktemp("airflow")
     connection = {**sandbox.connection, "extra": {"timezone": "Europe/Tallinn"}}
     home = AirflowHome(folder, dags=ROOT / "example_dags", connections={"omnimessage_default": json.dumps(connection)})
-    home.prepare()
-    processes = RunningAirflow(home)
-    try:
-        processes.start()
+    with running_airflow(home):
         running = Airflow(home)
         running.await_dag(DAG_ID)
         yield running
-    finally:
-        processes.stop()
 
 
 def test_a_message_is_scheduled_handed_over_and_cancelled_before_it_is_sent(airflow, sandbox):

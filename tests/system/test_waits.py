@@ -21,7 +21,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from _airflow import Airflow, AirflowHome, RunningAirflow, free_port, running_sandbox
+from _airflow import Airflow, AirflowHome, RunningAirflow, free_port, running_airflow
 
 from airflow_provider_omnimessage.api.messages import sms, viber
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -49,10 +49,6 @@ class Waits(Airflow):
 
     def send(self, to: str = TO) -> str:
         return OmnimessageHook().send(to, [viber("a"), sms("a")]).omnimessage_id
-
-    def begin(self, dag_id: str, **conf: object) -> str:
-        body = {"conf": conf, "logical_date": None}
-        return self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)["dag_run_id"]
 
     def instances(self, dag_id: str, run_id: str) -> list[dict]:
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit=100"
@@ -136,17 +132,15 @@ def collect(statsd: socket.socket, metrics: list[bytes]) -> None:
 
 
 @pytest.fixture(scope="module")
-def waits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waits]:
-    folder: Path = tmp_path_factory.mktemp("waits")
+def waits(tmp_path_factory: pytest.TempPathFactory, sandbox: SandboxClient) -> Iterator[Waits]:
     with (
-        running_sandbox(folder / "sandbox", "--port", "0") as announced,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as statsd,
+        pytest.MonkeyPatch.context() as patch,
     ):
         statsd.bind(("127.0.0.1", 0))
-        sandbox = SandboxClient(announced["url"])
-        os.environ["AIRFLOW_CONN_OMNIMESSAGE_DEFAULT"] = sandbox.airflow_conn
+        patch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", sandbox.airflow_conn)
         home = AirflowHome(
-            folder / "airflow",
+            tmp_path_factory.mktemp("airflow"),
             dags=Path(__file__).parent / "dags",
             connections={"omnimessage_default": json.dumps(sandbox.connection)},
             extra={
@@ -160,19 +154,13 @@ def waits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waits]:
                 "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "3",
             },
         )
-        home.prepare()
-        processes = RunningAirflow(home)
-        try:
-            processes.start()
+        with running_airflow(home) as processes:
             running = Waits(home, processes, sandbox)
             threading.Thread(target=collect, args=(statsd, running.metrics), daemon=True).start()
             running.await_dag("many_waits")
             running.await_dag("every_mode")
             sandbox.freeze()
             yield running
-        finally:
-            processes.stop()
-            del os.environ["AIRFLOW_CONN_OMNIMESSAGE_DEFAULT"]
 
 
 def a_triggerer(waits: Waits, capacity: int) -> RunningAirflow:
@@ -208,7 +196,7 @@ def all_in(state: str, count: int) -> Callable[[Mapping[str, int], object], bool
 
 def test_every_mode_goes_on_when_the_message_is_delivered_though_the_triggerer_is_killed(waits):
     ids = {mode: waits.send() for mode in ("poke", "reschedule", "deferred")}
-    run_id = waits.begin("every_mode", ids=ids)
+    run_id = waits.trigger("every_mode", ids=ids)
 
     def all_wait(states, instances):
         by_task = {instance["task_id"]: instance["state"] for instance in instances}
@@ -235,7 +223,7 @@ def test_every_mode_goes_on_when_the_message_is_delivered_though_the_triggerer_i
 def test_a_failure_is_told_by_a_worker_in_every_mode(waits):
     ids = {mode: waits.send(UNDELIVERABLE) for mode in ("poke", "reschedule", "deferred")}
     waits.sandbox.advance(60)
-    run_id = waits.begin("every_mode", ids=ids)
+    run_id = waits.trigger("every_mode", ids=ids)
     instances = waits.await_states("every_mode", run_id, all_in("failed", 3))
     assert {instance["try_number"] for instance in instances if instance["state"] == "failed"} == {1}
     log = waits.log(run_id)
@@ -246,7 +234,7 @@ def test_a_failure_is_told_by_a_worker_in_every_mode(waits):
 
 def test_many_waits_on_one_triggerer_all_resume_and_none_twice(waits):
     ids = [waits.send() for _ in range(MANY)]
-    run_id = waits.begin("many_waits", ids=ids)
+    run_id = waits.trigger("many_waits", ids=ids)
     waits.await_states("many_waits", run_id, all_in("deferred", MANY))
     deadline = time.monotonic() + PATIENCE
     while None in waits.held():
@@ -266,8 +254,8 @@ def test_after_a_401_the_triggerer_reads_the_connection_again_and_a_second_one_e
     ids = [waits.send(STUCK) for _ in range(4)]
     waits.sandbox.advance(60)
     before = len(waits.asked())
-    asking = waits.begin("many_waits", ids=ids, conn_id=CHANGING)
-    sleeping = waits.begin("many_waits", ids=ids, conn_id=CHANGING, time_to_send=later)
+    asking = waits.trigger("many_waits", ids=ids, conn_id=CHANGING)
+    sleeping = waits.trigger("many_waits", ids=ids, conn_id=CHANGING, time_to_send=later)
     for run_id in (asking, sleeping):
         waits.await_states("many_waits", run_id, all_in("deferred", 4))
     # the looks on the workers, and then the triggerer's first ones
@@ -294,7 +282,7 @@ def test_of_two_triggerers_both_hold_waits_and_one_takes_over_when_the_other_is_
     one, other = (a_triggerer(waits, capacity=8) for _ in range(2))
     try:
         ids = [waits.send() for _ in range(12)]
-        run_id = waits.begin("many_waits", ids=ids)
+        run_id = waits.trigger("many_waits", ids=ids)
         waits.await_states("many_waits", run_id, all_in("deferred", 12))
         deadline = time.monotonic() + PATIENCE
         while set(waits.held()) - before == set() or None in waits.held():

@@ -152,7 +152,9 @@ class TestResponses:
     ERRORS = {"errors": [{"title": "Internal Server Error", "detail": "try later", "code": "104", "source": None}]}
 
     @pytest.mark.parametrize(
-        "call", [calls.send({}), calls.send_bulk([{}]), calls.cancel(ID), calls.delivery_report(ID)], ids=str
+        "call",
+        [calls.send({}), calls.send_bulk([{}]), calls.cancel(ID), calls.delivery_report(ID)],
+        ids=lambda call: call.name,
     )
     @pytest.mark.parametrize("more", [{}, {"omnimessage_id": ID, "statuses": [], "messages": [{}]}])
     @pytest.mark.parametrize("status", [200, 201, 202])

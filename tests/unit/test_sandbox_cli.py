@@ -129,7 +129,7 @@ def test_missing_dependency_is_reported_with_the_extra_to_install(missing: str) 
 
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
-    assert line == f"sandbox: The sandbox needs {missing}: pip install 'airflow-provider-omnimessage[sandbox]'"
+    assert line == f"sandbox: The sandbox requires {missing}, which its extra installs: pip install fastapi uvicorn"
 
 
 def test_listening_for_other_machines_prints_a_warning(start: Start, tmp_path: Path) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, Param
+from dying import die, die_at
 
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
@@ -41,28 +40,13 @@ class Dying(ScheduleBulkOmnimessageOperator):
             self._arm(*STORES.get(self.point, (0, False)))
         told = super().execute(context)
         if context["ti"].try_number == 1:
-            self._die()
+            die()
         return told
 
     def _arm(self, number: int, after: bool) -> None:
         from airflow_provider_omnimessage.bulk.memory import BulkMemory
 
-        whole = BulkMemory.keep_batch
-        stores: list[int] = []
-
-        def dying(memory: BulkMemory, *args: Any) -> None:
-            stores.append(1)
-            if len(stores) == number and not after:
-                self._die()
-            whole(memory, *args)
-            if len(stores) == number:
-                self._die()
-
-        BulkMemory.keep_batch = dying  # type: ignore[method-assign]
-
-    @staticmethod
-    def _die() -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
+        die_at(BulkMemory, "keep_batch", call=number, after=after)
 
 
 def rows() -> Any:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, Param, task
+from dying import die, die_at
 
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.operators.omnimessage import (
@@ -45,31 +46,15 @@ class Dying(ScheduleOmnimessageOperator):
     def die(self) -> None:
         if self.with_worker == "True":
             os.kill(os.getppid(), signal.SIGKILL)
-        os.kill(os.getpid(), signal.SIGKILL)
+        die()
 
 
 def before(owner: Any, name: str) -> Callable[[Dying], None]:
-    return lambda task: _wrap(task, owner, name, after=False)
+    return lambda task: die_at(owner, name, after=False, kill=task.die)
 
 
-def after(owner: Any, name: str, times: int = 1) -> Callable[[Dying], None]:
-    return lambda task: _wrap(task, owner, name, after=True, times=times)
-
-
-def _wrap(task: Dying, owner: Any, name: str, *, after: bool, times: int = 1) -> None:
-    whole = getattr(owner, name)
-    calls = []
-
-    def dying(*args: Any, **kwargs: Any) -> Any:
-        if not after:
-            task.die()
-        result = whole(*args, **kwargs)
-        calls.append(name)
-        if len(calls) == times:
-            task.die()
-        return result
-
-    setattr(owner, name, dying)
+def after(owner: Any, name: str) -> Callable[[Dying], None]:
+    return lambda task: die_at(owner, name, after=True, kill=task.die)
 
 
 def while_the_answer_is_awaited(task: Dying) -> None:
