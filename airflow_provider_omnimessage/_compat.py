@@ -88,7 +88,6 @@ __all__ = [
     "default_deferrable",
     "first_started_at",
     "has_listeners",
-    "is_connection_denied",
     "is_connection_missing",
     "is_in_mapped_group",
     "is_made_at_run_time",
@@ -392,15 +391,6 @@ async def connection_of(conn_id: str) -> Any:
     from asgiref.sync import sync_to_async  # Airflow 3.0 and older
 
     return await sync_to_async(BaseHook.get_connection)(conn_id)
-
-
-def is_connection_denied(error: BaseException) -> bool:
-    """Return whether Airflow refused to let this process read a connection from its database."""
-    try:
-        from airflow.sdk.exceptions import AirflowSecretsBackendAccessDenied
-    except ImportError:  # Airflow 3.2 and older: there is no such refusal, or it cannot be told from other errors
-        return False
-    return isinstance(error, AirflowSecretsBackendAccessDenied)
 
 
 def is_connection_missing(error: BaseException) -> bool:

@@ -71,6 +71,11 @@ class Cluster:
         self.home = AirflowHome(folder / "airflow", dags=folder / "no-dags", connections={})
         self.home.url = f"http://127.0.0.1:{self.address.port}"
         self._concurrency = concurrency
+        self.home.environment |= {**self._settings(bundles), **(extra or {})}
+        self.processes: dict[str, Process] = {}
+
+    def _settings(self, bundles: Mapping[str, Path]) -> dict[str, str]:
+        """Return the settings that all of Airflow's processes share."""
         database = f"airflow@127.0.0.1:{self.ports['postgres']}/airflow"
         bundle_list = [
             {
@@ -80,7 +85,7 @@ class Cluster:
             }
             for name, path in bundles.items()
         ]
-        self.home.environment |= {
+        return {
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
             "AIRFLOW__CORE__FERNET_KEY": Fernet.generate_key().decode(),
             "AIRFLOW__CORE__PARALLELISM": "64",
@@ -103,10 +108,8 @@ class Cluster:
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
-            "PYTHONPATH": str(folder / "lib"),
-            **(extra or {}),
+            "PYTHONPATH": str(self.folder / "lib"),
         }
-        self.processes: dict[str, Process] = {}
 
     # -- starting and stopping
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage import metrics
-from airflow_provider_omnimessage._compat import BaseNotifier, is_connection_denied
+from airflow_provider_omnimessage._compat import BaseNotifier
 from airflow_provider_omnimessage.alerts.content import alert_messages, check_alert_at_parse
 from airflow_provider_omnimessage.api.errors import InvalidInputError, PastTimeToSendError
 from airflow_provider_omnimessage.api.masking import mask_number
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_omnimessage.api.timing import TimeToSend
+
+
+#: The error by which Airflow 3.3 refuses to read a connection from its database; older versions do not have the class.
+_DENIED = "AirflowSecretsBackendAccessDenied"
 
 
 @dataclass
@@ -141,7 +145,7 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         except Exception as error:
             if "deadline" not in context:
                 self._log_failure(context, error)
-            elif is_connection_denied(error):
+            elif type(error).__name__ == _DENIED:
                 denied = self._connection_denied()
                 self._log_failure(context, denied)
                 raise denied from error
