@@ -150,7 +150,15 @@ class DeadMansSwitch(TaskGroup):
         if _type is None:
             # What is wrong now may be put right by what follows in the DAG file. Airflow validates the whole DAG.
             with suppress(InvalidInputError):
-                wire(self, self.dag)
+                self.wire_in(self.dag)
+
+    def wire_in(self, dag: DAG) -> None:
+        """Set the edges between the switch and its work anew, as the DAG is now.
+
+        :param dag: which contains the switch: its own, or a copy.
+        :raises InvalidInputError: if the work cannot be guarded.
+        """
+        wire(self, dag)
 
     def task_id_of(self, name: str) -> str:
         """

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterator
+from typing import Any, Protocol, runtime_checkable
 
 from airflow_provider_omnimessage._compat import BaseOperator
 
-if TYPE_CHECKING:
-    from airflow_provider_omnimessage.alerts.deadman import DeadMansSwitch
+
+@runtime_checkable
+class Switch(Protocol):
+    """What the wiring and the tasks of a switch need to know of its group."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate over the tasks of the group."""
+
+    def task_id_of(self, name: str) -> str:
+        """Return the id of one of the switch's own tasks."""
+
+    def marker_after(self, task: Any, dag: Any) -> MarkerOperator:
+        """Return the empty task that stands directly after a task of the work."""
+
+    def drop_markers(self, dag: Any, keep: Collection[str]) -> None:
+        """Remove the empty tasks that stand after no task of the work any more."""
+
+    def invalid(self, reason: str) -> Exception:
+        """Return the error for a switch that cannot guard its work."""
+
+    def wire_in(self, dag: Any) -> None:
+        """Set the edges between the switch and its work anew."""
 
 
 class SwitchTask(BaseOperator):
@@ -31,17 +52,13 @@ class SwitchTask(BaseOperator):
         if self.is_setup:
             switch = self._find_switch()
             if switch is not None:
-                from airflow_provider_omnimessage.alerts.wiring import wire
-
-                wire(switch, self.dag)
+                switch.wire_in(self.dag)
         return super().downstream_list
 
-    def _find_switch(self) -> DeadMansSwitch | None:
+    def _find_switch(self) -> Switch | None:
         """Return the switch in this task's DAG; ``None`` in a part of a DAG without any task of its group."""
-        from airflow_provider_omnimessage.alerts.deadman import DeadMansSwitch
-
-        switch = self.dag.task_group.get_task_group_dict().get(self.switch_id)
-        return switch if isinstance(switch, DeadMansSwitch) else None
+        found: object = self.dag.task_group.get_task_group_dict().get(self.switch_id)
+        return found if isinstance(found, Switch) else None
 
 
 class MarkerOperator(SwitchTask):

@@ -21,12 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage._compat import is_in_mapped_group, skips_downstream
 from airflow_provider_omnimessage.alerts.disarming import DisarmDeadMansSwitchOperator
-from airflow_provider_omnimessage.alerts.markers import SwitchTask
+from airflow_provider_omnimessage.alerts.markers import Switch, SwitchTask
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
-
-    from airflow_provider_omnimessage.alerts.deadman import DeadMansSwitch
 
 #: Rules that one more successful upstream task does not change, whatever the others do.
 NEUTRAL_RULES = frozenset({"all_success", "none_failed", "none_skipped", "all_done", "all_done_setup_success"})
@@ -43,7 +41,7 @@ RUNS_AFTER_ONE_SUCCESS = NEUTRAL_RULES | {
 Edge = tuple[str, str]
 
 
-def wire(switch: DeadMansSwitch, dag: DAG) -> None:
+def wire(switch: Switch, dag: DAG) -> None:
     """
     Set the edges between a switch and its work anew, as the DAG is now.
 
@@ -92,7 +90,7 @@ class _Work:
     :param dag: which contains it.
     """
 
-    def __init__(self, switch: DeadMansSwitch, dag: DAG) -> None:
+    def __init__(self, switch: Switch, dag: DAG) -> None:
         self.tasks = [task for task in switch if not isinstance(task, SwitchTask)]
         if not self.tasks:
             raise switch.invalid("has no tasks; create the work inside the 'with', or pass task_group= to its tasks")
@@ -129,7 +127,7 @@ class _Work:
                     yield one
 
 
-def _edges_before(switch: DeadMansSwitch, work: _Work) -> Iterable[Edge]:
+def _edges_before(switch: Switch, work: _Work) -> Iterable[Edge]:
     gate = switch.task_id_of("after_arm")
     # a recipient that another task returns puts that task before arm
     arm = work.dag.task_dict.get(switch.task_id_of("arm"))
@@ -161,7 +159,7 @@ def _edges_before(switch: DeadMansSwitch, work: _Work) -> Iterable[Edge]:
             yield from ((gate, task.task_id) for task in first)
 
 
-def _refuse_what_is_not_held_back(switch: DeadMansSwitch, root: Any, work: _Work) -> None:
+def _refuse_what_is_not_held_back(switch: Switch, root: Any, work: _Work) -> None:
     rules = NEUTRAL_RULES if work.upstream(root) else RUNS_AFTER_ONE_SUCCESS
     if _rule(root) not in rules:
         raise switch.invalid(
@@ -170,7 +168,7 @@ def _refuse_what_is_not_held_back(switch: DeadMansSwitch, root: Any, work: _Work
         )
 
 
-def _edges_after(switch: DeadMansSwitch, work: _Work) -> Iterable[Edge]:
+def _edges_after(switch: Switch, work: _Work) -> Iterable[Edge]:
     if work.is_required:
         for task in work.tasks:
             if _rule(task) == "always" or (task.is_setup and work.is_leaf(task)):

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_omnimessage.provider_info import CONN_FIELDS, UI_FIELD_BEHAVIOUR
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.errors import ApiError
-    from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+    from airflow_provider_omnimessage.hooks.repeating import Transport
+    from airflow_provider_omnimessage.hooks.settings import Settings
+
+
+class TestedHook(Protocol):
+    """What the test of a connection needs of its hook."""
+
+    omnimessage_conn_id: str
+
+    @property
+    def settings(self) -> Settings:
+        """What the connection says; raises ``InvalidInputError`` if it is invalid."""
+
+    def get_conn(self) -> Transport:
+        """Return the transport."""
+
 
 # Messente answers this, or 401, to an address that the account does not let in.
 _FORBIDDEN = 403
@@ -59,7 +74,7 @@ def ui_field_behaviour() -> dict[str, Any]:
     }
 
 
-def check_connection(hook: OmnimessageHook) -> tuple[bool, str]:
+def check_connection(hook: TestedHook) -> tuple[bool, str]:
     """
     Ask for the report of a message that nobody has, and say what that shows.
 
