@@ -59,7 +59,7 @@ ensure_venv() {
 
 # ensure_programs COMMAND=PACKAGE...: install the Debian packages of the commands that are missing; their services do not start
 ensure_programs() {
-    local pair as_root missing=()
+    local pair as_root missing=() forbidden_by_us= failed
     for pair in "$@"; do
         command -v "${pair%%=*}" >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
     done
@@ -69,9 +69,11 @@ ensure_programs() {
     say "Installing ${missing[*]} ..."
     $as_root apt-get update -qq || return 1
     # a package's scripts do not start a service while this file forbids it
-    [ -e /usr/sbin/policy-rc.d ] || printf '#!/bin/sh\nexit 101\n' | $as_root install -m 755 /dev/stdin /usr/sbin/policy-rc.d
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        printf '#!/bin/sh\nexit 101\n' | $as_root install -m 755 /dev/stdin /usr/sbin/policy-rc.d && forbidden_by_us=yes
+    fi
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-    local failed=$?
-    grep -qx 'exit 101' /usr/sbin/policy-rc.d && $as_root rm -f /usr/sbin/policy-rc.d
+    failed=$?
+    [ -z "$forbidden_by_us" ] || $as_root rm -f /usr/sbin/policy-rc.d
     return $failed
 }
