@@ -56,3 +56,24 @@ ensure_venv() {
     "$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --exclude-newer "$AS_OF" "$@" || return 1
     printf '%s' "$wanted" >"$folder/made-of"
 }
+
+# ensure_programs COMMAND=PACKAGE...: install the Debian packages of the commands that are missing; their services do not start
+ensure_programs() {
+    local pair as_root missing=() forbidden_by_us= failed
+    for pair in "$@"; do
+        command -v "${pair%%=*}" >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+    done
+    [ ${#missing[@]} -eq 0 ] && return
+    command -v apt-get >/dev/null || { say "Requires ${missing[*]}; install them first." && return 1; }
+    as_root=$([ "$(id -u)" = 0 ] || echo sudo)
+    say "Installing ${missing[*]} ..."
+    $as_root apt-get update -qq || return 1
+    # a package's scripts do not start a service while this file forbids it
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        printf '#!/bin/sh\nexit 101\n' | $as_root install -m 755 /dev/stdin /usr/sbin/policy-rc.d && forbidden_by_us=yes
+    fi
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    failed=$?
+    [ -z "$forbidden_by_us" ] || $as_root rm -f /usr/sbin/policy-rc.d
+    return $failed
+}

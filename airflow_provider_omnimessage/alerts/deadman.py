@@ -21,8 +21,14 @@ from airflow_provider_omnimessage.tasks.arguments import require_choice
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
-#: Between two attempts of ``arm`` or ``disarm``.
-RETRY_DELAY = timedelta(seconds=10)
+#: ``arm`` and ``disarm`` are tried again after at least 10, 20, 40, 80 and 160 seconds, and at most twice as many: a
+#: short fault costs little time, and an outage of Airflow's API server of five minutes does not use up all tries.
+TRIES: dict[str, Any] = {
+    "retries": 5,
+    "retry_delay": timedelta(seconds=10),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=5),  # a cleared task goes on counting
+}
 
 #: What ``default_args`` say about where tasks run, and whose they are, holds for the switch too; nothing else does.
 PASSED_ON = frozenset({"executor", "executor_config", "owner", "queue", "run_as_user"})
@@ -68,6 +74,10 @@ class DeadMansSwitch(TaskGroup):
     :param text_store: ``"plaintext"``, ``"sha256"`` or ``"nostore"``; default: the connection's. (templated)
     :param priority: ``"low"``, ``"regular"`` or ``"high"``; default: the connection's, else regular. (templated)
     :param omnimessage_conn_id: the Airflow connection, of type ``omnimessage``. (templated)
+    :param pool: the pool of ``arm`` and ``disarm``; default: Airflow's default pool. A pool of their own keeps a slot
+        free for ``disarm`` when the work of other DAGs fills the default pool.
+    :param queue: the queue of ``arm`` and ``disarm``, on executors with queues; default: that of ``default_args``.
+    :param priority_weight: the priority of ``arm`` and ``disarm`` over other queued tasks; default: Airflow's.
     :param kwargs: what a ``TaskGroup`` takes.
     :raises InvalidInputError: while the DAG is parsed, names everything that is wrong by then; also if the work cannot
         be guarded, or if the DAG's schedule is due at its own deadline.
@@ -91,6 +101,9 @@ class DeadMansSwitch(TaskGroup):
         text_store: str | None = None,
         priority: str | None = None,
         omnimessage_conn_id: str = OmnimessageHook.default_conn_name,
+        pool: str | None = None,
+        queue: str | None = None,
+        priority_weight: int | None = None,
         **kwargs: Any,
     ) -> None:
         require_choice("on_failure", on_failure, ("wait", "send_now"))
@@ -110,10 +123,12 @@ class DeadMansSwitch(TaskGroup):
             "priority": priority,
             "omnimessage_conn_id": omnimessage_conn_id,
         }
+        slots = {"pool": pool, "queue": queue, "priority_weight": priority_weight}
         super().__init__(group_id=group_id, **kwargs)
         Deadline(**deadline).check_at_parse(self.dag)
         # All that a switch knows is in its tasks: a copied task group loses what Airflow does not know of.
-        self._make_tasks(alert, {**deadline, "required": required}, on_failure)
+        own = {name: value for name, value in slots.items() if value is not None}
+        self._make_tasks({**alert, **own}, {**deadline, "required": required}, on_failure)
 
     @property
     def arm(self) -> ArmDeadMansSwitchOperator:
@@ -205,17 +220,15 @@ class DeadMansSwitch(TaskGroup):
         common: dict[str, Any] = {"switch_id": str(self.group_id), "dag": dag, "task_group": dag.task_group}
         with _without_default_args(dag) as default_args:
             common |= _passed_on(default_args)
-            tries: dict[str, Any] = {"retries": 5, "retry_delay": RETRY_DELAY}
-            arm = ArmDeadMansSwitchOperator(task_id=self.task_id_of("arm"), **arming, **alert, **tries, **common)
+            own = {**common, **TRIES, **alert}
+            arm = ArmDeadMansSwitchOperator(task_id=self.task_id_of("arm"), **arming, **own)
             gate = MarkerOperator(task_id=self.task_id_of("after_arm"), **common)
             disarm = DisarmDeadMansSwitchOperator(
                 task_id=self.task_id_of("disarm"),
                 omnimessage_id=arm.output,
                 arm_id=arm.task_id,
                 on_failure=on_failure,
-                **alert,
-                **tries,
-                **common,
+                **own,
             )
             if arming["required"]:
                 arm.as_setup()  # type: ignore[no-untyped-call]

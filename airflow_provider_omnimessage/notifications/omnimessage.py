@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.timing import TimeToSend
 
 
+#: The error by which Airflow 3.3 refuses to read a connection from its database; older versions do not have the class.
+_DENIED = "AirflowSecretsBackendAccessDenied"
+
+
 @dataclass
 class _Notification:
     """A message to one recipient: what is posted, and its outcome."""
@@ -114,6 +118,7 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         self.text_store = text_store
         self.priority = priority
         self.omnimessage_conn_id = omnimessage_conn_id
+        self._arguments = repr((to, drafts, time_to_send, omnimessage_conn_id))  # as passed: rendering changes them
 
     def __call__(self, *args: Any) -> None:
         """Notify, on a copy: rendering is for one event, and the next one has the same notifier."""
@@ -138,21 +143,47 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         try:
             self._notify(context)
         except Exception as error:
-            self._log_failure(context, error)
-            if "deadline" in context:
+            if "deadline" not in context:
+                self._log_failure(context, error)
+            elif type(error).__name__ == _DENIED:
+                denied = self._connection_denied()
+                self._log_failure(context, denied)
+                raise denied from error
+            else:
+                self._log_failure(context, error)
                 raise
 
     async def async_notify(self, context: Context) -> None:
         """Send the message from the triggerer, without blocking its event loop.
 
+        For a deadline, once per process: another triggerer that Airflow starts the same callback in sends it again.
+
         :raises OmnimessageError: for a deadline only; elsewhere it is logged.
         """
+        deadline = context.get("deadline")
+        deadline_id = deadline.get("id") if isinstance(deadline, Mapping) else None
+        if deadline_id is None:
+            await self._async_notify(context)
+            return
+        from airflow_provider_omnimessage.notifications.once import run_once
+
+        await run_once((deadline_id, self._arguments), lambda: self._async_notify(context))
+
+    async def _async_notify(self, context: Context) -> None:
         try:
             await self._notify_on_loop(context)
         except Exception as error:
             self._log_failure(context, error)
             if "deadline" in context:
                 raise
+
+    def _connection_denied(self) -> InvalidInputError:
+        return InvalidInputError.of(
+            "omnimessage_conn_id",
+            f"a SyncCallback may not read the connection '{self.omnimessage_conn_id}' from Airflow's database; set "
+            f"AIRFLOW_CONN_{self.omnimessage_conn_id.upper()} on the workers, keep it in a secrets backend, or use "
+            "AsyncCallback",
+        )
 
     def _log_failure(self, context: Mapping[str, Any], error: Exception) -> None:
         outcome = "No notification was sent" + ("" if "deadline" in context else "; the task goes on")

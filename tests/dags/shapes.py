@@ -43,7 +43,7 @@ HARMFUL: dict[str, Any] = {
     "map_index_template": "{{ nothing.at.all }}",
     "execution_timeout": timedelta(microseconds=1),
     "retry_delay": timedelta(days=1),
-    "retry_exponential_backoff": True,
+    "retry_exponential_backoff": 9.0,
     "task_concurrency": 1,
 }
 

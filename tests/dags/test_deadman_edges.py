@@ -278,6 +278,26 @@ class TestDefaultArgs:
             switch = DeadMansSwitch("by_nine", **ALERT)
         assert (switch.arm.queue, switch.disarm.owner) == ("far", "us")
 
+    def test_pool_queue_and_priority_of_a_switch_are_those_of_its_own_tasks_alone(self):
+        own_slots = {"pool": "alerts", "queue": "near", "priority_weight": 100}
+        with (
+            DAG("queued", schedule=None, default_args={"queue": "far"}),
+            DeadMansSwitch("by_nine", **own_slots, **ALERT) as switch,
+        ):
+            work = ok("work")
+        for own in (switch.arm, switch.disarm):
+            assert (own.pool, own.queue, own.priority_weight) == ("alerts", "near", 100)
+        assert (work.pool, work.queue, work.priority_weight) == ("default_pool", "far", 1)
+
+    def test_the_tries_of_arm_and_disarm_outlast_an_outage_of_five_minutes(self):
+        with DAG("patient", schedule=None), DeadMansSwitch("by_nine", **ALERT) as switch:
+            pass
+        for own in (switch.arm, switch.disarm):
+            assert own.retry_exponential_backoff
+            shortest = [own.retry_delay * 2**number for number in range(own.retries)]
+            assert shortest[0] == timedelta(seconds=10)
+            assert sum(shortest, timedelta()) > timedelta(minutes=5)
+
 
 class TestRepairs:
     def test_after_clear_only_failed_a_second_failure_is_sent_and_a_hang_is_guarded(self, run, sandbox):

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from lockstep import Lockstep
 from shapes import GROUP, build, shapes
 
+from airflow_provider_omnimessage.alerts.deadman import TRIES
 from airflow_provider_omnimessage.alerts.disarming import DisarmDeadMansSwitchOperator
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 
@@ -38,7 +39,8 @@ def is_own(task_id):
 def check(_airflow, sandbox, tmp_path, monkeypatch, capfd):
     """Run a DAG with a switch and the same with a plain group, and compare what becomes of them."""
     monkeypatch.setattr(DisarmDeadMansSwitchOperator, "poke_interval", 0.0)
-    monkeypatch.setattr("airflow_provider_omnimessage.alerts.deadman.RETRY_DELAY", timedelta(0))
+    monkeypatch.setitem(TRIES, "retry_delay", timedelta(0))
+    monkeypatch.setitem(TRIES, "retry_exponential_backoff", False)
 
     def checking(shape, *, seed=0, clear=None, on_failure="wait", required=False, recipients=(TO,), faults=()):
         sandbox.reset()

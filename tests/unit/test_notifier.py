@@ -149,6 +149,18 @@ class TestNotify:
         OmnimessageNotifier(to=["{{ 'nobody' }}", TO], text="a")({})
         assert [message["to"] for message in sandbox.messages] == [TO]
 
+    def test_a_sync_callback_that_may_not_read_the_connection_names_the_ways_out(self, monkeypatch, caplog, capsys):
+        from airflow.sdk.exceptions import AirflowSecretsBackendAccessDenied
+
+        def refuse(*_):
+            raise AirflowSecretsBackendAccessDenied("Access denied by Execution API")
+
+        monkeypatch.setattr(OmnimessageHook, "get_connection", refuse)
+        way_out = "set AIRFLOW_CONN_OUR_ACCOUNT on the workers, keep it in a secrets backend, or use AsyncCallback"
+        with pytest.raises(InvalidInputError, match=way_out):
+            OmnimessageNotifier(to=TO, omnimessage_conn_id="our_account")({"deadline": {}})
+        assert way_out in caplog.text + capsys.readouterr().out
+
     def test_a_deadlines_callback_fails_where_it_cannot_notify(self, sandbox):
         sandbox.add_fault("unauthorized")
         with pytest.raises(Exception, match="refused the credentials"):
@@ -185,6 +197,44 @@ class TestInTheTriggerer:
     def test_it_can_be_awaited(self, sandbox):
         self.awaited()
         assert sandbox.messages[0]["body"]["messages"][0]["text"] == "report missed its deadline"
+
+    def test_a_deadlines_callback_that_is_cancelled_and_started_again_sends_one_message(self, sandbox):
+        """Several triggerers take a callback from each other while it runs; each cancels it, and starts it again."""
+        sandbox.add_fault("slow", call="send", seconds=0.5, processed=True)
+
+        async def taken_away_and_back():
+            def start():
+                return asyncio.ensure_future(
+                    as_awaitable(OmnimessageNotifier(to=TO, context={"deadline": {"id": "d1"}}))
+                )
+
+            async def as_awaitable(notifier):
+                await notifier
+
+            first = start()
+            while not sandbox.requests:
+                await asyncio.sleep(0.01)
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            await start()
+            await start()
+
+        asyncio.run(taken_away_and_back())
+        assert len(sandbox.messages) == 1
+
+    def test_each_deadline_has_a_message_of_its_own(self, sandbox):
+        self.awaited(context={"deadline": {"id": "d2"}})
+        self.awaited(context={"deadline": {"id": "d3"}})
+        self.awaited(context={"deadline": {"id": "d3"}}, to="+37255555556")
+        assert [message["to"] for message in sandbox.messages] == [TO, TO, "+37255555556"]
+
+    def test_a_failed_notification_of_a_deadline_fails_each_start_and_is_not_repeated(self, sandbox):
+        sandbox.add_fault("lost_answer")
+        for _ in range(2):
+            with pytest.raises(LostResponseError):
+                self.awaited(context={"deadline": {"id": "d4"}})
+        assert len(sandbox.messages) == 1
 
     def test_others_on_the_loop_go_on_while_messente_is_slow(self, sandbox):
         sandbox.add_fault("slow", seconds=0.5)
