@@ -12,8 +12,8 @@ from airflow_provider_omnimessage._compat import BaseOperator
 class Switch(Protocol):
     """What the wiring and the tasks of a switch need to know of its group."""
 
-    def __iter__(self) -> Iterator[Any]:
-        """Iterate over the tasks of the group."""
+    def iter_tasks(self) -> Iterator[Any]:
+        """Iterate over the tasks of the group. To iterate over the group itself is an error in some mapped groups."""
 
     def task_id_of(self, name: str) -> str:
         """Return the id of one of the switch's own tasks."""

@@ -91,7 +91,7 @@ class _Work:
     """
 
     def __init__(self, switch: Switch, dag: DAG) -> None:
-        self.tasks = [task for task in switch if not isinstance(task, SwitchTask)]
+        self.tasks = [task for task in switch.iter_tasks() if not isinstance(task, SwitchTask)]
         if not self.tasks:
             raise switch.invalid("has no tasks; create the work inside the 'with', or pass task_group= to its tasks")
         self.ids = {task.task_id for task in self.tasks}

@@ -375,3 +375,15 @@ def test_disarm_waits_for_work_that_it_is_not_directly_behind(run, sandbox, monk
     for seed in range(4):
         run(seed=seed)
     assert set(alerts(sandbox)) == {"cancelled"}
+
+
+def test_a_mapped_group_in_the_switch_may_hold_a_task_that_always_runs(dag):
+    with DeadMansSwitch("by_nine", **ALERT) as switch:
+
+        @task_group
+        def each(number):
+            ok("always", trigger_rule="always")
+
+        each.expand(number=[1, 2])
+
+    assert switch.disarm.work == ["by_nine.each.always"]
