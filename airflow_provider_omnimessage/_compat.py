@@ -92,6 +92,7 @@ __all__ = [
     "is_connection_missing",
     "is_in_mapped_group",
     "is_made_at_run_time",
+    "is_mapped",
     "mask_secrets",
     "object_storage_path",
     "push_xcom",
@@ -288,6 +289,16 @@ def is_in_mapped_group(node: Any) -> bool:
     :param node: a task or a task group.
     """
     return next(iter(node.iter_mapped_task_groups()), None) is not None
+
+
+def is_mapped(task: Any) -> bool:
+    """
+    Return whether a task is mapped.
+
+    :param task: while the DAG is parsed.
+    """
+    # Airflow 2 has no is_mapped; the arguments of partial() are an attribute of mapped tasks in every version
+    return hasattr(task, "partial_kwargs")
 
 
 def skips_downstream(task: Any) -> bool:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_omnimessage._compat import is_in_mapped_group, skips_downstream
+from airflow_provider_omnimessage._compat import is_in_mapped_group, is_mapped, skips_downstream
 from airflow_provider_omnimessage.alerts.disarming import DisarmDeadMansSwitchOperator
 from airflow_provider_omnimessage.alerts.markers import Switch, SwitchTask
 
@@ -192,7 +192,7 @@ def _edges_after(switch: Switch, work: _Work) -> Iterable[Edge]:
 
 
 def _is_mapped(task: Any) -> bool:
-    return bool(task.is_mapped) or is_in_mapped_group(task)
+    return is_mapped(task) or is_in_mapped_group(task)
 
 
 def _fails_the_run(task: Any) -> bool:

@@ -74,7 +74,7 @@ def due_at_the_deadline() -> str:
 
     with DAG("due_at_the_deadline", schedule="0 9 * * *", start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)):
         try:
-            DeadMansSwitch("by_nine", to="+37255555555", text="Late", by="09:00")
+            DeadMansSwitch("by_nine", to="+37255555555", text="Late", by="09:00", timezone="UTC")
         except InvalidInputError as error:
             return str(error)
     return ""
