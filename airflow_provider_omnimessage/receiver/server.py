@@ -82,7 +82,7 @@ def missing_package(error: ImportError) -> StartError:
     package = (error.name or "").partition(".")[0]
     if package not in ("fastapi", "starlette", "pydantic", "uvicorn", "sqlalchemy", "alembic"):
         raise error
-    return StartError(f"the receiver needs {package}; pip install 'airflow-provider-omnimessage[receiver]'")
+    return StartError(f"the receiver needs {package}; pip install '.[receiver]'")
 
 
 def _listen(host: str, port: int) -> socket.socket:
