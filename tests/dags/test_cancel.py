@@ -26,7 +26,11 @@ def cancel_two(dag, run_dag, sandbox, **settings):
     waiting = ScheduleOmnimessageOperator(task_id="waiting", to=TO, time_to_send=SOON, messages=[sms("a")])
     sent = SendOmnimessageOperator(task_id="sent", to=TO, messages=[sms("b")])
     cancel = CancelScheduledMessageOperator(
-        task_id="cancel", omnimessage_id=[sent.output, waiting.output, None], retries=2, **settings
+        task_id="cancel",
+        omnimessage_id=[sent.output, waiting.output, None],
+        retries=2,
+        retry_delay=timedelta(seconds=3),
+        **settings,
     )
 
     @task
