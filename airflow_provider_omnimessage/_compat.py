@@ -93,6 +93,7 @@ __all__ = [
     "is_in_mapped_group",
     "is_made_at_run_time",
     "is_mapped",
+    "is_parsed_for_a_task",
     "mask_secrets",
     "object_storage_path",
     "push_xcom",
@@ -364,6 +365,15 @@ def is_made_at_run_time(operator: Any) -> bool:
     """
     # set by Airflow's metaclass in every version from 2.3: only a mapped task is constructed where it runs
     return bool(getattr(operator, "_BaseOperator__from_mapped", False))
+
+
+def is_parsed_for_a_task() -> bool:
+    """Return whether a DAG file is being parsed by a worker, which runs one of its tasks."""
+    try:
+        from airflow.sdk import get_parsing_context
+    except ImportError:  # Airflow 2 and 3.0
+        from airflow.utils.dag_parsing_context import get_parsing_context  # type: ignore[import-not-found, no-redef]
+    return get_parsing_context().task_id is not None
 
 
 def mask_secrets(text: str) -> str:
