@@ -67,7 +67,10 @@ class OnCall(TimedRecipients):
         return f"OnCall('{self._path}')"
 
     def at(self, when: datetime) -> list[str]:
-        """Return the numbers of those who are on call at ``when``, else the default."""
+        """Return the numbers of those who are on call at a time, else the default.
+
+        :param when: a time with a zone.
+        """
         try:
             names = self._rota().names_at(when)
             reason = f"{self!r}: nobody is on call at {when:%Y-%m-%d %H:%M %Z}; add an event, or set default"
@@ -110,9 +113,7 @@ class _Rota:
             from icalendar import Calendar
             from recurring_ical_events import of
         except ImportError as error:
-            raise InvalidInputError.of(
-                "to", f"{shown}: {error}; pip install '.[oncall]'"
-            ) from error
+            raise InvalidInputError.of("to", f"{shown}: {error}; pip install '.[oncall]'") from error
         try:
             calendar = Calendar.from_ical(content)
             self._zone = _zone(calendar)
