@@ -21,6 +21,7 @@ PAGES = [page for page in PAGES if "_build" not in page.parts]
 FOR_USERS = {
     "alerts.deadman",
     "alerts.heartbeat",
+    "alerts.on_call",
     "api.delivery",
     "api.errors",
     "api.messages",
