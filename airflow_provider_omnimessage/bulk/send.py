@@ -233,9 +233,7 @@ class BulkSender:
             for number, record in self._unknown_records.items():
                 self._memory.keep_batch(number, replace(record.marked(self._settings.mark), reported=True))
         except Exception:
-            self._log.exception(
-                "It could not be stored that batches are unknown: the next clear only reports them again"
-            )
+            self._log.exception("Unknown batches could not be stored as such: the next clear only reports them again")
 
     def _store(self, batch: PendingBatch) -> None:
         if self._memory is None:
