@@ -19,6 +19,8 @@ from airflow_provider_omnimessage.api.errors import (
 from airflow_provider_omnimessage.tasks.parallel import Progress, a_few_at_a_time
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from airflow.sdk.types import Logger
 
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -67,6 +69,7 @@ def cancel_each(
     *,
     log: Logger,
     tags: Mapping[str, str],
+    times: Mapping[str, datetime | None] | None = None,
     seconds: float | None = None,
 ) -> Iterator[CancelOutcome]:
     """
@@ -78,6 +81,8 @@ def cancel_each(
     :param hook: its session is opened in the calling thread and shared by all calls.
     :param log: receives the progress every few seconds.
     :param tags: of the metric ``omnimessage.cancelled``.
+    :param times: the ``time_to_send`` of messages, as far as it is known, by id. If Messente neither cancels a message
+        nor shows that it was sent, its time decides; without it, the outcome is an error.
     :param seconds: time budget for all ids together. Default: the connection's ``deadline`` plus
         :data:`SECONDS_PER_ID` for each id.
     """
@@ -96,7 +101,7 @@ def cancel_each(
             return CancelOutcome(omnimessage_id, error=stop.reason, was_tried=False)
         try:
             with hook.within(end - time.monotonic()):
-                cancellation = hook.try_to_cancel(omnimessage_id)
+                cancellation = hook.try_to_cancel(omnimessage_id, (times or {}).get(omnimessage_id))
         except OmnimessageError as error:
             stop.note_failure(error)
             return CancelOutcome(omnimessage_id, error=error)
