@@ -18,8 +18,9 @@ BEFORE, AFTER = 5, 4
 
 
 @pytest.fixture
-def deploy(request, tmp_path):
+def deploy(request, tmp_path, monkeypatch):
     """Make the DAG as one deploy has it; with a run, let that run go on with it."""
+    monkeypatch.setenv("AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL", "0")
 
     def deploying(work, retries=BEFORE, run=None, **settings):
         with DAG(re.sub(r"\W+", "_", request.node.name), schedule=None) as dag:
