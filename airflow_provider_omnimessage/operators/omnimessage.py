@@ -21,7 +21,7 @@ from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.tasks.arguments import ON_PAST, check_time_at_parse, require_choice, task_tags
 from airflow_provider_omnimessage.tasks.cancelling import CancelOutcome, CancelSummary, cancel_each
 from airflow_provider_omnimessage.tasks.failures import constructor_errors, task_failures
-from airflow_provider_omnimessage.tasks.rendering import PlainStrings
+from airflow_provider_omnimessage.tasks.rendering import PlainStrings, PrivateTemplates
 from airflow_provider_omnimessage.tasks.sending import DurableMessage, Schedule
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class ScheduleOmnimessageOperator(SendOmnimessageOperator):
         return Schedule(self.time_to_send, self.timezone, self.on_past)
 
 
-class CancelScheduledMessageOperator(BaseOperator):
+class CancelScheduledMessageOperator(PrivateTemplates, BaseOperator):
     """
     Cancel scheduled messages before they are sent: ``DELETE /omnimessage/{omnimessage_id}``.
 
