@@ -78,8 +78,15 @@ class AlertTask(PlainStrings, SwitchTask):
     def _execute(self, context: Mapping[str, Any]) -> list[str]:
         raise NotImplementedError
 
-    def _compose(self, hook: OmnimessageHook, to: str) -> dict[str, Any]:
-        return hook.compose(to, self.messages, dlr_url=self.dlr_url, text_store=self.text_store, priority=self.priority)
+    def _compose(self, hook: OmnimessageHook, to: str, time_to_send: datetime | None = None) -> dict[str, Any]:
+        return hook.compose(
+            to,
+            self.messages,
+            time_to_send=time_to_send,
+            dlr_url=self.dlr_url,
+            text_store=self.text_store,
+            priority=self.priority,
+        )
 
     def _recipients(self) -> tuple[list[str], list[Exception]]:
         """Return the recipients, and what is wrong with the rest: one wrong number must not cost the others theirs."""
