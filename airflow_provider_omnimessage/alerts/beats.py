@@ -34,6 +34,7 @@ class HeartbeatState:
     :param in_doubt: times, ISO 8601 in UTC, at which messages go out whose response was lost: no id is known.
     :param due: the time, ISO 8601 in UTC, at which ``live`` goes out.
     :param expected: the time, ISO 8601 in UTC, of the run that ``live`` waits for; ``None``: any run, or a beat.
+    :param dag_id: the DAG that they are scheduled for.
     """
 
     live: list[str] = field(default_factory=list)
@@ -41,6 +42,7 @@ class HeartbeatState:
     in_doubt: list[str] = field(default_factory=list)
     due: str | None = None
     expected: str | None = None
+    dag_id: str | None = None
 
     @classmethod
     def read(cls, value: Any) -> HeartbeatState:
@@ -49,9 +51,9 @@ class HeartbeatState:
         :raises ValueError: if a time in it has no offset.
         :raises TypeError: if it is anything else.
         """
-        due, expected = value.pop("due", None), value.pop("expected", None)
+        due, expected, dag_id = (value.pop(name, None) for name in ("due", "expected", "dag_id"))
         ids = {name: [str(item) for item in items] for name, items in value.items()}
-        state = cls(**ids, due=due, expected=expected)
+        state = cls(**ids, due=due, expected=expected, dag_id=dag_id)
         known = [time for time in (*state.in_doubt, due, expected) if time is not None]
         if any(datetime.fromisoformat(time).tzinfo is None for time in known):
             raise ValueError("a time without an offset")
@@ -124,6 +126,7 @@ class Beat:
         self._log = log
         self._tags = tags
         self._state = store.read()
+        self._state.dag_id = tags["dag_id"]
         self._report_doubts()
 
     def run(self, drafts: Sequence[dict[str, Any]], due: TimeToSend, *, expected: datetime | None = None) -> list[str]:
@@ -216,7 +219,7 @@ class Beat:
         self._state.forget_past_doubts()
         for due in self._state.in_doubt:
             self._log.warning(
-                "The response to a request was lost. If Messente accepted its message, it goes out at %s, and cannot be "
+                "The response to a request was lost. If Messente accepted its message, it goes out at %s and cannot be "
                 "cancelled from here, since its id is unknown: look for it in Messente's dashboard",
                 due,
             )

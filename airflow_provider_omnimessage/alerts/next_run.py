@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -90,7 +89,8 @@ def expected_run(context: Mapping[str, Any], after: datetime) -> datetime | None
     interval = DataInterval(start, pendulum.instance(dag_run.data_interval_end or start))
     # with catch-up: the run after this one, then the one after that, until one is not due yet
     restriction = TimeRestriction(earliest=None, latest=context["dag"].end_date, catchup=True)
-    for step in itertools.count(1):
+    steps = 0
+    while True:
         following = timetable.next_dagrun_info(last_automated_data_interval=interval, restriction=restriction)
         if following is None:
             raise NoFurtherRunError("no further run is due")
@@ -98,8 +98,8 @@ def expected_run(context: Mapping[str, Any], after: datetime) -> datetime | None
         if due > after:
             return due
         # a task that is cleared months later
-        interval = following.data_interval if step != MOST_STEPS else DataInterval.exact(pendulum.instance(after))
-    raise AssertionError("unreachable")
+        steps += 1
+        interval = following.data_interval if steps != MOST_STEPS else DataInterval.exact(pendulum.instance(after))
 
 
 def is_awaited(context: Mapping[str, Any], expected: str | None) -> bool:
@@ -219,7 +219,7 @@ class ExpectNextRunOperator(AlertTask):
                 self.log.info("An alert waits for the next run already: %s", ", ".join(state.live))
                 return state.live
             due = hook.resolve_time_to_send((expected or now()) + self.within)
-            numbers, problems = self._recipients()
+            numbers, problems = self._recipients(due.utc)
             drafts = [self._compose(hook, to, due.utc) for to in numbers]
             scheduled = beat.run(drafts, due, expected=expected)
             if problems:

@@ -12,7 +12,8 @@ from airflow.models import Variable
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Asset, CronTriggerTimetable, task
 
-from airflow_provider_omnimessage.alerts import DeadMansSwitch, next_run
+from airflow_provider_omnimessage.__main__ import main
+from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator, next_run
 from airflow_provider_omnimessage.alerts.beats import HeartbeatStore
 from airflow_provider_omnimessage.alerts.next_run import NoFurtherRunError, expected_run, is_awaited
 from airflow_provider_omnimessage.api.errors import InvalidInputError
@@ -245,3 +246,57 @@ def test_only_the_run_that_is_awaited_cancels_it(kind, expected, awaited):
 def test_what_cannot_be_awaited_is_rejected_while_the_dag_is_parsed(settings, schedule, says):
     with DAG("rejected", schedule=schedule), pytest.raises(InvalidInputError, match=says):
         DeadMansSwitch("report", **{**SWITCH, **settings})
+
+
+class TestCommands:
+    """What is scheduled can be listed, and cancelled before a pause."""
+
+    @pytest.fixture
+    def command(self, capfd):
+        def run(*words):
+            capfd.readouterr()
+            with pytest.raises(SystemExit) as ended:
+                main([*words])
+            printed = capfd.readouterr()
+            # what else is in there is the log of this process
+            rows = [line for line in printed.out.splitlines() if line.startswith("[{")]
+            return ended.value.code, json.loads(rows[0]) if rows else [], printed.err
+
+        return run
+
+    def test_alerts_lists_what_is_scheduled_and_disarm_cancels_it(self, dag, run_dag, sandbox, command):
+        with DeadMansSwitch("report", **SWITCH):
+
+            @task
+            def work():
+                raise RuntimeError("as it should")
+
+            work()
+        HeartbeatOperator(task_id="beat", to=TO, grace=timedelta(hours=3))
+        run = run_dag(dag)
+        code, rows, _ = command("alerts", "-o", "json")
+        mine = [row for row in rows if row["dag_id"] == dag.dag_id]
+        assert code == 0
+        assert sorted(row["kind"] for row in mine) == ["heartbeat", "next run", "switch"]
+        assert {row["to"] for row in mine} == {"+37255•••55"}
+        assert {row["run_id"] for row in mine if row["kind"] == "switch"} == {run.run_id}
+        due = {row["kind"]: datetime.fromisoformat(row["time_to_send"]) for row in mine}
+        assert due["next run"] < due["switch"] < due["heartbeat"]
+        code, rows, _ = command("disarm", dag.dag_id, "-o", "json")
+        assert (code, len(rows)) == (0, 3)
+        assert {message["state"] for message in sandbox.messages} == {"cancelled"}
+        assert Variable.get(VARIABLE.format(dag.dag_id), None) is None
+        code, rows, _ = command("alerts", "-o", "json")
+        assert [row for row in rows if row["dag_id"] == dag.dag_id] == []
+        # again is harmless
+        assert command("disarm", dag.dag_id)[0] == 0
+        assert command("disarm", "another")[2] == "No alert of the DAG another is known\n"
+
+    def test_what_cannot_be_cancelled_stays_known(self, dag, run_dag, sandbox, command):
+        with DeadMansSwitch("report", **SWITCH):
+            EmptyOperator(task_id="work")
+        run_dag(dag)
+        sandbox.add_fault("unauthorized", call="cancel", times="always")
+        code, _, _ = command("disarm", dag.dag_id)
+        assert code == 3
+        assert stored(dag)["live"]
