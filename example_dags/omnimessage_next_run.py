@@ -1,6 +1,7 @@
 """Alert if the work is late, and also if the next run does not start at all.
 
-Unpause it, let it run once, and pause it again: an alert goes out 30 minutes after the next run was due. To pause it without an alert: ``airflow omnimessage disarm omnimessage_next_run``.
+Unpause it, let it run once, and pause it again: an alert goes out 30 minutes after the next run was due.
+To pause it without an alert: ``airflow omnimessage disarm omnimessage_next_run``.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from airflow_provider_omnimessage.api.delivery import CancelResult
 from airflow_provider_omnimessage.api.errors import InvalidInputError, OmnimessageError
 from airflow_provider_omnimessage.api.timing import TimeToSend
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.tasks.cancelling import cancel_each
 
 if TYPE_CHECKING:
     from airflow.sdk.types import Logger
@@ -32,7 +33,7 @@ class HeartbeatState:
     :param live: ids of the last complete beat, one for each recipient.
     :param left: ids that must be cancelled: of earlier beats, or of one that did not finish.
     :param in_doubt: times, ISO 8601 in UTC, at which messages go out whose response was lost: no id is known.
-    :param due: the time, ISO 8601 in UTC, at which ``live`` goes out.
+    :param times: when the messages go out, ISO 8601 in UTC, by id; empty in a state that an older version stored.
     :param expected: the time, ISO 8601 in UTC, of the run that ``live`` waits for; ``None``: any run, or a beat.
     :param dag_id: the DAG that they are scheduled for.
     """
@@ -40,7 +41,7 @@ class HeartbeatState:
     live: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     in_doubt: list[str] = field(default_factory=list)
-    due: str | None = None
+    times: dict[str, str] = field(default_factory=dict)
     expected: str | None = None
     dag_id: str | None = None
 
@@ -51,19 +52,28 @@ class HeartbeatState:
         :raises ValueError: if a time in it has no offset.
         :raises TypeError: if it is anything else.
         """
-        due, expected, dag_id = (value.pop(name, None) for name in ("due", "expected", "dag_id"))
+        times = {str(omnimessage_id): str(due) for omnimessage_id, due in value.pop("times", {}).items()}
+        expected, dag_id = value.pop("expected", None), value.pop("dag_id", None)
         ids = {name: [str(item) for item in items] for name, items in value.items()}
-        state = cls(**ids, due=due, expected=expected, dag_id=dag_id)
-        known = [time for time in (*state.in_doubt, due, expected) if time is not None]
+        state = cls(**ids, times=times, expected=expected, dag_id=dag_id)
+        known = [*state.in_doubt, *times.values(), *([expected] if expected is not None else [])]
         if any(datetime.fromisoformat(time).tzinfo is None for time in known):
             raise ValueError("a time without an offset")
         return state
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data, with the times of those messages only that are still known."""
+        times = {one: due for one, due in self.times.items() if one in self.live or one in self.left}
+        return {**asdict(self), "times": times}
+
+    def known_times(self) -> dict[str, datetime]:
+        """Return when messages go out, by id."""
+        return {omnimessage_id: datetime.fromisoformat(due) for omnimessage_id, due in self.times.items()}
+
     def is_live(self) -> bool:
         """Return whether a message is known to be scheduled that has not gone out yet."""
-        return (
-            bool(self.live) and self.due is not None and datetime.fromisoformat(self.due) > datetime.now(timezone.utc)
-        )
+        now, times = datetime.now(timezone.utc), self.known_times()
+        return any(item in times and times[item] > now for item in self.live)
 
     def forget_past_doubts(self) -> None:
         """Drop the times that have passed: those messages have gone out, or never existed."""
@@ -93,7 +103,7 @@ class HeartbeatStore:
 
     def write(self, state: HeartbeatState) -> None:
         """Store the state."""
-        value = json.dumps(asdict(state))
+        value = json.dumps(state.as_dict())
         Variable.set(self.variable, value, description=DESCRIPTION.format(self._about))
 
     def write_patiently(self, state: HeartbeatState) -> None:
@@ -149,13 +159,13 @@ class Beat:
                 self._state.left = self._cancel(self._state.left)
             else:
                 # some recipients are better than none; the next try cancels and schedules anew
-                self._set_times(due, expected)
+                self._state.expected = expected.isoformat() if expected is not None else None
             self._store.write(self._state)
             raise
         self._log.info("The message goes out at %s unless it is cancelled: %s", due, ", ".join(scheduled))
         # Swap first, cancel second: a beat that is killed in between leaves a live message to the next one.
         self._state.live, self._state.left = scheduled, self._state.live
-        self._set_times(due, expected)
+        self._state.expected = expected.isoformat() if expected is not None else None
         self._store.write(self._state)
         self._state.left = self._cancel(self._state.left)
         self._store.write(self._state)
@@ -163,14 +173,10 @@ class Beat:
             self._log.warning("Not cancelled yet; the next beat tries again: %s", ", ".join(self._state.left))
         return scheduled
 
-    def _set_times(self, due: TimeToSend, expected: datetime | None) -> None:
-        self._state.due = due.utc.isoformat()
-        self._state.expected = expected.isoformat() if expected is not None else None
-
     def end(self) -> list[str]:
         """Cancel all messages, and return the ids that may still be scheduled. The next beat tries those again."""
         self._state.left += [item for item in self._state.live if item not in self._state.left]
-        self._state.live, self._state.due, self._state.expected = [], None, None
+        self._state.live, self._state.expected = [], None
         # first, so that a beat that is killed in between leaves nothing that nobody cancels
         self._store.write(self._state)
         if self._state.left:
@@ -212,6 +218,7 @@ class Beat:
             self._state.in_doubt.remove(doubt)
         # at once, so that the next beat finds what this one does not live to cancel
         self._state.left.append(omnimessage_id)
+        self._state.times[omnimessage_id] = doubt
         self._store.write_patiently(self._state)
         return omnimessage_id
 
@@ -227,22 +234,24 @@ class Beat:
     def _cancel(self, ids: Sequence[str], errors: list[OmnimessageError] | None = None) -> list[str]:
         """Cancel, and return the ids that may still be scheduled."""
         left = []
-        for omnimessage_id in ids:
-            try:
-                cancellation = self._hook.try_to_cancel(omnimessage_id)
-            except InvalidInputError as error:
-                self._log.warning("Variable %s holds an invalid id: %s", self._store.variable, error)
-                continue
-            except OmnimessageError as error:
-                self._log.warning("%s could not be cancelled: %s", omnimessage_id, error)
-                left.append(omnimessage_id)
+        outcomes = cancel_each(
+            self._hook,
+            ids,
+            times=self._state.known_times(),
+            log=self._log,
+            tags=self._tags,
+            seconds=self._hook.seconds_left,
+        )
+        for outcome in outcomes:
+            if isinstance(outcome.error, InvalidInputError) and outcome.was_tried:
+                self._log.warning("Variable %s holds an invalid id: %s", self._store.variable, outcome.error)
+            elif outcome.error is not None:
+                self._log.warning("Not cancelled: %s", outcome)
+                left.append(outcome.omnimessage_id)
                 if errors is not None:
-                    errors.append(error)
-                continue
-            if cancellation.result is CancelResult.CANCELLED:
-                metrics.count("cancelled", self._tags)
-            elif cancellation.result is CancelResult.ALREADY_SENT:
-                self._log.warning("The heartbeat is back; %s has been sent in the meantime", omnimessage_id)
-            elif cancellation.result is CancelResult.UNKNOWN:
-                self._log.warning("%s %s", omnimessage_id, cancellation)
+                    errors.append(outcome.error)
+            elif outcome.cancellation is not None and outcome.cancellation.result is CancelResult.ALREADY_SENT:
+                self._log.warning("The heartbeat is back; %s was sent in the meantime", outcome.omnimessage_id)
+            elif not outcome.is_cancelled:
+                self._log.warning("%s", outcome)
         return left

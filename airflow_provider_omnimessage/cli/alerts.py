@@ -155,7 +155,8 @@ def _of_variables() -> Iterator[ScheduledAlert]:
             continue
         kind = description.removeprefix(begin).removeprefix("the ")
         for omnimessage_id in (*state.live, *state.left):
-            yield ScheduledAlert(kind, state.dag_id or "", None, state.due, omnimessage_id, variable)
+            time_to_send = state.times.get(omnimessage_id)
+            yield ScheduledAlert(kind, state.dag_id or "", None, time_to_send, omnimessage_id, variable)
 
 
 def _forget(variables: set[str]) -> None:

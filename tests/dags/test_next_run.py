@@ -142,7 +142,7 @@ class TestScheduled:
         expected = datetime.fromisoformat(state["expected"])
         assert (expected.hour, expected.minute) == (6, 0)
         assert timedelta(0) < expected - datetime.now(timezone.utc) <= timedelta(days=31)
-        assert datetime.fromisoformat(state["due"]) == expected + timedelta(minutes=30)
+        assert [datetime.fromisoformat(due) for due in state["times"].values()] == [expected + timedelta(minutes=30)]
 
     def test_a_manual_run_leaves_it_and_the_scheduled_one_replaces_it(self, dag, run_dag, sandbox, as_scheduled):
         run_dag(dag)
@@ -167,7 +167,7 @@ class TestScheduled:
     def test_a_schedule_with_earlier_runs_replaces_it(self, dag, run_dag, sandbox):
         run_dag(dag)
         later = (datetime.now(timezone.utc) + timedelta(days=99)).isoformat()
-        Variable.set(VARIABLE.format(dag.dag_id), json.dumps({**stored(dag), "expected": later, "due": later}))
+        Variable.set(VARIABLE.format(dag.dag_id), json.dumps({**stored(dag), "expected": later}))
         run_dag(dag)
         assert waiting(sandbox) == ["cancelled", "scheduled"]
 
