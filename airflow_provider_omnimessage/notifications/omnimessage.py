@@ -15,6 +15,7 @@ from airflow_provider_omnimessage._compat import BaseNotifier
 from airflow_provider_omnimessage.alerts.content import alert_messages, check_alert_at_parse
 from airflow_provider_omnimessage.alerts.recipients import as_recipients, recipients_at
 from airflow_provider_omnimessage.api.errors import InvalidInputError, PastTimeToSendError
+from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook, require_future
@@ -222,7 +223,7 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
     def _compose(self, context: Mapping[str, Any], hook: OmnimessageHook) -> list[_Notification]:
         from airflow_provider_omnimessage.notifications.texts import cut_message, default_text
 
-        drafts = [sms(default_text(context))] if self.messages is None else self.messages
+        drafts = [sms(default_text(context))] if self.messages is None else plain_argument(self.messages)
         messages = [cut_message(message, self.max_parts) for message in drafts]
         time_to_send = self._resolve_time(hook)
         numbers, problems = recipients_at(self.to, time_to_send.utc if time_to_send else datetime.now(timezone.utc))
