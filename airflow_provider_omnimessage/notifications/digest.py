@@ -74,7 +74,7 @@ class Deduplicator:
             state = self._store.change(with_event, lambda state: state.holds(own))
         except Exception as error:
             self._log.warning(
-                "Variable %s cannot be used, so this event is sent, however many there are: %s",
+                "Variable %s cannot be used; sending this event without deduplication: %s",
                 self._store.variable,
                 error,
             )
@@ -148,7 +148,9 @@ class Deduplicator:
             state = self._store.change(with_digest, lambda current: set(new) <= set(current.scheduled))
         except Exception as error:
             self._log.warning(
-                "The digest %s is sent, whatever happens: its id is not stored: %s", ", ".join(ids), error
+                "The digest %s cannot be replaced or cancelled, because its id could not be stored: %s",
+                ", ".join(ids),
+                error,
             )
             return
         # the new one first, so that there always is one
@@ -166,7 +168,7 @@ class Deduplicator:
                     self._courier.cancel(one.omnimessage_id, at)
             except OmnimessageError as error:
                 self._log.warning(
-                    "%s is not cancelled, and is sent at %s unless the next event cancels it: %s",
+                    "%s could not be cancelled; it is sent at %s unless the next event cancels it: %s",
                     one.omnimessage_id,
                     one.at,
                     error,
@@ -179,7 +181,7 @@ class Deduplicator:
         try:
             self._store.write(change(self._store.read()))
         except Exception as error:
-            self._log.warning("Variable %s cannot be written: %s", self._store.variable, error)
+            self._log.warning("Variable %s could not be updated: %s", self._store.variable, error)
 
 
 def digest_text(event: Event, state: EventState, since: str) -> str:

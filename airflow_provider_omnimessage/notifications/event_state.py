@@ -88,7 +88,7 @@ class EventState:
         :raises ValueError: if it is something else. So do ``TypeError`` and ``KeyError``.
         """
         if not isinstance(value, Mapping):
-            raise TypeError("no mapping")
+            raise TypeError("not a mapping")
         kept = {one.name: value[one.name] for one in fields(cls) if one.name in value}
         for name in ("events", "names"):
             kept[name] = tuple(str(item) for item in kept.get(name, ()))

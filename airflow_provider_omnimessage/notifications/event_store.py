@@ -59,9 +59,7 @@ class EventStore:
             state = self.read()
             if is_there(state):
                 return state
-        self._log.warning(
-            "Variable %s is overwritten by other tasks all the time; an event may be missing", self.variable
-        )
+        self._log.warning("Other tasks keep overwriting Variable %s; the digest may miss this event", self.variable)
         return change(state)
 
     def write(self, state: EventState) -> None:
