@@ -1,4 +1,4 @@
-"""What Airflow discovers: read at every start of every Airflow process, so this module imports nothing."""
+"""The provider's metadata. Every Airflow process reads it at its start, so this module imports nothing."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import Any
 INTEGRATION = "Messente Omnimessage"
 PACKAGE = "airflow_provider_omnimessage"
 
-#: The connection form's field for each extra, as Airflow 3.2 and newer draw it. The hook draws the same for older ones.
+#: The connection form's field for each extra, as Airflow 3.2 and newer show it. For older versions, the hook builds the same form.
 CONN_FIELDS: dict[str, dict[str, Any]] = {
     "sender": {
         "label": "Sender",
-        "description": "Who messages come from, where they name nobody: a sender of your Messente account.",
+        "description": "Used when the message sets no sender, on every channel. At most 11 characters, or a number.",
         "schema": {"type": ["string", "null"]},
     },
     "timezone": {
         "label": "Time zone",
-        "description": "Meant by a time_to_send without an offset; an IANA name, as Europe/Tallinn. Empty: UTC.",
+        "description": "Used when time_to_send has no offset: an IANA name such as Europe/Tallinn. Empty: UTC.",
         "schema": {"type": ["string", "null"]},
     },
     "priority": {
         "label": "Priority",
-        "description": "Of messages that name none. Empty: regular.",
+        "description": "Used when the message sets none. Empty: regular.",
         "schema": {"type": ["string", "null"], "enum": ["low", "regular", "high"]},
     },
     "text_store": {
         "label": "Text store",
-        "description": "How Messente keeps the text: as it is, hashed, or not at all. Empty: as the account says.",
+        "description": "How Messente keeps the text: as it is, hashed, or not at all. Empty: the account's setting.",
         "schema": {"type": ["string", "null"], "enum": ["plaintext", "sha256", "nostore"]},
     },
     "dlr_url": {
@@ -37,8 +37,7 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     "dashboard_url": {
         "label": "Dashboard URL",
         "description": (
-            "Where a person looks at a message: the link 'Message' of a task leads there. "
-            "{omnimessage_id} is replaced by the message's id."
+            "The target of the link 'Message' of a task; {omnimessage_id} in it is replaced by the message's id."
         ),
         "schema": {"type": ["string", "null"]},
     },
@@ -62,12 +61,12 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     },
     "timeout": {
         "label": "Timeout (seconds)",
-        "description": "How long to wait for Messente's answer. Empty: 30.",
+        "description": "How long to wait for a response from Messente. Empty: 30.",
         "schema": {"type": ["number", "null"], "minimum": 0, "maximum": 3600},
     },
     "deadline": {
         "label": "Deadline (seconds)",
-        "description": "How long a call may take in all, its repeats included. Empty: 120.",
+        "description": "How long a call may take, including its repeats. Empty: 120.",
         "schema": {"type": ["number", "null"], "minimum": 0, "maximum": 3600},
     },
     "rate_limit": {
@@ -114,7 +113,7 @@ CONFIG: dict[str, dict[str, Any]] = {
     }
 }
 
-#: The standard fields. The port stays to be seen: the Test button of Airflow 3.3 refuses a connection without one.
+#: The standard fields. The port is not hidden: the Test button of Airflow 3.3 rejects a connection without one.
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["schema", "extra"],
     "relabeling": {"login": "API username", "password": "API password", "host": "Base URL"},
@@ -127,7 +126,7 @@ UI_FIELD_BEHAVIOUR: dict[str, Any] = {
 
 def get_provider_info() -> dict[str, Any]:
     """
-    Return the provider's metadata, in the form that ``airflow/provider_info.schema.json`` asks for.
+    Return the provider's metadata, in the format of ``airflow/provider_info.schema.json``.
 
     ``conn-fields`` and ``ui-field-behaviour`` draw the connection form on Airflow 3.2 and newer without importing
     the hook; earlier versions ignore them and ask the hook's methods.

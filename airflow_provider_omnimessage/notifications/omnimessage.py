@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -202,8 +200,9 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         self._report(context, notifications)
 
     async def _notify_on_loop(self, context: Mapping[str, Any]) -> None:
-        # importing aiohttp takes a quarter of a second, once: too long for everybody else on this loop
-        await asyncio.to_thread(importlib.import_module, "airflow_provider_omnimessage.hooks.aiohttp_transport")
+        from airflow_provider_omnimessage.hooks.lookup import import_transport
+
+        await import_transport()
         hook = OmnimessageHook(self.omnimessage_conn_id)
         await hook.look_up_connection()
         notifications = self._compose(context, hook)
