@@ -24,6 +24,7 @@ from airflow_provider_omnimessage._compat.dags import (
     is_in_mapped_group,
     is_made_at_run_time,
     is_mapped,
+    is_parsed_for_a_task,
     skips_downstream,
     stops_on_failure,
 )
@@ -41,6 +42,7 @@ from airflow_provider_omnimessage._compat.run_time import (
     success_in_triggerer,
     task_states,
     triggerer_stats,
+    xcom_model,
 )
 
 __all__ = [
@@ -71,6 +73,7 @@ __all__ = [
     "is_in_mapped_group",
     "is_made_at_run_time",
     "is_mapped",
+    "is_parsed_for_a_task",
     "mask_secrets",
     "object_storage_path",
     "push_xcom",
@@ -80,4 +83,5 @@ __all__ = [
     "success_in_triggerer",
     "task_states",
     "triggerer_stats",
+    "xcom_model",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_omnimessage import metrics
@@ -12,11 +11,13 @@ from airflow_provider_omnimessage.alerts.alert_task import AlertTask, first_that
 from airflow_provider_omnimessage.alerts.deadlines import Deadline, due_time
 from airflow_provider_omnimessage.alerts.known import KnownAlerts
 from airflow_provider_omnimessage.alerts.late_starts import silent_because
+from airflow_provider_omnimessage.alerts.next_run import cancel_next_run_alert
 from airflow_provider_omnimessage.api.errors import OmnimessageError
 from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.tasks.cancelling import cancel_each
 from airflow_provider_omnimessage.tasks.failures import task_failures
-from airflow_provider_omnimessage.tasks.memory import fingerprint
+from airflow_provider_omnimessage.tasks.memory import MessageRecord, fingerprint
 from airflow_provider_omnimessage.tasks.posting import MessageState, message_state
 
 if TYPE_CHECKING:
@@ -39,13 +40,24 @@ class ArmDeadMansSwitchOperator(AlertTask):
     The parameters of the deadline are those of the switch.
 
     :param required: whether the work must not run if the alert cannot be scheduled.
+    :param next_run_variable: name of the Airflow Variable with the alert that waits for this run; ``None``: there is
+        none.
     """
 
     template_fields: Sequence[str] = (*AlertTask.template_fields, "by", "within", "time_to_send", "days", "timezone")
     ui_color = "#e3f0ff"
 
     def __init__(
-        self, *, by: Any, within: Any, time_to_send: Any, days: Any, timezone: str | None, required: bool, **kwargs: Any
+        self,
+        *,
+        by: Any,
+        within: Any,
+        time_to_send: Any,
+        days: Any,
+        timezone: str | None,
+        required: bool,
+        next_run_variable: str | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.by = by
@@ -55,6 +67,7 @@ class ArmDeadMansSwitchOperator(AlertTask):
         self.timezone = timezone
         self.required = required
         self.may_stop_work = required
+        self.next_run_variable = next_run_variable
 
     def _execute(self, context: Mapping[str, Any]) -> list[str]:
         """Schedule what is missing, and return the ids of this run's alerts."""
@@ -88,7 +101,7 @@ class ArmDeadMansSwitchOperator(AlertTask):
         if self.required:
             with task_failures("Look for the alert in Messente's dashboard, then clear this task"):
                 raise failure
-        metrics.count("not_armed", {"dag_id": self.dag_id, "task_id": self.task_id})
+        metrics.count("not_armed", self._tags)
         reason = f"{type(failure).__name__}: {failure}"
         if known.ids():
             self.log.error("Not all alerts are scheduled; %s stand. %s", ", ".join(known.ids()), reason)
@@ -119,7 +132,7 @@ class ArmDeadMansSwitchOperator(AlertTask):
         ):
             deadline = self._deadline(context, hook, known)
             context["ti"].xcom_push(key="time_to_send", value=deadline.utc.isoformat())
-            pending, problems = self._recipients()
+            pending, problems = self._recipients(deadline.utc)
             while pending:
                 to = pending.pop(0)
                 # a recipient whose requests hang must not use up the time of those that follow
@@ -135,13 +148,16 @@ class ArmDeadMansSwitchOperator(AlertTask):
             if not problems:
                 # an alert that could not be replaced is better than none
                 self._cancel_others(wanted, hook, known)
+                if self.next_run_variable is not None:
+                    tags = {"dag_id": self.dag_id, "task_id": self.task_id}
+                    cancel_next_run_alert(context, hook, self.next_run_variable, self.log, tags)
         if problems:
             raise first_that_may_pass(problems)
 
     def _deadline(self, context: Mapping[str, Any], hook: OmnimessageHook, known: KnownAlerts) -> TimeToSend:
         """Return the deadline of the run. A retry keeps that of the first try: a timedelta would start again."""
         for alert in known.alerts:
-            if alert.message.max_tries == known.max_tries and alert.message.time_to_send:
+            if known.is_of_this_attempt(alert.message) and alert.message.time_to_send:
                 return hook.resolve_time_to_send(alert.message.time_to_send)
         due = due_time(context, now())
         wanted = Deadline(self.by, self.within, self.time_to_send, self.days, self.timezone)
@@ -165,18 +181,10 @@ class ArmDeadMansSwitchOperator(AlertTask):
         password = hook.settings.password
         earlier = known.of(fingerprint({"to": draft["to"]}, password))
         if deadline.utc > now():
-            for message in earlier:
-                is_retry = message.max_tries == known.max_tries
-                is_same = message.fingerprint == fingerprint(draft, password)
-                if is_same and (
-                    is_retry
-                    or (
-                        message.time_to_send == deadline.utc.isoformat()
-                        and self._state(hook, message) is MessageState.SCHEDULED
-                    )
-                ):
-                    self.log.info("The alert to %s is scheduled already: %s", mask_number(to), message.omnimessage_id)
-                    return message.omnimessage_id
+            kept = self._still_scheduled(earlier, fingerprint(draft, password), deadline, hook, known)
+            if kept is not None:
+                self.log.info("The alert to %s is scheduled already: %s", mask_number(to), kept.omnimessage_id)
+                return kept.omnimessage_id
             omnimessage_id = known.schedule(hook, draft, deadline.utc, deadline)
             self.log.info(
                 "The alert to %s goes out at %s unless it is cancelled: %s", mask_number(to), deadline, omnimessage_id
@@ -205,7 +213,30 @@ class ArmDeadMansSwitchOperator(AlertTask):
         )
         return omnimessage_id
 
-    def _state(self, hook: OmnimessageHook, message: Any) -> MessageState | None:
+    def _still_scheduled(
+        self,
+        earlier: Sequence[MessageRecord],
+        wanted: str,
+        deadline: TimeToSend,
+        hook: OmnimessageHook,
+        known: KnownAlerts,
+    ) -> MessageRecord | None:
+        """Return the alert that an earlier try scheduled, or an attempt before a clear, if it is still what is wanted.
+
+        :param wanted: the fingerprint of the alert.
+        """
+        for message in earlier:
+            if message.fingerprint != wanted:
+                continue
+            if known.is_of_this_attempt(message):
+                return message
+            is_same_time = message.time_to_send == deadline.utc.isoformat()
+            if is_same_time and self._state(hook, message) is MessageState.SCHEDULED:
+                known.take_over(message)
+                return message
+        return None
+
+    def _state(self, hook: OmnimessageHook, message: MessageRecord) -> MessageState | None:
         try:
             return message_state(hook, message, now())
         except OmnimessageError as error:
@@ -214,23 +245,17 @@ class ArmDeadMansSwitchOperator(AlertTask):
 
     def _cancel_others(self, wanted: Sequence[str], hook: OmnimessageHook, known: KnownAlerts) -> None:
         """Cancel what is replaced, after its successor is scheduled, so that there always is an alert."""
-        gone = []
-        for alert in known.alerts:
-            omnimessage_id = alert.message.omnimessage_id
-            if not omnimessage_id or omnimessage_id in wanted:
+        replaced = [alert for alert in known.alerts if alert.message.omnimessage_id not in (None, *wanted)]
+        times = known.times()
+        waiting = [str(alert.message.omnimessage_id) for alert in replaced if alert.message.waits(now())]
+        left = set()
+        for outcome in cancel_each(
+            hook, waiting, times=times, log=self.log, tags=self._tags, seconds=hook.seconds_left
+        ):
+            if outcome.cancellation is not None:
+                self.log.info("The alert was replaced: %s", outcome)
                 continue
-            if alert.message.waits(now()):
-                try:
-                    due = datetime.fromisoformat(alert.message.time_to_send) if alert.message.time_to_send else None
-                    cancellation = hook.try_to_cancel(omnimessage_id, due)
-                except OmnimessageError as error:
-                    self.log.error(
-                        "The alert %s that was replaced is still scheduled; disarm tries again: %s",
-                        omnimessage_id,
-                        error,
-                    )
-                    continue
-                self.log.info("The alert %s was replaced: %s", omnimessage_id, cancellation)
-            gone.append(alert)
-        if gone:
-            known.drop(gone)
+            left.add(outcome.omnimessage_id)
+            self.log.error("The alert that was replaced is still scheduled; disarm tries again: %s", outcome)
+        if len(left) < len(replaced):
+            known.drop(alert for alert in replaced if alert.message.omnimessage_id not in left)

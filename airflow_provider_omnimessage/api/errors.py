@@ -5,7 +5,8 @@ Every exception of the package, as one tree.
 
     OmnimessageError
     ├── InvalidInputError          rejected here; nothing was sent (also a ValueError)
-    │   └── PastTimeToSendError    time_to_send is in the past
+    │   ├── PastTimeToSendError    time_to_send is in the past
+    │   └── UnknownZoneError       the time zone of a recipient is unknown
     ├── NoResponseError            no response that can be read
     │   ├── NotSentError           the request surely did not reach Messente
     │   │   ├── UntrustedError     the server's certificate is not trusted
@@ -88,6 +89,10 @@ class InvalidInputError(OmnimessageError, ValueError):
 
 class PastTimeToSendError(InvalidInputError):
     """``time_to_send`` is in the past, and ``on_past`` does not allow that."""
+
+
+class UnknownZoneError(InvalidInputError):
+    """The time zone of a recipient's number is unknown, so it is unknown when the message may be sent."""
 
 
 class NoResponseError(OmnimessageError):

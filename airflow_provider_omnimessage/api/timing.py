@@ -67,6 +67,13 @@ def resolve(value: object, *, zone: object = None, now: datetime) -> TimeToSend:
     raise InvalidInputError.of(FIELD, f"{_shown(value)} is {_kind(value)}, not a date and time; {_ACCEPTED}")
 
 
+def is_local(value: object) -> bool:
+    """Return whether a time has no offset, so that it means another time in each time zone."""
+    if isinstance(value, str):
+        value = _parse(value)
+    return isinstance(value, datetime) and value.utcoffset() is None
+
+
 def resolve_zone(zone: object) -> tzinfo:
     """
     Return a time zone.

@@ -16,6 +16,7 @@ from airflow_provider_omnimessage.api.channels import sms_sender
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.fields import Problems
 from airflow_provider_omnimessage.api.timing import resolve_zone
+from airflow_provider_omnimessage.api.windows import SendWindow
 
 DEFAULT_BASE_URL = "https://api.messente.com/v1"
 DEFAULT_PATH = "/v1"
@@ -54,6 +55,7 @@ class Settings:
     :param password: API password; never shown.
     :param sender: for messages without their own.
     :param timezone: of a ``time_to_send`` without an offset.
+    :param window: of messages without their own; alerts ignore it unless they ask for it.
     :param dlr_url: where delivery reports are posted; if the connection sets none, the receiver's address.
     :param text_store: how Messente keeps the text.
     :param priority: ``low``, ``regular`` or ``high``.
@@ -71,6 +73,7 @@ class Settings:
     password: str = field(repr=False)
     sender: str | None = None
     timezone: str | None = None
+    window: SendWindow | None = None
     dlr_url: str | None = None
     text_store: str | None = None
     priority: str | None = None
@@ -152,6 +155,15 @@ def _sender(value: object, path: str, problems: Problems) -> object:
     return value
 
 
+def _window(value: object, path: str, problems: Problems) -> object:
+    try:
+        return SendWindow.of(value)
+    except InvalidInputError as error:
+        for problem in error.problems:
+            problems.reject(f"{path}{problem.field.removeprefix('window')}", problem.reason)
+        return value
+
+
 def _receiver_url(value: object, path: str, problems: Problems) -> object:
     found = len(problems)
     fields.url()(value, path, problems)
@@ -168,6 +180,7 @@ def _receiver_url(value: object, path: str, problems: Problems) -> object:
 _EXTRA: dict[str, fields.Rule] = {
     "sender": _sender,
     "timezone": _zone,
+    "window": _window,
     "dlr_url": fields.url(),
     "text_store": fields.choice("plaintext", "sha256", "nostore"),
     "priority": fields.choice("low", "regular", "high"),

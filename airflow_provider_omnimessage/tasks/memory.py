@@ -87,6 +87,7 @@ class MessageRecord:
     :param omnimessage_id: ``None`` until Messente's response is known.
     :param message_ids: by channel.
     :param reported: whether a task has failed because it is unknown if the message was accepted, and said so.
+    :param choice: the wanted and the chosen time, and why they differ; ``None``: no window or recipient's zone counted.
     """
 
     fingerprint: str
@@ -98,6 +99,7 @@ class MessageRecord:
     try_number: int | None = None
     clear_number: int | None = None
     reported: bool = False
+    choice: dict[str, str | None] | None = None
 
     @classmethod
     def read(cls, value: Any) -> MessageRecord | None:
@@ -138,9 +140,14 @@ class MessageRecord:
         """Return the record with the mark of another try."""
         return replace(self, **asdict(mark))
 
+    @property
+    def due(self) -> datetime | None:
+        """The ``time_to_send``; ``None``: sent at once."""
+        return None if self.time_to_send is None else datetime.fromisoformat(self.time_to_send)
+
     def waits(self, now: datetime) -> bool:
         """Return whether ``time_to_send`` is in the future."""
-        return self.time_to_send is not None and datetime.fromisoformat(self.time_to_send) > now
+        return self.due is not None and self.due > now
 
 
 class SendStep(Enum):

@@ -21,6 +21,7 @@ PAGES = [page for page in PAGES if "_build" not in page.parts]
 FOR_USERS = {
     "alerts.deadman",
     "alerts.heartbeat",
+    "alerts.on_call",
     "api.delivery",
     "api.errors",
     "api.messages",
@@ -110,6 +111,22 @@ def test_every_page_can_be_reached_from_the_front_page():
     assert pages - listed == set()
 
 
+def test_the_readme_is_short():
+    text = re.sub(r"```.*?```", "", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    words = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text).split()
+    assert 500 <= len(words) <= 600
+
+
+def test_the_tutorial_prepares_what_its_commands_need():
+    """Followed literally by tests/system/test_tutorial.py, which takes a minute."""
+    commands = [token.content for token in tokens_of(DOCS / "tutorial.md") if token.info.strip() == "bash"]
+    text = "".join(commands)
+    steps = ["pip install '.[sandbox]'", "airflow_provider_omnimessage.sandbox\n", "export AIRFLOW_CONN_"]
+    steps += ["airflow db migrate", "cp example_dags/", "airflow dags test"]
+    places = [text.index(step) for step in steps]
+    assert places == sorted(places)
+
+
 HOW_TO = sorted(page for page in (DOCS / "howto").glob("*.md") if "{literalinclude}" in page.read_text())
 
 
@@ -131,6 +148,16 @@ def test_code_that_is_included_is_linked_for_who_reads_the_page_where_nothing_is
     for name, place, code in linked:
         assert place == code
         assert (page.parent / place).resolve() == ROOT / name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_whole_dag_is_included_with_all_of_its_imports(page):
+    found = re.findall(r"^```\{literalinclude\} (\S+)\n(?:.+\n)*?:start-at: (.+)$", page.read_text(), re.MULTILINE)
+    for code, start in found:
+        if start.startswith(("import ", "from ")):
+            imports = re.findall(r"^(?:import|from) .+$", (page.parent / code).read_text(), re.MULTILINE)
+            imports.remove("from __future__ import annotations")
+            assert imports[0].startswith(start)
 
 
 def public_modules() -> dict[str, ast.Module]:
