@@ -17,6 +17,7 @@ from airflow_provider_omnimessage.api.calls import Accepted, Call, NotAccepted, 
 from airflow_provider_omnimessage.api.channels import rule_of
 from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem, UnknownZoneError
 from airflow_provider_omnimessage.api.fields import Problems, Rule, as_plain, describe, is_mapping, phone_number
+from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.api.messages import checked_omnimessage
 from airflow_provider_omnimessage.api.number_zones import require_possible
 from airflow_provider_omnimessage.api.placeholders import Filler, compile_placeholders
@@ -87,7 +88,7 @@ class Composer:
         self._checked_body: dict[str, Any] | None = None
         if messages is not None:
             problems = Problems()
-            self._messages = plain_messages(messages)
+            self._messages = plain_argument(messages)
             self._fill = compile_placeholders(self._messages, "messages", problems)
             problems.raise_if_any()
             self._filled_texts = _find_filled_texts(self._messages)
@@ -108,16 +109,14 @@ class Composer:
             body = self._compose_and_check(fields, problems)
         choice = _NOW
         own_time = fields.get("time_to_send")
-        # a number that is wrong has no zone
-        is_number = not any(problem.field == "to" for problem in problems)
+        own_zone = fields.get("timezone")
+        is_sound = not problems  # otherwise it may lack its number
         try:
-            if is_number:
+            if is_sound:
                 require_possible(body["to"])
-            if (own_time is not None or not self._any_time) and (is_number or not self._asks_for_zones):
+            if (own_time is not None or not self._any_time) and (is_sound or not self._asks_for_zones):
                 # an empty cell of a CSV file means that the row has no time of its own
-                choice = self.chooser.choose(
-                    body.get("to"), None if own_time == "" else own_time, fields.get("timezone")
-                )
+                choice = self.chooser.choose(str(body.get("to")), None if own_time == "" else own_time, own_zone)
         except UnknownZoneError as error:
             if self._drops_unknown_zones and not problems:
                 raise
@@ -249,24 +248,6 @@ def _find_filled_texts(messages: Any) -> list[_FilledText] | None:
                 return None
             found.append(_FilledText(position, str(name), fill, rule))
     return found
-
-
-def plain_messages(messages: Any) -> Any:
-    """
-    Turn messages into plain dicts and lists.
-
-    The official client's objects become dicts, and any sequence becomes a list. A sequence that Airflow reads lazily,
-    such as the output of a mapped task, would hide its placeholders from whatever expects a list.
-
-    :param messages: a list of messages, or any part of one.
-    """
-    value = as_plain(messages)
-    if isinstance(value, Mapping):
-        return {key: plain_messages(part) for key, part in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        # a slice of a lazy sequence reads it in one request
-        return [plain_messages(part) for part in value[:]]
-    return value
 
 
 def too_many_rejected(rejected: int, of: int, max_failed: float) -> bool:

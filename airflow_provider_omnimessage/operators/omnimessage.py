@@ -16,6 +16,7 @@ from airflow_provider_omnimessage._compat import (
 )
 from airflow_provider_omnimessage.api.calls import as_list, checked_id
 from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.tasks.arguments import (
@@ -137,7 +138,11 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
         try:
             with self.hook:
                 draft = self.hook.compose(
-                    self.to, self.messages, dlr_url=self.dlr_url, text_store=self.text_store, priority=self.priority
+                    self.to,
+                    self.messages,
+                    dlr_url=self.dlr_url,
+                    text_store=self.text_store,
+                    priority=self.priority,
                 )
                 sent = message.send(draft, self._schedule())
             self._report(context, sent, draft["to"])
@@ -278,7 +283,7 @@ class CancelScheduledMessageOperator(PrivateTemplates, BaseOperator):
         """Cancel the messages, and return the cancelled ids; for the output of a bulk send, return numbers."""
         with task_failures(again=True), self.hook:
             require_choice("if_already_sent", self.if_already_sent, IF_ALREADY_SENT, rendered=True)
-            wanted = MessagesToCancel.read(self.omnimessage_id)
+            wanted = MessagesToCancel.read(plain_argument(self.omnimessage_id))
             if not wanted:
                 raise AirflowSkipException("There is no omnimessage_id: no message was scheduled, so none is cancelled")
             cancelled: list[str] = []

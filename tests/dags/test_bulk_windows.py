@@ -16,6 +16,7 @@ from airflow_provider_omnimessage.bulk.windows import RowWindows
 from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
 from airflow_provider_omnimessage.tasks.memory import Mark
 
+EIGHT = "2026-11-24T08:00+00:00"
 TALLINN, NEW_YORK, NOWHERE = "+37255555555", "+12025550142", "+80012345678"
 
 
@@ -79,9 +80,9 @@ class Clock(datetime):
         (None, "fail", "2026-11-24T08:00:00", ["2026-11-24T08:30:00", "2026-11-24T09:00:00+00:00"]),
         # the chosen time has passed, and so has the window
         (None, "fail", "2026-11-24T08:00:00", ["2026-11-25T04:00:00", "2026-11-25T09:00:00+00:00"]),
-        ("2026-11-24T08:00+00:00", "send_now", "2026-11-24T07:00:00", ["2026-11-24T20:00:00", "2026-11-25T09:00:00+00:00"]),
-        ("2026-11-24T08:00+00:00", "send_now", "2026-11-24T07:00:00", ["2026-11-24T10:00:00", None]),
-        ("2026-11-24T08:00+00:00", "fail", "2026-11-24T07:00:00", ["2026-11-24T10:00:00", "in the past"]),
+        (EIGHT, "send_now", "2026-11-24T07:00:00", ["2026-11-24T20:00:00", "2026-11-25T09:00:00+00:00"]),
+        (EIGHT, "send_now", "2026-11-24T07:00:00", ["2026-11-24T10:00:00", None]),
+        (EIGHT, "fail", "2026-11-24T07:00:00", ["2026-11-24T10:00:00", "in the past"]),
     ],
 )  # fmt: skip
 def test_the_window_is_applied_again_when_a_row_is_posted(monkeypatch, wanted, on_past, at_check, posted):
