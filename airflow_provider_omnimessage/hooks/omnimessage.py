@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.calls import Accepted, Call, NotAccepted
     from airflow_provider_omnimessage.api.delivery import Cancellation, DeliveryReport
     from airflow_provider_omnimessage.api.timing import TimeToSend
+    from airflow_provider_omnimessage.api.windows import SendWindow
     from airflow_provider_omnimessage.hooks.requests_transport import RequestsTransport
     from airflow_provider_omnimessage.hooks.settings import Settings
 
@@ -155,6 +156,8 @@ class OmnimessageHook(BaseHook):
         *,
         time_to_send: str | datetime | timedelta | TimeToSend | None = None,
         timezone: str | None = None,
+        window: SendWindow | str | None = None,
+        on_unknown_zone: str = "fail",
         dlr_url: str | None = None,
         text_store: str | None = None,
         priority: str | None = None,
@@ -165,7 +168,11 @@ class OmnimessageHook(BaseHook):
         :param to: the recipient in E.164.
         :param messages: one per channel at most, in the order in which they are tried.
         :param time_to_send: when, as :meth:`resolve_time_to_send` takes it, or what that returned; ``None``: now.
-        :param timezone: IANA name for a ``time_to_send`` without an offset; default: the connection's, else UTC.
+        :param timezone: IANA name for a ``time_to_send`` without an offset, or ``"recipient"``; default: the
+            connection's, else UTC.
+        :param window: when it may be sent; outside of it, it is scheduled for the next time in it. Default: the
+            connection's. A ``time_to_send`` that was resolved before ignores both.
+        :param on_unknown_zone: if the recipient's zone counts and is unknown: ``"fail"``, or the IANA name to use.
         :param dlr_url: where Messente posts delivery reports; default: the connection's.
         :param text_store: ``plaintext``, ``sha256`` or ``nostore``; default: the connection's, else the account's.
         :param priority: ``low``, ``regular`` or ``high``; default: the connection's, else regular.
@@ -176,22 +183,27 @@ class OmnimessageHook(BaseHook):
         :raises LostResponseError: where it may have been accepted, but nobody can tell.
         :raises ApiError: where Messente answered, and not with success.
         """
-        from airflow_provider_omnimessage.api.timing import TimeToSend
+        from airflow_provider_omnimessage.api.number_zones import require_possible
+        from airflow_provider_omnimessage.api.timing import TimeToSend, as_time_to_send
+        from airflow_provider_omnimessage.hooks.choosing import choose_time, rules_of
 
-        moment = time_to_send
-        if moment is not None and not isinstance(moment, TimeToSend):
-            moment = self.resolve_time_to_send(moment, timezone=timezone)
-            require_future(moment)
-        return self.post(
-            self.compose(
-                to,
-                messages,
-                time_to_send=moment.utc if moment else None,
-                dlr_url=dlr_url,
-                text_store=text_store,
-                priority=priority,
+        draft = self.compose(to, messages, dlr_url=dlr_url, text_store=text_store, priority=priority)
+        require_possible(draft["to"])
+        chosen: TimeToSend | None
+        if isinstance(time_to_send, TimeToSend):
+            chosen = time_to_send
+        else:
+            rules = rules_of(
+                self.settings,
+                time_to_send=time_to_send,
+                timezone=timezone,
+                window=window,
+                on_unknown_zone=on_unknown_zone,
             )
-        )
+            chosen = choose_time(rules, draft["to"], self.log).chosen
+            if chosen is not None:
+                require_future(chosen)
+        return self.post({**draft, "time_to_send": as_time_to_send(chosen.utc)} if chosen else draft)
 
     def compose(
         self,
