@@ -46,11 +46,23 @@ class Run:
 
 @pytest.fixture(scope="session")
 def _airflow() -> None:
+    from airflow import settings
     from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.models.taskinstance import TaskInstance
     from airflow.utils.db import initdb
+    from sqlalchemy import event
 
+    event.listen(settings.engine, "connect", _do_not_wait_for_the_disk)
+    settings.engine.dispose()
     initdb()
     DagBundlesManager().sync_bundles_to_db()
+    # a retry is due at once; Airflow makes the shortest delay a second if it is exponential
+    TaskInstance.next_retry_datetime = lambda self: self.end_date  # type: ignore[method-assign]
+
+
+def _do_not_wait_for_the_disk(connection: Any, _: Any) -> None:
+    """The database need not survive the machine."""
+    connection.execute("PRAGMA synchronous=OFF")
 
 
 @pytest.fixture

@@ -461,7 +461,7 @@ class TestThePollerOfAll:
         allowed = sum(next_poll(3600.0, 600.0, spread_of(id_)) <= until for id_ in ids)
         assert len(asked) <= allowed, "what was due in that time, and no herd"
 
-    def test_a_thousand_waits_that_are_due_at_once_are_asked_for_a_few_at_a_time(self, delivered, sandbox, monkeypatch):
+    def test_hundreds_of_waits_that_are_due_at_once_are_polled_a_few_at_a_time(self, delivered, sandbox, monkeypatch):
         in_flight, most, make = 0, 0, AiohttpTransport.make
 
         async def counting(self, call, timeout):
@@ -474,9 +474,9 @@ class TestThePollerOfAll:
                 in_flight -= 1
 
         monkeypatch.setattr(AiohttpTransport, "make", counting)
-        payloads = fired(*(a_trigger(delivered, poke_interval=0.001) for _ in range(1000)))
+        payloads = fired(*(a_trigger(delivered, poke_interval=0.001) for _ in range(300)))
         assert {payload["ending"] for payload in payloads} == {"fulfilled"}
-        assert len(status_requests(sandbox)) == 1000
+        assert len(status_requests(sandbox)) == 300
         assert 1 < most <= IN_FLIGHT
 
     def test_nothing_blocks_the_loop(self, send, sandbox):
@@ -500,7 +500,7 @@ class TestThePollerOfAll:
     def test_after_the_pause_all_go_on(self, send, sandbox):
         ids = [send() for _ in range(40)]
         sandbox.advance(10)
-        sandbox.add_fault("rate_limited", call="status", times=3, retry_after=1)
+        sandbox.add_fault("rate_limited", call="status", retry_after=1)
         payloads = fired(*(a_trigger(id_) for id_ in ids))
         assert {payload["ending"] for payload in payloads} == {"fulfilled"}
 
