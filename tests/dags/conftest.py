@@ -108,6 +108,19 @@ def run_dag(
 
 
 @pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Confirm failures soon, reschedule at once, and give a trigger that starts late half a second."""
+    from airflow_provider_omnimessage.api import delivery, waiting
+    from airflow_provider_omnimessage.sensors import omnimessage as sensors
+    from airflow_provider_omnimessage.triggers import omnimessage as triggers
+
+    for module in (delivery, waiting):
+        monkeypatch.setattr(module, "CONFIRM_FAILED_AFTER", 0.2)
+    monkeypatch.setattr(sensors, "SHORTEST_ABSENCE", 0.1)
+    monkeypatch.setattr(triggers, "LATE_START", 0.5)
+
+
+@pytest.fixture
 def clear_and_run(_airflow: None, capfd: pytest.CaptureFixture[str]) -> Callable[..., Run]:
     """Clear the tasks of a run that has ended, as the UI does, and run them again."""
     from airflow.models.dagrun import DagRun

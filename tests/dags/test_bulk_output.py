@@ -17,7 +17,7 @@ from airflow_provider_omnimessage.operators.omnimessage import CancelScheduledMe
 from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
 from airflow_provider_omnimessage.triggers.awaited import awaited_of_row, list_awaited
 
-pytestmark = pytest.mark.usefixtures("each_try_has_a_process_of_its_own")
+pytestmark = pytest.mark.usefixtures("each_try_has_a_process_of_its_own", "short_waits")
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 from airflow.sdk import DAG, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSensorTimeout
 
-from airflow_provider_omnimessage.api import delivery, waiting
 from airflow_provider_omnimessage.api.awaited_message import AwaitedMessage
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import sms, viber
@@ -36,18 +35,13 @@ in_every_mode = pytest.mark.parametrize("mode", [POKE, RESCHEDULE, DEFERRED], id
 in_a_worker_and_in_the_triggerer = pytest.mark.parametrize("mode", [POKE, DEFERRED], ids=["poke", "deferred"])
 
 
+pytestmark = pytest.mark.usefixtures("short_waits")
+
+
 @pytest.fixture
 def dag(request):
     with DAG(re.sub(r"\W", "_", request.node.name), schedule=None) as dag:
         yield dag
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch):
-    """Let failures be confirmed soon, and reschedule at once."""
-    for module in (delivery, waiting):
-        monkeypatch.setattr(module, "CONFIRM_FAILED_AFTER", 0.2)
-    monkeypatch.setattr(sensors, "SHORTEST_ABSENCE", 0.1)
 
 
 def a_sensor(**settings):
