@@ -187,3 +187,12 @@ def test_omnimessage_cancel_reminder(examples, run_dag, sandbox):
     """Without an event, there is nothing to cancel."""
     run = run_dag(examples["omnimessage_cancel_reminder"])
     assert run.tasks == {"reminders": "success", "cancel": "skipped"}
+
+
+def test_omnimessage_next_run(examples, run_dag, sandbox):
+    run = run_dag(examples["omnimessage_next_run"])
+    assert run.state == "success"
+    assert [message["state"] for message in sandbox.messages] == ["cancelled", "scheduled"]
+    sandbox.advance(timedelta(minutes=46))
+    assert sandbox.messages[1]["body"]["messages"][0]["text"].startswith("Orders are not imported: no run has started")
+    assert sandbox.messages[1]["state"] == "delivered"
