@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,11 @@ from typing import Any
 import pytest
 from _runs import describe
 from airflow.sdk import DAG
+from delivery_sensor import TO, status_requests
 from lockstep import Lockstep
+
+from airflow_provider_omnimessage.api.messages import sms, viber
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
 
 class Run:
@@ -155,3 +160,37 @@ def each_try_has_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
         return whole(**kwargs)
 
     monkeypatch.setattr(dag_module, "_run_task", run_task)
+
+
+@pytest.fixture
+def sent(sandbox):
+    """Send, and let it be delivered."""
+    sandbox.freeze()
+
+    def send(to=TO, seconds=60, **when):
+        id_ = OmnimessageHook().send(to, [viber("a"), sms("a")], **when).omnimessage_id
+        sandbox.advance(seconds)
+        return id_
+
+    return send
+
+
+@pytest.fixture
+def later(sandbox):
+    """Move the sandbox's clock once so many reports have been asked for."""
+    threads = []
+
+    def when_asked(times, seconds):
+        def watch():
+            while len(status_requests(sandbox)) < times and not over.wait(0.01):
+                pass
+            sandbox.advance(seconds)
+
+        over = threading.Event()
+        threads.append((threading.Thread(target=watch), over))
+        threads[-1][0].start()
+
+    yield when_asked
+    for thread, over in threads:
+        over.set()
+        thread.join()

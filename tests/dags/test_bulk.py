@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from datetime import timedelta
 
 import pytest
-from airflow.sdk import DAG
 from bulk_sends import NEW_YEAR, bulk_calls, live, number, people, sending, sizes
 
 from airflow_provider_omnimessage.bulk import memory as bulk_memory
 from airflow_provider_omnimessage.tasks import parallel
 
 pytestmark = pytest.mark.usefixtures("each_try_has_a_process_of_its_own")
-
-
-@pytest.fixture
-def dag(request):
-    with DAG(re.sub(r"\W+", "_", request.node.name), schedule=None) as dag:
-        yield dag
 
 
 class TestSending:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from airflow.sdk import DAG
 from bulk_sends import NEW_YEAR, bulk_calls, live, number, people, sending
 
 from airflow_provider_omnimessage.api.delivery import DeliveryReport
@@ -18,12 +16,6 @@ from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDelivery
 from airflow_provider_omnimessage.triggers.awaited import awaited_of_row, list_awaited
 
 pytestmark = pytest.mark.usefixtures("each_try_has_a_process_of_its_own", "short_waits")
-
-
-@pytest.fixture
-def dag(request):
-    with DAG(re.sub(r"\W+", "_", request.node.name), schedule=None) as dag:
-        yield dag
 
 
 class TestAFileOfResults:

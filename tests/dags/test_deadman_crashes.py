@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from datetime import timedelta
 
 import pytest
@@ -31,12 +30,6 @@ TO = "+37255555555"
 OTHER = "+37255555556"
 SOON = timedelta(hours=1)
 ALERT = {"to": TO, "text": "Late", "time_to_send": SOON}
-
-
-@pytest.fixture
-def dag(request):
-    with DAG(re.sub(r"\W+", "_", request.node.name), schedule=None) as dag:
-        yield dag
 
 
 @pytest.fixture
