@@ -256,7 +256,7 @@ class TestRecipientsThatChange:
         assert live(sandbox) == Counter(number(index) for index in range(200))
         assert run.xcom("send")["accepted"] == 200
 
-    def test_a_row_that_is_invalid_only_in_a_retry_loses_no_id(self, dag, run_dag, sandbox):
+    def test_a_row_that_is_rejected_only_in_a_retry_loses_no_id(self, dag, run_dag, sandbox):
         tries = []
 
         def customers():

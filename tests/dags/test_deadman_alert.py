@@ -237,7 +237,7 @@ class TestWhileTheDagIsParsed:
         with pytest.raises(InvalidInputError, match=said):
             DeadMansSwitch("by_nine", **{**ALERT, **settings})
 
-    def test_an_empty_group_is_invalid(self, dag):
+    def test_an_empty_group_is_rejected(self, dag):
         with DeadMansSwitch("by_nine", **ALERT):
             pass
         with pytest.raises(InvalidInputError, match="has no tasks"):

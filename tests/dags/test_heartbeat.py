@@ -221,7 +221,7 @@ def test_a_variable_that_holds_something_else_is_written_anew(dag, run_dag, sand
 
 
 @pytest.mark.parametrize("grace", [timedelta(seconds=5), 900, None])
-def test_a_grace_that_is_none_is_invalid(dag, grace):
+def test_a_grace_that_is_not_a_duration_is_rejected(dag, grace):
     with pytest.raises(InvalidInputError, match="grace"):
         HeartbeatOperator(task_id="beat", to=TO, grace=grace)
 

@@ -235,7 +235,7 @@ class TestWhileTheDagIsParsed:
             ({"messages": sms("a")}, "messages"),
         ],
     )
-    def test_what_can_be_seen_to_be_wrong_is_invalid(self, dag, given, field):
+    def test_what_is_visibly_wrong_is_rejected(self, dag, given, field):
         with pytest.raises(InvalidInputError, match=f"^{field}: "):
             ScheduleOmnimessageOperator(
                 task_id="schedule", **{"to": TO, "time_to_send": SOON, "messages": [sms("a")], **given}
@@ -252,7 +252,7 @@ class TestWhileTheDagIsParsed:
             (CancelScheduledMessageOperator, {"omnimessage_id": UNKNOWN, "if_already_sent": "retry"}),
         ],
     )
-    def test_a_word_that_is_no_choice_is_invalid(self, dag, operator, settings):
+    def test_a_value_that_is_not_a_choice_is_rejected(self, dag, operator, settings):
         with pytest.raises(InvalidInputError):
             operator(task_id="task", **settings)
 

@@ -276,7 +276,7 @@ class TestFromTaskToTask:
         assert run_dag(dag).tasks == {"wait": "skipped"}
         assert sandbox.requests == []
 
-    def test_times_that_do_not_match_the_ids_are_invalid(self, dag, run_dag):
+    def test_times_that_do_not_match_the_ids_are_rejected(self, dag, run_dag):
         a_sensor(omnimessage_id=["a", "b", "c"], time_to_send=["2026-01-01T09:00", "2026-01-01T10:00"], retries=2)
         run = run_dag(dag)
         assert run.tasks == {"wait": "failed"}

@@ -100,7 +100,7 @@ class TestSchedule:
         assert run("schedule", "--to", TO, "--text", "a", *words).code == 2
         assert sandbox.messages == []
 
-    def test_what_has_gone_by_is_invalid(self, run, sandbox):
+    def test_a_time_in_the_past_is_rejected(self, run, sandbox):
         ended = run("schedule", "--to", TO, "--text", "a", "--time-to-send", "2020-01-01T09:00")
         assert (ended.code, sandbox.messages) == (2, [])
         assert "is in the past" in ended.told

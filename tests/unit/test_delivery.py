@@ -6,9 +6,9 @@ import itertools
 import json
 
 import pytest
+from awaiting import T0, a_report
 from hypothesis import given
 from hypothesis import strategies as st
-from waits import T0, a_report
 
 from airflow_provider_omnimessage.api.delivery import (
     CONFIRM_FAILED_AFTER,

@@ -68,7 +68,7 @@ class TestRecipient:
         assert len(written) < 8 or written not in said
 
     @pytest.mark.parametrize("written", ["+44 (0)20 7946 0958", "+372 5555 5555 / 6666", "+37255555555 /+37255555556"])
-    def test_what_would_be_tidied_into_somebody_elses_number_is_invalid(self, written):
+    def test_what_would_become_another_number_is_rejected(self, written):
         assert refusal(written, [sms("Hi")]).startswith("to: ")
 
     @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ class TestMessages:
         body = omnimessage(TO, [viber("a"), whatsapp("b"), rcs("c", sender="agent"), sms("d")])
         assert [message["channel"] for message in body["messages"]] == ["viber", "whatsapp", "rcs", "sms"]
 
-    def test_a_channel_that_is_there_twice_is_invalid(self):
+    def test_a_repeated_channel_is_rejected(self):
         assert "messages[2].channel: sms is there twice" in refusal(TO, [sms("a"), viber("b"), sms("c")])
 
     @pytest.mark.parametrize("messages", [[], None, "text", {"channel": "sms", "text": "a"}, 7])
@@ -125,10 +125,10 @@ class TestMessages:
         assert "no longer" in said
         assert "sms, viber, whatsapp, rcs" in said
 
-    def test_a_dict_without_a_channel_is_invalid(self):
+    def test_a_dict_without_a_channel_is_rejected(self):
         assert "messages[0].channel: None is not accepted" in refusal(TO, [{"text": "a"}])
 
-    def test_what_is_no_message_at_all_is_invalid(self):
+    def test_what_is_not_a_message_is_rejected(self):
         assert "messages[0]: a text of 2 characters is not a message" in refusal(TO, ["Hi"])
 
     def test_a_misspelt_field_is_refused_with_the_likely_one(self):
@@ -164,7 +164,7 @@ class TestMessages:
         assert [message["sender"] for message in body["messages"]] == ["MINE", "ACME", "ACME"]
 
     @pytest.mark.parametrize("text", ["\ud83d", "ok\udc00"])
-    def test_half_a_surrogate_pair_is_invalid(self, text):
+    def test_half_a_surrogate_pair_is_rejected(self, text):
         assert "surrogate" in refusal(TO, [{"channel": "sms", "text": text}])
 
 
@@ -177,7 +177,7 @@ class TestLifetime:
             build("a", ttl=60, validity=1)
 
     @pytest.mark.parametrize("ttl", [0, -5, 1.5, True, "soon", "", [60]])
-    def test_a_ttl_that_is_no_positive_whole_number_is_invalid(self, ttl):
+    def test_a_ttl_that_is_not_a_positive_whole_number_is_rejected(self, ttl):
         with pytest.raises(InvalidInputError, match=r"sms\.ttl: .*whole number of seconds"):
             sms("a", ttl=ttl)
 
@@ -282,6 +282,6 @@ class TestWhatATemplateHides:
             ({"dlr_url": "x"}, "dlr_url"),
         ],
     )
-    def test_what_can_be_seen_to_be_wrong_by_then_is_invalid(self, given, field):
+    def test_what_is_visibly_wrong_by_then_is_rejected(self, given, field):
         with pytest.raises(InvalidInputError, match=f"^{field}: "):
             draft_omnimessage(**{"to": TO, "messages": [sms("Hi")], **given})

@@ -176,7 +176,7 @@ def test_what_does_not_say_when_is_refused_by_name(value, named):
         st.text(), st.floats(), st.integers(), st.dates(), st.times(), st.timedeltas(), st.datetimes(), st.binary()
     )
 )
-def test_whatever_is_given_either_says_when_or_is_invalid(value):
+def test_any_value_is_a_time_or_is_rejected(value):
     try:
         moment = resolve(value, zone="Europe/Tallinn", now=NOW)
     except InvalidInputError as error:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from awaiting import a_report, a_wait, at, record
 from hypothesis import given
 from hypothesis import strategies as st
-from waits import a_report, a_wait, at, record
 
 from airflow_provider_omnimessage.api.delivery import (
     CONFIRM_FAILED_AFTER,

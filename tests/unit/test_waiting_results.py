@@ -6,9 +6,9 @@ import json
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from awaiting import a_report, a_wait, at, record
 from hypothesis import given
 from hypothesis import strategies as st
-from waits import a_report, a_wait, at, record
 
 from airflow_provider_omnimessage.api import backoff
 from airflow_provider_omnimessage.api.awaited_message import AwaitedMessage
