@@ -7,7 +7,9 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from airflow.models import Variable
 
+from airflow_provider_omnimessage.notifications import event_store
 from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
 
 EXAMPLES = Path(__file__).parent.parent.parent / "example_dags"
@@ -137,6 +139,24 @@ def test_omnimessage_notifier(examples, run_dag, sandbox):
     run_dag(examples["omnimessage_notifier"], work_fails=True)
     failed = "work failed: the work failed because work_fails is set"
     assert texts()[:2] == [("+37255555555", failed), ("+37255555556", failed)]
+
+
+def test_omnimessage_storms(examples, run_dag, sandbox, monkeypatch):
+    # dag.test() calls a DAG's callbacks where the SDK's Variables cannot be read; the DAG processor can
+    monkeypatch.setattr(event_store, "Variable", Variable)  # noqa: AIR311
+    dag = examples["omnimessage_storms"]
+    run_dag(dag, work_fails=True)
+    states = [(message["state"], message["body"]["messages"][0]["text"]) for message in sandbox.messages]
+    assert [state for state, _ in states][1:] == ["cancelled", "scheduled"]
+    assert "omnimessage_storms.load (manual__" in states[0][1]
+    assert states[2][1].startswith("... and at least 2 more failures of omnimessage_storms: load (since ")
+    for _ in range(2):
+        run_dag(dag, work_fails=False)
+    assert [message["state"] for message in sandbox.messages[1:3]] == ["cancelled", "cancelled"]
+    (recovered,) = sandbox.messages[3:]
+    text = recovered["body"]["messages"][0]["text"]
+    assert text.startswith("omnimessage_storms recovered after ")
+    assert ", 4 failures (manual__" in text
 
 
 def test_omnimessage_send(examples, run_dag, sandbox):
