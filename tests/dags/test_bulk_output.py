@@ -93,7 +93,7 @@ class TestCancelling:
         assert "500 messages: 498 cancelled, 2 already sent" in run.log
         assert len(run.log.splitlines()) < 100, "no line per message"
 
-    def test_too_late_fails_and_tells_the_numbers(self, dag, run_dag, sandbox):
+    def test_too_late_fails_with_the_numbers(self, dag, run_dag, sandbox):
         rows = people(20)
         rows[3]["to"] = "+37255550006"
         send = sending(recipients=rows, time_to_send=NEW_YEAR)
@@ -118,7 +118,7 @@ class TestCancelling:
         assert run.xcom("cancel")["cancelled"] == 7
         assert sum(live(sandbox).values()) == 0
 
-    def test_refused_credentials_end_it_at_once(self, dag, run_dag, sandbox):
+    def test_rejected_credentials_end_it_at_once(self, dag, run_dag, sandbox):
         send = sending(recipients=people(500), time_to_send=NEW_YEAR)
         CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=send.output, retries=2)
         sandbox.add_fault("unauthorized", call="cancel", times="always")

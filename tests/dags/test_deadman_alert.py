@@ -118,7 +118,7 @@ class TestWorkThatIsLate:
 
 
 class TestSendNow:
-    def test_failed_work_is_told_as_soon_as_all_has_ended(self, dag, run_dag, sandbox):
+    def test_failed_work_alerts_as_soon_as_all_has_ended(self, dag, run_dag, sandbox):
         with DeadMansSwitch("by_nine", on_failure="send_now", **ALERT):
             fails()
         run = run_dag(dag)
@@ -128,7 +128,7 @@ class TestSendNow:
         assert sent["sent_at"] is not None
         assert run.state == "failed"
 
-    def test_work_done_in_time_is_not_told(self, dag, run_dag, sandbox):
+    def test_work_done_in_time_sends_no_alert(self, dag, run_dag, sandbox):
         with DeadMansSwitch("by_nine", on_failure="send_now", **ALERT):
             ok("a")
         run_dag(dag)
@@ -153,7 +153,7 @@ class TestSendNow:
         run_dag(dag)
         assert [message["state"] for message in sandbox.messages] == ["scheduled"]
 
-    def test_failed_work_is_told_even_where_nothing_was_scheduled(self, dag, run_dag, sandbox):
+    def test_failed_work_alerts_even_if_nothing_was_scheduled(self, dag, run_dag, sandbox):
         sandbox.add_fault("unauthorized", call="send")
         with DeadMansSwitch("by_nine", on_failure="send_now", **ALERT):
             fails()

@@ -84,7 +84,7 @@ def test_many_beats_of_which_some_fail_leave_one_message_at_any_time(dag, run_da
         ((HeartbeatStore, "write", 3), 1),
         ((HeartbeatStore, "write", 4), 1),
         ((OmnimessageHook, "try_to_cancel"), 1),
-        # the only moment in which a kill leaves a message that nobody knows of
+        # only here does a kill leave a message that is not recorded
         ((OmnimessageHook, "post"), 2),
     ],
 )
@@ -105,7 +105,7 @@ def test_a_beat_that_is_killed_leaves_one_message_and_the_next_takes_away_what_i
         assert "The response to a request was lost" in run.log
 
 
-def test_a_lost_answer_leaves_one_message_that_nobody_knows_and_each_beat_says_until_when(dag, run_dag, sandbox):
+def test_a_lost_response_leaves_one_unknown_message_and_each_beat_logs_until_when(dag, run_dag, sandbox):
     HeartbeatOperator(task_id="beat", to=TO, grace=GRACE)
     run_dag(dag)
     sandbox.add_fault("lost_answer", call="send", times="always")

@@ -221,7 +221,7 @@ def test_an_xcom_that_cannot_be_pushed_does_not_make_a_second_message(dag, run_d
 
 
 class TestWhileTheDagIsParsed:
-    def test_a_wrong_message_is_refused_there(self, dag):
+    def test_a_wrong_message_is_rejected_there(self, dag):
         with pytest.raises(InvalidInputError, match=r"messages\[0\]\.tll: no such field"):
             SendOmnimessageOperator(task_id="send", to=TO, messages=[{"channel": "sms", "text": "a", "tll": 5}])
 
@@ -241,7 +241,7 @@ class TestWhileTheDagIsParsed:
                 task_id="schedule", **{"to": TO, "time_to_send": SOON, "messages": [sms("a")], **given}
             )
 
-    def test_schedule_demands_a_time(self, dag):
+    def test_schedule_requires_a_time(self, dag):
         with pytest.raises(Exception, match="time_to_send"):
             ScheduleOmnimessageOperator(task_id="schedule", to=TO, messages=[sms("a")])
 

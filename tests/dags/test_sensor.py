@@ -89,7 +89,7 @@ class TestEveryMode:
         assert "viber: UNDELIV" in run.log
 
     @in_every_mode
-    def test_a_refused_password_fails_at_once(self, dag, run_dag, sandbox, sent, mode):
+    def test_a_rejected_password_fails_at_once(self, dag, run_dag, sandbox, sent, mode):
         a_sensor(omnimessage_id=sent(), retries=3, **mode)
         sandbox.add_fault("unauthorized", call="status", times="always")
         run = run_dag(dag)
@@ -189,7 +189,7 @@ class TestWhenItAsks:
             wait.execute(just_begun)
         assert when < step.value.reschedule_date < when + timedelta(seconds=1)
 
-    def test_the_report_tells_the_seconds_from_time_to_send(self, dag, run_dag, sandbox, sent):
+    def test_the_report_has_the_seconds_from_time_to_send(self, dag, run_dag, sandbox, sent):
         when = datetime.now(timezone.utc).replace(microsecond=0) - timedelta(seconds=1)
         a_sensor(omnimessage_id=sent(), time_to_send=when)
         sent_at = datetime.fromisoformat(sandbox.messages[0]["sent_at"])
@@ -197,7 +197,7 @@ class TestWhenItAsks:
         assert seconds == pytest.approx((sent_at - when).total_seconds() + 2, abs=1)
 
     @in_every_mode
-    def test_the_log_tells_what_has_changed_and_not_each_look(self, dag, run_dag, sandbox, sent, later, mode):
+    def test_the_log_shows_changes_and_not_each_poll(self, dag, run_dag, sandbox, sent, later, mode):
         id_ = sent(seconds=0)
         a_sensor(omnimessage_id=id_, **mode)
         later(2, seconds=0.6)

@@ -51,7 +51,7 @@ class TestOneLimitForTheWholeTask:
         assert len(status_requests(sandbox)) <= 3, "the first alone, and no more once the time is over"
 
     @in_every_mode
-    def test_refused_credentials_of_many_ids_are_one_request(self, dag, run_dag, sandbox, sent, mode):
+    def test_rejected_credentials_of_many_ids_are_one_request(self, dag, run_dag, sandbox, sent, mode):
         a_sensor(omnimessage_id=[sent() for _ in range(30)], **mode)
         sandbox.add_fault("unauthorized", call="status", times="always")
         run = run_dag(dag)
@@ -121,7 +121,7 @@ class TestWhileTheDagIsParsed:
             ("time_to_send", timedelta(hours=1)),
         ],
     )
-    def test_what_is_no_choice_is_refused_by_name(self, dag, field, value):
+    def test_what_is_not_a_choice_is_rejected_by_name(self, dag, field, value):
         with pytest.raises(InvalidInputError, match=f"^{field}: "):
             a_sensor(omnimessage_id=UNKNOWN, **{field: value})
 

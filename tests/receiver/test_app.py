@@ -134,7 +134,7 @@ def test_odd_values_of_a_report_are_stored_as_far_as_they_can_be(receiver: Runni
 
 
 @pytest.mark.parametrize("status", ["SOMETHING_NEW", None])
-def test_a_status_that_nobody_knows_is_stored(receiver: RunningReceiver, status: str | None) -> None:
+def test_an_unknown_status_is_stored(receiver: RunningReceiver, status: str | None) -> None:
     assert receiver.post(report("a", status)).status == 200
     assert receiver.log() == [("a", status)]
 

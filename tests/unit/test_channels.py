@@ -68,7 +68,7 @@ class TestViber:
             {"template": {"id": "1", "lang": "en"}, "text": "a"},
         ],
     )
-    def test_all_others_are_refused_with_the_valid_ones(self, content):
+    def test_all_others_are_rejected_with_the_valid_ones(self, content):
         with pytest.raises(InvalidInputError, match="not a valid combination; give one of: image_url; text;"):
             viber(**content)
 

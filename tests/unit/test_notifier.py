@@ -122,7 +122,7 @@ class TestNotify:
         ]
         assert {body["priority"] for body in bodies} == {"high"}
 
-    def test_it_schedules_and_what_has_gone_by_is_sent_now(self, sandbox):
+    def test_it_schedules_and_a_time_in_the_past_is_sent_now(self, sandbox):
         OmnimessageNotifier(to=TO, text="a", time_to_send="{{ '2099-01-01T09:00' }}", timezone="Europe/Tallinn")({})
         OmnimessageNotifier(to=TO, text="a", time_to_send="2020-01-01T09:00")({})
         later, now = sandbox.messages
@@ -276,7 +276,7 @@ class TestInTheTriggerer:
             self.awaited(to=["nobody", TO, "+37255555556"])
         assert sorted(message["to"] for message in sandbox.messages) == [TO, "+37255555556"]
 
-    def test_whom_messente_refuses_does_not_cost_the_others_theirs(self, sandbox, caplog, capsys):
+    def test_a_rejected_recipient_does_not_cost_the_others_theirs(self, sandbox, caplog, capsys):
         with pytest.raises(RejectedError):
             self.awaited(to=["+37255550005", TO])
         said = caplog.text + capsys.readouterr().out
@@ -324,7 +324,7 @@ class Unprintable(Exception):
         (ValueError("half \ud83d a pair"), "report.load (run_1) failed: ValueError: half \ufffd a pair"),
     ],
 )
-def test_any_exception_can_be_told_in_an_sms(exception, text):
+def test_any_exception_fits_in_an_sms(exception, text):
     assert default_text(of_a_task("failed", exception=exception)) == text
 
 

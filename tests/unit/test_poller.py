@@ -184,7 +184,7 @@ class TestThePollerOfAll:
         assert {payload["ending"] for payload in payloads} == {"fulfilled"}
         assert len(looked_up) == 2
 
-    def test_who_comes_after_a_refusal_begins_anew(self, delivered, sandbox):
+    def test_a_wait_after_a_401_begins_anew(self, delivered, sandbox):
         async def one_after_another():
             async with polling.polling(CONNECTION, a_wait()) as poller:
                 sandbox.add_fault("unauthorized", call="status")

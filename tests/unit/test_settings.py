@@ -150,7 +150,7 @@ def test_an_extra_may_be_empty(connection, extra):
     assert Settings.read(connection(extra=extra)).timezone is None
 
 
-def test_a_misspelt_extra_is_refused_with_the_likely_one(connection):
+def test_a_misspelt_extra_is_rejected_with_the_likely_one(connection):
     with pytest.raises(InvalidInputError, match=r"extra\.time_zone: no such field; did you mean timezone\?"):
         Settings.read(connection(extra={"time_zone": "Europe/Tallinn"}))
 

@@ -67,7 +67,7 @@ class TestTheTrigger:
         sandbox.add_fault(fault, call="status", times=3)
         assert fired(a_trigger(delivered))["ending"] == "fulfilled"
 
-    def test_a_wrong_connection_is_told(self, sandbox, monkeypatch):
+    def test_a_wrong_connection_is_reported(self, sandbox, monkeypatch):
         monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", '{"conn_type": "omnimessage"}')
         payload = fired(a_trigger("m-1"))
         assert payload["ending"] == "error"
@@ -134,7 +134,7 @@ class TestTheTrigger:
         with pytest.raises(asyncio.TimeoutError):
             asyncio.run(event())
 
-    def test_the_log_tells_each_change_once(self, send, sandbox, capsys):
+    def test_the_log_shows_each_change_once(self, send, sandbox, capsys):
         id_ = send()
 
         async def watch():
@@ -282,19 +282,19 @@ class TestThousands:
         assert fired(self.a_bulk(ids))["ending"] == "fulfilled"
         assert len(status_requests(sandbox)) - asked <= 40 + IN_FLIGHT
 
-    def test_refused_credentials_end_it(self, send, sandbox):
+    def test_rejected_credentials_end_it(self, send, sandbox):
         ids = [send() for _ in range(40)]
         sandbox.add_fault("unauthorized", call="status", times="always")
         assert fired(self.a_bulk(ids))["ending"] == "error"
         assert len(status_requests(sandbox)) <= 2 * IN_FLIGHT
 
-    def test_a_file_that_is_gone_is_told(self, sandbox, tmp_path):
+    def test_a_missing_file_is_reported(self, sandbox, tmp_path):
         payload = fired(a_trigger(bulk={"results": str(tmp_path / "gone.jsonl")}))
         assert payload["ending"] == "error"
         assert payload["reason"].startswith("The results of the bulk send could not be read: ")
 
     @pytest.mark.parametrize("content", ['{"row": 1, "sta', "[1]", '{"name": "Anna"}', "\x00"])
-    def test_a_file_that_is_something_else_by_now_is_told(self, sandbox, tmp_path, content):
+    def test_a_file_of_another_kind_is_reported(self, sandbox, tmp_path, content):
         path = tmp_path / "results.jsonl"
         path.write_text(f"{content}\n")
         payload = fired(a_trigger(bulk={"results": str(path)}))
