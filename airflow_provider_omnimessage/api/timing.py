@@ -69,6 +69,12 @@ def resolve(value: Any, *, zone: str | tzinfo | None = None, now: datetime) -> T
     raise InvalidInputError.of(FIELD, f"{_shown(value)} is {_kind(value)}, which does not say when; {_ACCEPTED}")
 
 
+def later(moment: TimeToSend, span: timedelta) -> TimeToSend:
+    """Return the time that is ``span`` after another one, in the same zone."""
+    utc = moment.utc + span
+    return TimeToSend(utc, utc.astimezone(moment.local.tzinfo))
+
+
 def resolve_zone(zone: str | tzinfo | None) -> tzinfo:
     """
     Find a time zone.
