@@ -1,6 +1,6 @@
-"""Alert if the work is late, and also if the next run does not start at all.
+"""Send an alert if the work is late, and also if the next run does not start.
 
-Unpause it, let it run once, and pause it again: an alert goes out 30 minutes after the next run was due.
+Unpause the DAG, let it run once, and pause it again: an alert is sent 30 minutes after the next run was due.
 To pause it without an alert: ``airflow omnimessage disarm omnimessage_next_run``.
 """
 
@@ -34,6 +34,6 @@ with DAG(
         text="Orders are late: {{ dag.dag_id }} {{ run_id }}",
         within=timedelta(minutes=10),
         next_run_within=timedelta(minutes=30),
-        next_run_text="Orders are not imported: no run has started that was due {{ expected }}",
+        next_run_text="Orders are not imported: the run that was due {{ expected }} has not started",
     ):
         import_orders()

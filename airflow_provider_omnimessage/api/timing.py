@@ -70,9 +70,20 @@ def resolve(value: Any, *, zone: str | tzinfo | None = None, now: datetime) -> T
 
 
 def later(moment: TimeToSend, span: timedelta) -> TimeToSend:
-    """Return the time that is ``span`` after another one, in the same zone."""
+    """Return the time that is a span after another one, in the same zone.
+
+    :param moment: the other one.
+    :param span: how much later.
+    """
     utc = moment.utc + span
     return TimeToSend(utc, utc.astimezone(moment.local.tzinfo))
+
+
+def is_local(value: Any) -> bool:
+    """Return whether a time has no offset, so that it means another time in each time zone."""
+    if isinstance(value, str):
+        value = _parse(value)
+    return isinstance(value, datetime) and value.utcoffset() is None
 
 
 def resolve_zone(zone: str | tzinfo | None) -> tzinfo:

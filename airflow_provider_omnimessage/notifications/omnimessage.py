@@ -15,6 +15,7 @@ from airflow_provider_omnimessage.alerts.recipients import as_recipients
 from airflow_provider_omnimessage.alerts.steps import Step, plan_escalation
 from airflow_provider_omnimessage.api.errors import InvalidInputError, PastTimeToSendError
 from airflow_provider_omnimessage.api.fields import is_deferred
+from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook, require_future
 from airflow_provider_omnimessage.tasks.arguments import check_time_at_parse
@@ -65,9 +66,9 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
     :param recovered: with ``dedup_key``: ``True`` sends, once, that it works again when something with the same key
         succeeds after a failure that was sent, and cancels a waiting digest. Use it with :meth:`callbacks`. Default:
         ``False``.
-    :param escalate: with ``dedup_key``: further messages after the first failure, a list of
-        :class:`~airflow_provider_omnimessage.alerts.Step`. They are scheduled at once, and cancelled by the first
-        success with the same key, so use it with :meth:`callbacks`. Default: none. (templated)
+    :param escalate: with ``dedup_key``: further messages after the first failure; default: none. It is a list of
+        ``Step`` (``from airflow_provider_omnimessage.alerts import Step``). All are scheduled at once, and cancelled by
+        the first success with the same key, so use it with :meth:`callbacks`. (templated)
     :param max_parts: most SMS parts, from 1. A longer text loses its middle, so that its end can still be read. Texts
         of other channels are cut to what these accept.
     :param dlr_url: where Messente posts delivery reports; default: the connection's. (templated)
@@ -284,7 +285,7 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
     def _messages(self, context: Mapping[str, Any]) -> list[Any]:
         from airflow_provider_omnimessage.notifications.texts import default_text
 
-        return [sms(default_text(context))] if self.messages is None else list(self.messages)
+        return [sms(default_text(context))] if self.messages is None else list(plain_argument(self.messages))
 
     def _sender(self, context: Mapping[str, Any]) -> EventSender:
         from airflow_provider_omnimessage.notifications.sending import EventSender
