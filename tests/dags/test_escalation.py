@@ -8,6 +8,7 @@ import pytest
 from airflow.sdk import DAG, task
 
 from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator, Step
+from airflow_provider_omnimessage.cli.alerts import known_alerts
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.notifications import event_store
 from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
@@ -69,6 +70,8 @@ def test_the_steps_stand_if_the_work_fails_and_a_repaired_run_cancels_all(
         == [f"Late: {run.run_id}", f"2nd notice: Late: {run.run_id}"] + [f"Call somebody: {run.run_id}"] * 2
     )
     assert states(sandbox) == ["scheduled"] * 4
+    listed = [alert.time_to_send for alert in known_alerts() if alert.run_id == run.run_id]
+    assert sorted(listed) == sorted(message["time_to_send"] for message in sandbox.messages)
     guarded.fails[0] = False
     clear_and_run(dag, run)
     assert states(sandbox) == ["cancelled"] * len(sandbox.messages)
