@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage._compat import Variable
 from airflow_provider_omnimessage.alerts.steps import Notice
-from airflow_provider_omnimessage.api.delivery import CancelResult
+from airflow_provider_omnimessage.api.cancel_result import CancelResult
 from airflow_provider_omnimessage.api.errors import InvalidInputError, OmnimessageError
 from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.api.timing import TimeToSend

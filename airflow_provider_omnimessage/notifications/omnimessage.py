@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
-import importlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage._compat import BaseNotifier
 from airflow_provider_omnimessage.alerts.content import alert_messages, check_alert_at_parse
-from airflow_provider_omnimessage.alerts.recipients import as_recipients
+from airflow_provider_omnimessage.alerts.recipients import TimedRecipients, as_recipients
 from airflow_provider_omnimessage.alerts.steps import Step, plan_escalation
 from airflow_provider_omnimessage.api.errors import InvalidInputError, PastTimeToSendError
 from airflow_provider_omnimessage.api.fields import is_deferred
 from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook, require_future
-from airflow_provider_omnimessage.tasks.arguments import check_time_at_parse
+from airflow_provider_omnimessage.tasks.arguments import check_time_at_parse, check_window_at_parse
 from airflow_provider_omnimessage.tasks.rendering import PlainStrings
 
 if TYPE_CHECKING:
@@ -69,6 +67,9 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
     :param escalate: with ``dedup_key``: further messages after the first failure; default: none. It is a list of
         ``Step`` (``from airflow_provider_omnimessage.alerts import Step``). All are scheduled at once, and cancelled by
         the first success with the same key, so use it with :meth:`callbacks`. (templated)
+    :param window: when the message may be sent, a :class:`~airflow_provider_omnimessage.api.windows.SendWindow` or its
+        text form; outside of it, the message is scheduled for the next time in it. ``"connection"`` is the connection's
+        window, which is ignored by default: this is an alert. (templated)
     :param max_parts: most SMS parts, from 1. A longer text loses its middle, so that its end can still be read. Texts
         of other channels are cut to what these accept.
     :param dlr_url: where Messente posts delivery reports; default: the connection's. (templated)
@@ -84,6 +85,7 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         "to",
         "time_to_send",
         "timezone",
+        "window",
         "dlr_url",
         "text_store",
         "priority",
@@ -100,6 +102,7 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         messages: Any = None,
         time_to_send: Any = None,
         timezone: str | None = None,
+        window: Any = None,
         dedup_key: str | None = None,
         quiet_for: timedelta | None = None,
         recovered: bool = False,
@@ -126,6 +129,14 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         self.messages = drafts
         self.time_to_send = time_to_send
         self.timezone = timezone
+        self.window = window if window == "connection" else check_window_at_parse(window, "fail")
+        if window is not None and dedup_key is not None:
+            raise InvalidInputError.of("window", "cannot be combined with dedup_key; leave one of them out")
+        if window is not None and isinstance(self.to, TimedRecipients):
+            raise InvalidInputError.of(
+                "window",
+                "cannot be combined with recipients that depend on the time; pass numbers as to, or leave it out",
+            )
         self.dedup_key = dedup_key
         self.quiet_for = quiet_for or QUIET_FOR
         self.recovered = recovered
@@ -241,8 +252,9 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
                 self._sender(context).post(hook, self._messages(context), self._resolve_time(hook))
 
     async def _notify_on_loop(self, context: Mapping[str, Any]) -> None:
-        # importing aiohttp takes a quarter of a second, once: too long for everybody else on this loop
-        await asyncio.to_thread(importlib.import_module, "airflow_provider_omnimessage.hooks.aiohttp_transport")
+        from airflow_provider_omnimessage.hooks.lookup import import_transport
+
+        await import_transport()
         hook = OmnimessageHook(self.omnimessage_conn_id)
         await hook.look_up_connection()
         sender = self._sender(context)
@@ -291,7 +303,7 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         from airflow_provider_omnimessage.notifications.sending import EventSender
 
         options = {"dlr_url": self.dlr_url, "text_store": self.text_store, "priority": self.priority}
-        return EventSender(self.to, self.max_parts, options, context, self.log)
+        return EventSender(self.to, self.max_parts, options, context, self.log, self.window)
 
     def _resolve_time(self, hook: OmnimessageHook) -> TimeToSend | None:
         if self.time_to_send is None:
