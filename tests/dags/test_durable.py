@@ -118,9 +118,7 @@ class TestRetryAfterACrash:
         if len(messages) == 2:
             assert "posting another one, because delivery_guarantee='at_least_once'" in run.log
 
-    def test_a_retry_returns_the_message_even_when_its_moment_has_gone_by(
-        self, dag, run_dag, sandbox, die, monkeypatch
-    ):
+    def test_a_retry_returns_the_message_even_if_its_time_has_passed(self, dag, run_dag, sandbox, die, monkeypatch):
         scheduling()
         die(ScheduleOmnimessageOperator, "_report", after=True)
 
@@ -197,7 +195,7 @@ class TestLostAnswers:
         assert run.state == "success"
         assert f"omnimessage_id {run.xcom('schedule')} could not be stored" in run.log
 
-    def test_an_error_is_told_even_where_it_cannot_be_stored(self, dag, run_dag, sandbox, monkeypatch):
+    def test_an_error_is_reported_even_if_it_cannot_be_stored(self, dag, run_dag, sandbox, monkeypatch):
         def failing(self):
             raise OSError("the API server is gone")
 

@@ -15,6 +15,9 @@ from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDelivery
 EXAMPLES = Path(__file__).parent.parent.parent / "example_dags"
 
 
+pytestmark = pytest.mark.usefixtures("short_waits")
+
+
 @pytest.fixture(scope="module")
 def examples():
     from airflow.dag_processing.dagbag import DagBag

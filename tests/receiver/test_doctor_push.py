@@ -129,5 +129,5 @@ def test_receivers_on_two_databases_are_noticed(settings: Settings, tmp_path: An
         assert "on the same database" in problem(replace(settings, receiver_url=other.url))
 
 
-def test_a_connection_without_a_push_url_is_told_to_set_one(settings: Settings) -> None:
+def test_the_error_for_a_connection_without_a_push_url_is_to_set_one(settings: Settings) -> None:
     assert "set the connection's extra push_url" in problem(replace(settings, push_url=None))
