@@ -187,8 +187,8 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
                 return [error]
         if not is_missing:
             return []
-        moment = hook.resolve_time_to_send(deadline) if deadline > now() else None
-        return self._send(own, deadline, moment, hook, again=True)
+        send_at = hook.resolve_time_to_send(deadline) if deadline > now() else None
+        return self._send(own, deadline, send_at, hook, again=True)
 
     def _is_live(self, omnimessage_id: str, hook: OmnimessageHook) -> bool:
         try:
@@ -208,9 +208,9 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
         return self._send(KnownAlerts(context, "sent"), now(), None, hook, again=False)
 
     def _send(
-        self, known: KnownAlerts, due: datetime, moment: TimeToSend | None, hook: OmnimessageHook, *, again: bool
+        self, known: KnownAlerts, due: datetime, send_at: TimeToSend | None, hook: OmnimessageHook, *, again: bool
     ) -> list[Exception]:
-        numbers, problems = self._recipients(moment.utc if moment else now())
+        numbers, problems = self._recipients(send_at.utc if send_at else now())
         for to in numbers:
             try:
                 draft = self._compose(hook, to)
@@ -218,13 +218,13 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
                 # a retry does not send twice; after a clear, a new failure is news
                 if not again and any(map(known.is_of_this_attempt, earlier)):
                     continue
-                omnimessage_id = known.schedule(hook, draft, due, moment)
+                omnimessage_id = known.schedule(hook, draft, due, send_at)
             except Exception as error:
                 # the other recipients must be alerted anyway
                 self.log.error("No alert for %s: %s", mask_number(to), error)
                 problems.append(error)
             else:
-                when = f"at {moment}" if moment else "now"
+                when = f"at {send_at}" if send_at else "now"
                 self.log.warning("The alert to %s is sent %s: %s", mask_number(to), when, omnimessage_id)
         return problems
 
