@@ -63,6 +63,23 @@ def _airflow() -> None:
     DagBundlesManager().sync_bundles_to_db()
     # a retry is due at once; Airflow makes the shortest delay a second if it is exponential
     TaskInstance.next_retry_datetime = lambda self: self.end_date  # type: ignore[method-assign]
+    _read_signatures_once()
+
+
+def _read_signatures_once() -> None:
+    """Cache what FastAPI reads anew for each request where, as in ``dag.test()``, a dependency is overridden."""
+    from fastapi.dependencies import utils
+
+    known: dict[Any, Any] = {}
+    read = utils.get_dependant
+
+    def get_dependant(**arguments: Any) -> Any:
+        key = tuple((name, repr(value) if isinstance(value, list) else value) for name, value in arguments.items())
+        if key not in known:
+            known[key] = read(**arguments)
+        return known[key]
+
+    utils.get_dependant = get_dependant
 
 
 def _do_not_wait_for_the_disk(connection: Any, _: Any) -> None:
