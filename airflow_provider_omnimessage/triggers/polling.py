@@ -41,7 +41,19 @@ RETURNING_PER_SECOND = 50.0
 #: Look-ups in a row that find no such connection, after which the waits end: a secrets backend may fail once.
 LOOKUPS = 3
 
+#: Waits that start in the same iteration of the event loop. More would block everything else on it: a triggerer that
+#: restarts starts all of its waits at once.
+STARTS_TOGETHER = 10
+
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Poller]] = WeakKeyDictionary()
+_starts: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
+
+async def turn_to_start() -> None:
+    """Return when this wait may start, so that the event loop does other things in between."""
+    loop = asyncio.get_running_loop()
+    async with _starts.setdefault(loop, asyncio.Semaphore(STARTS_TOGETHER)):
+        await asyncio.sleep(0)
 
 
 @asynccontextmanager
@@ -197,14 +209,12 @@ class Poller:
         """Return the transport; a new one if there is none, or if the connection has changed since the rejected one."""
         async with self._opening:
             self._raise_if_stopped()
-            # importing takes a quarter of a second, once: too long to hold up everybody else on this loop
-            await asyncio.to_thread(_import_what_is_needed)
-            from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
-
             current = self._transport
             if current is not None and current is not rejected:
                 return current
             settings = await self._look_up()
+            from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
+
             if current is not None:
                 if settings == current.settings:
                     return current
@@ -254,7 +264,6 @@ async def _turn(lock: asyncio.Lock | asyncio.Semaphore, seconds: float, call: Ca
 
 
 def _import_what_is_needed() -> None:
-
     import airflow_provider_omnimessage.hooks.aiohttp_transport
     import airflow_provider_omnimessage.hooks.settings  # noqa: F401
 
@@ -262,6 +271,8 @@ def _import_what_is_needed() -> None:
 
 
 async def _settings(omnimessage_conn_id: str) -> Settings:
+    # importing takes a quarter of a second, once: too long to hold up everybody else on this loop
+    await asyncio.to_thread(_import_what_is_needed)
     from asgiref.sync import sync_to_async
 
     from airflow_provider_omnimessage.hooks.settings import Settings
