@@ -284,6 +284,17 @@ class TestClear:
         assert again.xcom("schedule") == after["omnimessage_id"] != first.xcom("schedule")
         assert again.xcom("schedule", "time_to_send") == after["time_to_send"]
 
+    @pytest.mark.parametrize(("on_past", "state"), [("skip", "skipped"), ("fail", "failed")])
+    def test_a_time_that_has_passed_withdraws_the_message_first(
+        self, dag, run_dag, clear_and_run, sandbox, on_past, state
+    ):
+        task = scheduling(on_past=on_past)
+        first = run_dag(dag)
+        task.time_to_send = "2020-01-01T09:00Z"
+        again = clear_and_run(dag, first)
+        assert again.tasks == {"schedule": state}
+        assert [message["state"] for message in sandbox.messages] == ["cancelled"]
+
     def test_a_delay_from_now_starts_again(self, dag, run_dag, clear_and_run, sandbox, monkeypatch):
         from airflow_provider_omnimessage.hooks import choosing
 
