@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.timing import TimeToSend
     from airflow_provider_omnimessage.api.windows import SendWindow
     from airflow_provider_omnimessage.hooks.requests_transport import RequestsTransport
+    from airflow_provider_omnimessage.hooks.rescheduling import Order, Rescheduled
     from airflow_provider_omnimessage.hooks.settings import Settings
 
 T = TypeVar("T")
@@ -183,8 +184,36 @@ class OmnimessageHook(BaseHook):
         :raises LostResponseError: where it may have been accepted, but nobody can tell.
         :raises ApiError: where Messente answered, and not with success.
         """
+        return self._post_prepared(
+            *self._prepare(
+                to,
+                messages,
+                time_to_send=time_to_send,
+                timezone=timezone,
+                window=window,
+                on_unknown_zone=on_unknown_zone,
+                dlr_url=dlr_url,
+                text_store=text_store,
+                priority=priority,
+            )
+        )
+
+    def _prepare(
+        self,
+        to: Any,
+        messages: Any,
+        *,
+        time_to_send: str | datetime | timedelta | TimeToSend | None = None,
+        timezone: str | None = None,
+        window: SendWindow | str | None = None,
+        on_unknown_zone: str = "fail",
+        dlr_url: str | None = None,
+        text_store: str | None = None,
+        priority: str | None = None,
+    ) -> tuple[dict[str, Any], TimeToSend | None]:
+        """Return the body without its time, and its time, both checked."""
         from airflow_provider_omnimessage.api.number_zones import require_possible
-        from airflow_provider_omnimessage.api.timing import TimeToSend, as_time_to_send
+        from airflow_provider_omnimessage.api.timing import TimeToSend
         from airflow_provider_omnimessage.hooks.choosing import choose_time, rules_of
 
         draft = self.compose(to, messages, dlr_url=dlr_url, text_store=text_store, priority=priority)
@@ -203,7 +232,42 @@ class OmnimessageHook(BaseHook):
             chosen = choose_time(rules, draft["to"], self.log).chosen
             if chosen is not None:
                 require_future(chosen)
+        return draft, chosen
+
+    def _post_prepared(self, draft: dict[str, Any], chosen: TimeToSend | None) -> Accepted:
+        from airflow_provider_omnimessage.api.timing import as_time_to_send
+
         return self.post({**draft, "time_to_send": as_time_to_send(chosen.utc)} if chosen else draft)
+
+    def reschedule(
+        self, omnimessage_id: str, to: Any, messages: Any, *, order: Order = "cancel_first", **options: Any
+    ) -> Rescheduled[Accepted]:
+        """
+        Replace a scheduled message by another one: ``DELETE`` and ``POST``.
+
+        Everything is checked before the first request.
+
+        :param omnimessage_id: the message to replace.
+        :param to: as :meth:`send` takes it; ``messages`` too.
+        :param order: ``"cancel_first"``: never two messages. ``"schedule_first"``: never none.
+        :param options: what else :meth:`send` takes.
+        :return: the new message, and the outcome of the cancel. If it is too late, ``is_too_late`` is true.
+        :raises OmnimessageError: if a request failed. The log says which message is scheduled.
+        """
+        from airflow_provider_omnimessage.api.calls import checked_id
+        from airflow_provider_omnimessage.api.fields import choice, require
+        from airflow_provider_omnimessage.hooks.rescheduling import ORDERS, reschedule
+
+        require("order", order, choice(*ORDERS), rendered=True)
+        draft, chosen = self._prepare(to, messages, **options)
+        return reschedule(
+            order,
+            checked_id(omnimessage_id),
+            cancel=self.try_to_cancel,
+            post=lambda: self._post_prepared(draft, chosen),
+            id_of=lambda accepted: accepted.omnimessage_id,
+            log=self.log,
+        )
 
     def compose(
         self,

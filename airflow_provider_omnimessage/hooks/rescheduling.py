@@ -1,4 +1,4 @@
-"""Reschedule a message: Messente cannot change one, so the old one is cancelled and a new one is posted, in either order."""
+"""Reschedule a message: Messente cannot change one, so it is cancelled and another is posted, in either order."""
 
 from __future__ import annotations
 

@@ -14,6 +14,9 @@ from _runs import describe
 from airflow.sdk import DAG
 from lockstep import Lockstep
 
+from airflow_provider_omnimessage._compat import TaskMemory
+from airflow_provider_omnimessage.tasks import sending
+
 
 class Run:
     """
@@ -130,3 +133,49 @@ def each_try_has_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
         return whole(**kwargs)
 
     monkeypatch.setattr(dag_module, "_run_task", run_task)
+
+
+class Died(Exception):
+    """What stands for the death of a worker: nothing of the operator runs after it."""
+
+
+@pytest.fixture
+def die(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Let the worker die once: before or after it does one thing."""
+
+    dead: list[Died] = []
+    keep, fail = TaskMemory.keep, sending.DurableMessage.fail
+
+    def keep_if_alive(self: Any, value: Any) -> None:
+        if dead:
+            raise dead[0]
+        keep(self, value)
+
+    def fail_if_alive(self: Any, error: BaseException) -> None:
+        if dead:
+            raise dead.pop()
+        fail(self, error)
+
+    monkeypatch.setattr(TaskMemory, "keep", keep_if_alive)
+    monkeypatch.setattr(sending.DurableMessage, "fail", fail_if_alive)
+
+    def died() -> Died:
+        dead.append(Died())
+        return dead[0]
+
+    def once(owner: Any, name: str, *, after: bool) -> None:
+        whole = getattr(owner, name)
+        deaths = iter([True])
+
+        def dying(*args: Any, **kwargs: Any) -> Any:
+            dies = next(deaths, False)
+            if dies and not after:
+                raise died()
+            result = whole(*args, **kwargs)
+            if dies:
+                raise died()
+            return result
+
+        monkeypatch.setattr(owner, name, dying)
+
+    return once
