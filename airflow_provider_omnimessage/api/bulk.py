@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from airflow_provider_omnimessage.api.calls import Accepted, Call, NotAccepted, Response, send_bulk
+from airflow_provider_omnimessage.api.calls import Call, send_bulk
 from airflow_provider_omnimessage.api.channels import rule_of
 from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem, UnknownZoneError
-from airflow_provider_omnimessage.api.fields import Problems, Rule, as_plain, describe, is_mapping, phone_number
+from airflow_provider_omnimessage.api.fields import Problems, Rule, describe, phone_number
 from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.api.messages import checked_omnimessage
 from airflow_provider_omnimessage.api.number_zones import require_possible
 from airflow_provider_omnimessage.api.placeholders import Filler, compile_placeholders
+from airflow_provider_omnimessage.api.records import as_plain, is_mapping
+from airflow_provider_omnimessage.api.responses import Accepted, NotAccepted, Response
 from airflow_provider_omnimessage.api.send_times import ChosenTime, TimeChooser, TimeRules
 
 #: The largest number of messages in one call: what Messente recommends.
@@ -70,8 +72,8 @@ class Composer:
     def __init__(
         self,
         *,
-        messages: Any,
-        defaults: Mapping[str, Any],
+        messages: object,
+        defaults: Mapping[str, object],
         sender: str | None,
         rules: TimeRules,
         now: datetime,
@@ -93,7 +95,7 @@ class Composer:
             problems.raise_if_any()
             self._filled_texts = _find_filled_texts(self._messages)
 
-    def compose(self, row: Any) -> Composed:
+    def compose(self, row: object) -> Composed:
         """
         Build the omnimessage of one row.
 
@@ -126,7 +128,7 @@ class Composer:
         problems.raise_if_any()
         return Composed(body["to"], choice, body)
 
-    def _compose_and_check(self, fields: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
+    def _compose_and_check(self, fields: Mapping[str, object], problems: Problems) -> dict[str, Any]:
         if self._messages is not None:
             messages = self._fill(fields, problems) if self._fill else self._messages
             message = {"to": fields.get("to"), "messages": messages}
@@ -143,7 +145,7 @@ class Composer:
             self._checked_body = body
         return body
 
-    def _compose_quickly(self, fields: Mapping[str, Any]) -> dict[str, Any] | None:
+    def _compose_quickly(self, fields: Mapping[str, object]) -> dict[str, Any] | None:
         """
         Build a message like an earlier one that passed all checks, and check only the texts that differ.
 
@@ -234,7 +236,7 @@ _PHONE_NUMBER = phone_number()
 _NOW = ChosenTime()
 
 
-def _find_filled_texts(messages: Any) -> list[_FilledText] | None:
+def _find_filled_texts(messages: object) -> list[_FilledText] | None:
     """Find the texts with placeholders; ``None`` if anything but a whole text of a message has one."""
     found: list[_FilledText] = []
     for position, message in enumerate(messages if isinstance(messages, list) else ()):
@@ -259,17 +261,3 @@ def too_many_rejected(rejected: int, of: int, max_failed: float) -> bool:
     :param max_failed: a number of messages (int), or a share of them (float, 0 to 1).
     """
     return rejected > (max_failed if isinstance(max_failed, int) else math.floor(max_failed * of + 1e-9))
-
-
-def require_limit(name: str, value: object) -> None:
-    """
-    Raise unless ``value`` is a number of messages or a share of them.
-
-    :param name: the parameter's name.
-    :raises InvalidInputError: for anything but an int from 0 or a float from 0 to 1.
-    """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or value < 0 or (isinstance(value, float) and not value <= 1):  # type: ignore[operator]
-        raise InvalidInputError.of(
-            name, f"{value!r} is not accepted; pass a whole number of messages, or a share of them from 0.0 to 1.0"
-        )

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from airflow_provider_omnimessage.api.calls import as_list, checked_id
 from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.ids import as_list, checked_id
 from airflow_provider_omnimessage.bulk.results import accepted_in, is_result
 from airflow_provider_omnimessage.tasks.cancelling import CancelOutcome
 

@@ -27,8 +27,7 @@ from airflow_provider_omnimessage.cli.terminal import (
     print_progress,
     print_rows,
 )
-from airflow_provider_omnimessage.hooks.choosing import choose_time, rules_of
-from airflow_provider_omnimessage.hooks.omnimessage import require_future
+from airflow_provider_omnimessage.hooks.choosing import choose_time, require_future, rules_of
 
 
 @command(changes_something=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
-import importlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -16,7 +14,8 @@ from airflow_provider_omnimessage.api.errors import InvalidInputError, PastTimeT
 from airflow_provider_omnimessage.api.fields import is_deferred
 from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.api.messages import sms
-from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook, require_future
+from airflow_provider_omnimessage.hooks.choosing import require_future
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.tasks.arguments import check_time_at_parse, check_window_at_parse
 from airflow_provider_omnimessage.tasks.rendering import PlainStrings
 
@@ -242,8 +241,9 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
                 self._sender(context).post(hook, self._messages(context), self._resolve_time(hook))
 
     async def _notify_on_loop(self, context: Mapping[str, Any]) -> None:
-        # importing aiohttp takes a quarter of a second, once: too long for everybody else on this loop
-        await asyncio.to_thread(importlib.import_module, "airflow_provider_omnimessage.hooks.aiohttp_transport")
+        from airflow_provider_omnimessage.hooks.lookup import import_transport
+
+        await import_transport()
         hook = OmnimessageHook(self.omnimessage_conn_id)
         await hook.look_up_connection()
         sender = self._sender(context)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_omnimessage._compat import AirflowFailException, AirflowSkipException
-from airflow_provider_omnimessage.api.calls import checked_id
+from airflow_provider_omnimessage.api.ids import checked_id
 from airflow_provider_omnimessage.hooks.rescheduling import Order, Rescheduled, reschedule
 
 if TYPE_CHECKING:

@@ -131,13 +131,13 @@ def test_without_an_old_message_the_task_is_skipped(dag, run_dag, sandbox):
 
 
 def test_the_time_may_pass_while_the_old_message_is_being_cancelled(dag, run_dag, sandbox, old, monkeypatch):
-    from airflow_provider_omnimessage.hooks import omnimessage as hooks
+    from airflow_provider_omnimessage.hooks import choosing
 
-    cancel, now = OmnimessageHook.try_to_cancel, hooks._now
+    cancel, now = OmnimessageHook.try_to_cancel, choosing.current_time
 
     def slowly(self, *args):
         done = cancel(self, *args)
-        monkeypatch.setattr(hooks, "_now", lambda: now() + timedelta(hours=1))
+        monkeypatch.setattr(choosing, "current_time", lambda: now() + timedelta(hours=1))
         return done
 
     monkeypatch.setattr(OmnimessageHook, "try_to_cancel", slowly)
