@@ -5,19 +5,38 @@ from __future__ import annotations
 from airflow_provider_omnimessage.api.errors import (
     AuthenticationError,
     DeadlineExceededError,
+    InvalidInputError,
+    NotCancelledError,
+    NotFoundError,
     OmnimessageError,
     RateLimitedError,
+    RejectedError,
 )
 
 #: Failures of the same kind in a row after which a series of calls stops.
 SAME_FAILURES = 3
+#: Errors that concern one message and say nothing about the next.
+_OF_ONE_MESSAGE = (InvalidInputError, NotCancelledError, NotFoundError, RejectedError)
 
 
 class FailureStreak:
-    """Count failures of the same kind in a row, and remember the error that stops the series."""
+    """
+    Count failures of the same kind in a row, and remember the error that stops the series.
 
-    def __init__(self) -> None:
+    Rejected credentials stop it at once, and so do :data:`SAME_FAILURES` failures of the same kind in a row. Errors
+    that concern one message only do not count.
+
+    :param calls_are_repeated: whether each call waits and repeats by itself, as those of the hook do. If not, a 429 and
+        the end of the time budget stop the series at once, too.
+    """
+
+    def __init__(self, *, calls_are_repeated: bool = False) -> None:
         self.stopped_by: OmnimessageError | None = None
+        self._stop_at_once: tuple[type[OmnimessageError], ...] = (
+            (AuthenticationError,)
+            if calls_are_repeated
+            else (AuthenticationError, RateLimitedError, DeadlineExceededError)
+        )
         self._kind: type[OmnimessageError] | None = None
         self._in_a_row = 0
 
@@ -26,11 +45,10 @@ class FailureStreak:
         self._in_a_row = 0
 
     def record_failure(self, error: OmnimessageError) -> None:
-        """Count a failure. Rejected credentials, a 429 and the end of the time budget stop at once."""
-        if not (error.may_pass or error.maybe_processed or isinstance(error, AuthenticationError)):
-            return  # it concerns one message only
+        """Count a failure."""
+        if isinstance(error, _OF_ONE_MESSAGE):
+            return
         self._in_a_row = self._in_a_row + 1 if type(error) is self._kind else 1
         self._kind = type(error)
-        stops_at_once = isinstance(error, (AuthenticationError, RateLimitedError, DeadlineExceededError))
-        if self.stopped_by is None and (stops_at_once or self._in_a_row >= SAME_FAILURES):
+        if self.stopped_by is None and (isinstance(error, self._stop_at_once) or self._in_a_row >= SAME_FAILURES):
             self.stopped_by = error

@@ -5,10 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-try:
-    from airflow.sdk.plugins_manager import AirflowPlugin
-except ImportError:  # Airflow 3.1 and older
-    from airflow.plugins_manager import AirflowPlugin  # type: ignore[assignment]
+from airflow_provider_omnimessage._compat.plugins import AirflowPlugin
 
 PREFIX = "/omnimessage"
 

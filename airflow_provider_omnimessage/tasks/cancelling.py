@@ -10,12 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage.api.delivery import Cancellation, CancelResult
-from airflow_provider_omnimessage.api.errors import (
-    AuthenticationError,
-    InvalidInputError,
-    NotCancelledError,
-    OmnimessageError,
-)
+from airflow_provider_omnimessage.api.errors import OmnimessageError
+from airflow_provider_omnimessage.api.failure_streak import FailureStreak
 from airflow_provider_omnimessage.tasks.parallel import Progress, a_few_at_a_time
 
 if TYPE_CHECKING:
@@ -23,8 +19,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
-#: Failures of the same kind in a row after which the remaining ids are not tried.
-SAME_FAILURES = 3
 #: Seconds that each id adds to the time budget. A call that succeeds takes a tenth of that, ten at a time.
 SECONDS_PER_ID = 0.5
 #: The share of the budget that the first of several ids may take: it is tried alone, as a probe.
@@ -73,7 +67,7 @@ def cancel_each(
     Cancel messages and yield one outcome for each id, in order. Cancelling again does no harm.
 
     The first id is tried alone, the others a few at a time. A message that cannot be cancelled does not stop the
-    others. Refused credentials do, and so do a few failures of the same kind in a row.
+    others. Rejected credentials do, and so do a few failures of the same kind in a row.
 
     :param hook: its session is opened in the calling thread and shared by all calls.
     :param log: receives the progress every few seconds.
@@ -89,18 +83,18 @@ def cancel_each(
     first, *others = omnimessage_ids
     end = time.monotonic() + seconds
     end_of_probe = end - seconds * (1 - PROBE_SHARE) if others else end
-    stop = _Stop()
+    streak = FailureStreak(calls_are_repeated=True)
 
     def cancel(omnimessage_id: str, end: float = end) -> CancelOutcome:
-        if stop.reason is not None:
-            return CancelOutcome(omnimessage_id, error=stop.reason, was_tried=False)
+        if streak.stopped_by is not None:
+            return CancelOutcome(omnimessage_id, error=streak.stopped_by, was_tried=False)
         try:
             with hook.within(end - time.monotonic()):
                 cancellation = hook.try_to_cancel(omnimessage_id)
         except OmnimessageError as error:
-            stop.note_failure(error)
+            streak.record_failure(error)
             return CancelOutcome(omnimessage_id, error=error)
-        stop.note_success()
+        streak.record_success()
         return CancelOutcome(omnimessage_id, cancellation)
 
     def outcomes() -> Iterator[CancelOutcome]:
@@ -118,26 +112,6 @@ def cancel_each(
             yield outcome
     finally:
         metrics.count("cancelled", tags, cancelled)
-
-
-class _Stop:
-    """Decides when trying further ids is pointless, and remembers why."""
-
-    def __init__(self) -> None:
-        self.reason: OmnimessageError | None = None
-        self._kind: type[OmnimessageError] | None = None
-        self._in_a_row = 0
-
-    def note_success(self) -> None:
-        self._in_a_row = 0
-
-    def note_failure(self, error: OmnimessageError) -> None:
-        if isinstance(error, (InvalidInputError, NotCancelledError)):
-            return  # a fault of this id, which says nothing about the next
-        self._in_a_row = self._in_a_row + 1 if type(error) is self._kind else 1
-        self._kind = type(error)
-        if isinstance(error, AuthenticationError) or self._in_a_row >= SAME_FAILURES:
-            self.reason = error
 
 
 @dataclass

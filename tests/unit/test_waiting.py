@@ -31,7 +31,6 @@ from airflow_provider_omnimessage.api.errors import (
     UnexpectedResponseError,
     UntrustedError,
 )
-from airflow_provider_omnimessage.api.failure_streak import SAME_FAILURES, FailureStreak
 from airflow_provider_omnimessage.api.poll_times import SHORTEST_GAP, next_poll, spread_of
 from airflow_provider_omnimessage.api.wait_result import Ending, WaitResult
 from airflow_provider_omnimessage.api.waiting import Wait
@@ -549,42 +548,6 @@ class TestBackoff:
         silent = RateLimitedError("", status_code=429)
         assert [backoff.pause(silent, attempt, 1.0) for attempt in (1, 2, 3, 99)] == [1, 2, 4, backoff.LONGEST_PAUSE]
         assert backoff.pause(silent, 3, 0.0) == 0
-
-
-class TestAFailureStreak:
-    def test_the_same_failure_stops_a_series_after_a_few(self):
-        streak = FailureStreak()
-        for _ in range(SAME_FAILURES):
-            assert streak.stopped_by is None
-            streak.record_failure(NotSentError("down"))
-        assert str(streak.stopped_by) == "down"
-
-    def test_a_success_or_another_failure_starts_anew(self):
-        streak = FailureStreak()
-        for _ in range(SAME_FAILURES):
-            streak.record_failure(NotSentError(""))
-            streak.record_failure(LostResponseError(""))
-            streak.record_success()
-        assert streak.stopped_by is None
-
-    @pytest.mark.parametrize(
-        "error",
-        [
-            AuthenticationError("", status_code=401),
-            RateLimitedError("", status_code=429),
-            DeadlineExceededError(""),
-        ],
-    )
-    def test_some_stop_it_at_once(self, error):
-        streak = FailureStreak()
-        streak.record_failure(error)
-        assert streak.stopped_by is error
-
-    def test_an_error_of_one_message_says_nothing_about_the_next(self):
-        streak = FailureStreak()
-        for _ in range(10):
-            streak.record_failure(NotFoundError("", status_code=404))
-        assert streak.stopped_by is None
 
 
 class TestContinuingInAnotherProcess:
