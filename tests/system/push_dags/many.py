@@ -12,7 +12,7 @@ POLLS_EVERY = {"pushed_rarely_polled": timedelta(minutes=10), "pushed_often_poll
 
 for dag_id, poke_interval in POLLS_EVERY.items():
     params = {"ids": Param([], type="array"), "time_to_send": Param(None, type=["null", "string"])}
-    with DAG(dag_id, schedule=None, catchup=False, params=params, render_template_as_native_obj=True) as dag:
+    with DAG(dag_id, schedule=None, catchup=False, params=params) as dag:
 
         @task
         def ids(params: dict | None = None) -> list[str]:
