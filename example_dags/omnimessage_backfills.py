@@ -1,9 +1,9 @@
 """
-A daily alert that stays silent for days that are long gone.
+Schedule a daily alert, but not for days in the past.
 
-With ``catchup=True``, or in a backfill, Airflow runs the DAG for moments in the past. ``on_past="skip"`` skips the
-scheduling then, and ``trigger_rule="none_failed"`` lets the work run all the same: what is skipped has not failed.
-Trigger it with ``{"days_ago": 7}`` to see that.
+With ``catchup=True``, or in a backfill, Airflow runs the DAG for past days. ``on_past="skip"`` then skips the task that
+schedules the alert, and ``trigger_rule="none_failed"`` lets the work run anyway. Trigger it with ``{"days_ago": 7}`` to
+see that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ with DAG(
     schedule=None,  # yours: "0 6 * * *", with a start_date and catchup=True
     catchup=False,
     tags=["omnimessage", "example"],
-    params={"days_ago": Param(0, type="integer", description="Stand in for a backfill: how old the run's day is")},
+    params={"days_ago": Param(0, type="integer", description="How many days the run is in the past, as in a backfill")},
     doc_md=__doc__,
 ):
     schedule = ScheduleOmnimessageOperator(
@@ -35,7 +35,7 @@ with DAG(
 
     @task(trigger_rule="none_failed")
     def work() -> None:
-        """Stand in for your own tasks; where several begin the work, each of them has this trigger rule."""
+        """Stand in for your own tasks. Every task directly after ``schedule`` needs this trigger rule."""
 
     cancel = CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=schedule.output)
 

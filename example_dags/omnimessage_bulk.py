@@ -1,8 +1,8 @@
 """
-Send to everybody on a list in one task, each with their own text, at nine in the morning in their own time zone.
+Send a text of their own to thousands of recipients in one task, at 09:00 in each recipient's time zone.
 
-By default the messages are scheduled for the day after tomorrow and stay scheduled. With ``send_now`` they are sent at
-once, and the run waits until 95 % are delivered. With ``cancel`` one task cancels all of them.
+By default the messages are scheduled for the day after tomorrow. With ``send_now`` they are sent immediately, and the
+run waits until 95 % are delivered. With ``cancel`` one task cancels all of them.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDelivery
 
 def customers(params: dict) -> Iterator[dict]:
     """
-    Yield who gets it: this stands for a query of your database.
+    Yield the recipients. Stands in for a query of your database.
 
-    The task that sends calls it and reads it as a stream, so there is no file that other workers would have to see.
+    The task that sends calls this function and reads the recipients one by one, so no file has to be shared.
     """
     zones = ["Europe/Tallinn", "America/New_York", "Asia/Tokyo"]
     for number in range(params["recipients"]):
@@ -40,7 +40,7 @@ with DAG(
     params={
         "recipients": Param(100, type="integer", description="How many recipients"),
         "send_now": Param(False, type="boolean", description="Send now, and wait for delivery"),
-        "cancel": Param(False, type="boolean", description="Cancel what was scheduled"),
+        "cancel": Param(False, type="boolean", description="Cancel the messages again"),
     },
     tags=["omnimessage", "example"],
     doc_md=__doc__,
@@ -56,7 +56,7 @@ with DAG(
 
     @task.branch
     def what_next(params: dict) -> list[str]:
-        """Choose what follows."""
+        """Return the tasks to run next."""
         return [name for name, wanted in (("wait", params["send_now"]), ("cancel", params["cancel"])) if wanted]
 
     cancel = CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=send.output)

@@ -1,4 +1,4 @@
-"""Schedule a reminder in one DAG, and cancel it in another one that is scheduled on an asset."""
+"""Schedule a reminder in one DAG, and cancel it in another DAG that is scheduled on an asset."""
 
 from __future__ import annotations
 

@@ -1,10 +1,13 @@
 """Send an alert unless the work is done in time, even if Airflow is down by then.
 
 Trigger it with ``{"work_fails": true}`` to see the alert stay scheduled; clear the failed tasks to see it cancelled.
+Trigger it with ``{"work_seconds": 3600}`` and stop Airflow meanwhile: the alert is sent anyway.
 """
 
 from __future__ import annotations
 
+import logging
+import time
 from datetime import timedelta
 
 from airflow.sdk import DAG, Param, task
@@ -19,6 +22,7 @@ with DAG(
     params={
         "to": Param("+37255555555", type="string", description="Recipient of the alert, in E.164 format"),
         "work_fails": Param(False, type="boolean", description="Make the work fail, so that the alert is sent"),
+        "work_seconds": Param(0, type="integer", description="Make the work take this long"),
     },
     doc_md=__doc__,
 ):
@@ -35,7 +39,9 @@ with DAG(
 
     @task
     def load(numbers: list[int], params: dict) -> None:
-        """Fail if work_fails is set."""
+        """Take work_seconds, then fail if work_fails is set."""
+        logging.getLogger(__name__).info("Working for %s seconds", params["work_seconds"])
+        time.sleep(params["work_seconds"])
         if params["work_fails"]:
             raise RuntimeError("the work failed because work_fails is set")
 

@@ -1,8 +1,8 @@
 """
 Send one message that tries Viber first, then WhatsApp, then SMS.
 
-Each channel has its own content. The next one is tried when the one before has failed, or was not delivered within its
-``ttl`` (seconds) or ``validity`` (minutes). Nobody gets the message twice.
+Each channel has its own content. The next channel is tried if the one before fails, or does not deliver within its
+``ttl`` (seconds) or ``validity`` (minutes).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ with DAG(
     schedule=None,
     catchup=False,
     tags=["omnimessage", "example"],
-    params={"to": Param("+37255555555", type="string", description="The recipient, in E.164")},
+    params={"to": Param("+37255555555", type="string", description="The recipient, in E.164 format")},
     doc_md=__doc__,
 ):
     SendOmnimessageOperator(

@@ -1,8 +1,8 @@
 """
-An alert that goes out when Airflow has fallen silent: one message is always scheduled ahead.
+Send an alert when Airflow stops: each run schedules a message, and cancels the one that the run before scheduled.
 
-Unpause it, and stop the scheduler: after twenty minutes, the message says since when nothing was heard. On a schedule
-of your own, let ``grace`` be three or four times the time between two runs.
+Set a schedule, unpause the DAG and stop the scheduler: the message is sent 20 minutes after the last run. ``grace``
+should be three to four times the interval between two runs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     tags=["omnimessage", "example"],
-    params={"to": Param("+37255555555", type="string", description="Who is to hear of the silence, in E.164")},
+    params={"to": Param("+37255555555", type="string", description="Recipient of the alert, in E.164 format")},
     doc_md=__doc__,
 ):
     HeartbeatOperator(task_id="beat", to="{{ params.to }}", grace=timedelta(minutes=20), timezone="Europe/Tallinn")

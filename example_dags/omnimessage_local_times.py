@@ -1,8 +1,8 @@
 """
-Nine in the morning stays nine in the morning, on both sides of a clock change.
+Schedule messages for 09:00 local time, before and after a clock change.
 
-Schedules a message for 09:00 in Tallinn on the day before, the day of and the day after the next clock change: the same
-local time, another UTC time. Each mapped task logs both. All of them are cancelled again, so that nothing is sent.
+One message each for the day before, the day of and the day after the next clock change in Tallinn: the local time stays
+09:00, the UTC time moves. Each mapped task logs both.
 """
 
 from __future__ import annotations
@@ -11,10 +11,7 @@ import pendulum
 from airflow.sdk import DAG, task
 
 from airflow_provider_omnimessage.api.messages import sms
-from airflow_provider_omnimessage.operators.omnimessage import (
-    CancelScheduledMessageOperator,
-    ScheduleOmnimessageOperator,
-)
+from airflow_provider_omnimessage.operators.omnimessage import ScheduleOmnimessageOperator
 
 ZONE = "Europe/Tallinn"
 
@@ -28,18 +25,16 @@ with DAG(
 
     @task
     def mornings_around_the_next_clock_change() -> list[str]:
-        """Local times without an offset: the operator's ``timezone`` says where they are meant."""
-        noon = pendulum.today(ZONE).at(12)
+        """Return local times without an offset: the operator's ``timezone`` applies to them."""
+        noon = pendulum.tomorrow(ZONE).at(12)
         while noon.add(days=1).offset == noon.offset:
             noon = noon.add(days=1)
         change = noon.add(days=1)
         return [f"{change.add(days=days):%Y-%m-%d}T09:00" for days in (-1, 0, 1)]
 
-    schedule = ScheduleOmnimessageOperator.partial(
+    ScheduleOmnimessageOperator.partial(
         task_id="schedule",
         to="+37255555555",
         timezone=ZONE,
         messages=[sms(text="Good morning! It is nine o'clock in Tallinn.")],
     ).expand(time_to_send=mornings_around_the_next_clock_change())
-
-    CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=schedule.output)

@@ -1,8 +1,8 @@
 """
-One task for each recipient of a list, each at nine in the morning where they live.
+Schedule a message for each recipient of a list, at 09:00 in the recipient's time zone.
 
-The list comes from a task, as it would from your database. ``expand_kwargs`` makes a mapped task of each entry; its
-keys are the operator's own parameters. All of them are cancelled again, so that nothing is sent.
+The list comes from a task, as it would from your database. ``expand_kwargs`` creates a mapped task for each entry; the
+keys of an entry are parameters of the operator.
 """
 
 from __future__ import annotations
@@ -11,10 +11,7 @@ import pendulum
 from airflow.sdk import DAG, task
 
 from airflow_provider_omnimessage.api.messages import sms
-from airflow_provider_omnimessage.operators.omnimessage import (
-    CancelScheduledMessageOperator,
-    ScheduleOmnimessageOperator,
-)
+from airflow_provider_omnimessage.operators.omnimessage import ScheduleOmnimessageOperator
 
 with DAG(
     dag_id="omnimessage_mapped_recipients",
@@ -26,7 +23,7 @@ with DAG(
 
     @task
     def recipients() -> list[dict[str, str]]:
-        """Stand in for a query: who, and where."""
+        """Stand in for a query of your database: numbers and time zones."""
         people = [
             ("+37255555551", "Europe/Tallinn"),
             ("+12025550142", "America/New_York"),
@@ -37,9 +34,7 @@ with DAG(
             for to, zone in people
         ]
 
-    schedule = ScheduleOmnimessageOperator.partial(
+    ScheduleOmnimessageOperator.partial(
         task_id="schedule",
         messages=[sms(text="Good morning! Your weekly numbers are in.")],
     ).expand_kwargs(recipients())
-
-    CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=schedule.output)

@@ -1,4 +1,4 @@
-"""Send an alert when a nightly job is not done by the next morning, whatever the clock does in between."""
+"""Send an alert when a nightly job is not done by the next morning, also on nights with a clock change."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """
-Messages about what happens in a run, from the callbacks of a task and of its DAG.
+Send a message when a task fails or succeeds, from callbacks of the task and of the DAG.
 
-Trigger it with ``{"work_fails": true}`` to hear of the failure. For deadline alerts, see docs/alerts.md.
+Trigger it with ``{"work_fails": true}`` to see the messages of a failure. For an alert that goes out even if Airflow is
+down, see ``omnimessage_dead_mans_switch``.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ with DAG(
     schedule=None,
     catchup=False,
     tags=["omnimessage", "example"],
-    params={"work_fails": Param(False, type="boolean", description="Let the work fail, so that it is told")},
-    # without a text, it says what has happened
+    params={
+        "work_fails": Param(
+            False, type="boolean", description="Make the work fail, so that its callbacks send messages"
+        )
+    },
+    # without a text, the message says which task of which run failed, and why
     on_failure_callback=OmnimessageNotifier(to=TO),
     doc_md=__doc__,
 ):
@@ -32,11 +37,11 @@ with DAG(
                 sms("{{ ti.task_id }} failed: {{ exception }}"),
             ],
         ),
-        on_success_callback=OmnimessageNotifier(to=TO, text="{{ dag.dag_id }}: the report is there"),
+        on_success_callback=OmnimessageNotifier(to=TO, text="{{ dag.dag_id }}: the report is ready"),
     )
     def work(params: dict) -> None:
         """Stand in for your own task."""
         if params["work_fails"]:
-            raise RuntimeError("the work failed, as its parameter asked for")
+            raise RuntimeError("the work failed because work_fails is set")
 
     work()

@@ -1,7 +1,7 @@
 """
-Run for each message that has been delivered, has failed or was cancelled: scheduled on an asset, without any polling.
+Start a run when messages are delivered, fail or are cancelled: scheduled on an asset, without polling.
 
-Needs Airflow 3.0 and the receiver; the connection's extra `push_url` points at it.
+Requires Airflow 3.0 and the receiver; the connection's extra ``push_url`` must point at it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ with DAG(
 
     @task(inlets=[outcomes])
     def count(triggering_asset_events: dict | None = None) -> dict[str, int]:
-        """Count the outcomes that this run was started for. An outcome that comes again has the same id."""
+        """Count the outcomes that started this run. If an outcome comes again, it has the same id."""
         found = {}
         for event in (triggering_asset_events or {}).get(outcomes, []):
             payload = event.extra.get("payload", {})

@@ -1,8 +1,8 @@
 """
-Schedule an alert before the work, cancel it when the work is done.
+Schedule an alert before the work, and cancel it when the work is done.
 
-If the work fails, hangs, or Airflow dies, nobody cancels, and Messente sends the alert at its time. Trigger it with
-``{"work_fails": true}`` to see that happen.
+If the work fails or hangs, or Airflow goes down, nothing cancels the alert, and Messente sends it. Trigger it with
+``{"work_fails": true}`` to see that. ``omnimessage_dead_mans_switch`` does the same for work of any shape.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ with DAG(
     catchup=False,
     tags=["omnimessage", "example"],
     params={
-        "to": Param("+37255555555", type="string", description="Who is to hear of late work, in E.164"),
-        "work_fails": Param(False, type="boolean", description="Let the work fail, so that the alert goes out"),
+        "to": Param("+37255555555", type="string", description="Recipient of the alert, in E.164 format"),
+        "work_fails": Param(False, type="boolean", description="Make the work fail, so that the alert is sent"),
     },
     doc_md=__doc__,
 ):
@@ -42,7 +42,7 @@ with DAG(
     def work(params: dict) -> None:
         """Stand in for your own tasks."""
         if params["work_fails"]:
-            raise RuntimeError("the work failed, as its parameter asked for")
+            raise RuntimeError("the work failed because work_fails is set")
 
     cancel = CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=schedule.output)
 

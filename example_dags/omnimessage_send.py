@@ -1,4 +1,4 @@
-"""Send one SMS, now: the shortest DAG there is, and the first one to try."""
+"""Send one SMS now: the shortest DAG, and the first one to try."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ with DAG(
     schedule=None,
     catchup=False,
     tags=["omnimessage", "example"],
-    params={"to": Param("+37255555555", type="string", description="The recipient, in E.164")},
+    params={"to": Param("+37255555555", type="string", description="The recipient, in E.164 format")},
     doc_md=__doc__,
 ):
     SendOmnimessageOperator(

@@ -115,6 +115,7 @@ class Airflow:
         self._token = token["access_token"]
 
     def call(self, method: str, path: str, body: object = None, token: str | None = "") -> Any:
+        """Make a request, and a ``GET`` again if it fails: Airflow responds with 500 while its SQLite is locked."""
         request = urllib.request.Request(
             f"{self.home.url}{path}",
             method=method,
@@ -123,9 +124,16 @@ class Airflow:
         )
         if token is not None:
             request.add_header("Authorization", f"Bearer {self._token}")
-        # long: on a busy machine, requests wait for each other at Airflow's SQLite
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return json.loads(answer.read())
+        for pause in (1, 2, 4, 8, None) if method == "GET" else (None,):
+            try:
+                # long: on a busy machine, requests wait for each other at Airflow's SQLite
+                with urllib.request.urlopen(request, timeout=120) as response:
+                    return json.loads(response.read())
+            except urllib.error.HTTPError as error:
+                if pause is None or error.code < 500:
+                    raise
+                time.sleep(pause)
+        raise AssertionError("unreachable: the last try returns or raises")
 
     def await_dag(self, dag_id: str) -> None:
         deadline = time.monotonic() + 120

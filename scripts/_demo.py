@@ -1,14 +1,17 @@
-"""What ``scripts/demo`` shows: the example DAGs on a real Airflow, and what a sandboxed Messente made of them."""
+"""The demo of ``scripts/demo``: run example DAGs on a real Airflow against the sandbox, and explain what happened."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -23,10 +26,15 @@ FOLDER = ROOT / ".airflow" / "demo"
 DAGS = ROOT / "example_dags"
 ZONE = "Europe/Tallinn"
 RECIPIENT_WHOSE_FIRST_CHANNEL_FAILS = "+37255550002"
+SWITCH = "omnimessage_dead_mans_switch"
+STARTING_WITHIN = 180  # seconds, on a busy machine
 
-PLAN: list[dict[str, Any]] = [
-    {"dag_id": "omnimessage_schedule_and_cancel"},
-    {"dag_id": "omnimessage_schedule_and_cancel", "conf": {"work_fails": True}},
+ALERTS: list[dict[str, Any]] = [
+    {"dag_id": SWITCH},
+    {"dag_id": SWITCH, "conf": {"work_fails": True}},
+    {"dag_id": SWITCH, "conf": {"work_seconds": 3600}},
+]
+MESSAGES: list[dict[str, Any]] = [
     {"dag_id": "omnimessage_fallback_channels", "conf": {"to": RECIPIENT_WHOSE_FIRST_CHANNEL_FAILS}},
     {"dag_id": "omnimessage_local_times"},
     {"dag_id": "omnimessage_mapped_recipients"},
@@ -34,114 +42,168 @@ PLAN: list[dict[str, Any]] = [
 
 
 def main() -> None:
-    """Show it in words, or leave it running."""
-    parser = argparse.ArgumentParser(
-        prog="scripts/demo", description="Shows what the package does, without an account."
-    )
-    parser.add_argument("--ui", action="store_true", help="leave a whole Airflow and the inbox running until Ctrl+C")
+    """Explain the examples in the terminal, or start Airflow and the inbox for a browser."""
+    parser = argparse.ArgumentParser(prog="scripts/demo", description="Show what the package does, without an account.")
+    parser.add_argument("--ui", action="store_true", help="run a complete Airflow and the inbox until Ctrl+C")
     options = parser.parse_args()
     with running_sandbox(FOLDER, "--port", "0") as announced:
         sandbox = SandboxClient(announced["url"])
         extra = {"timezone": ZONE, "dashboard_url": f"{sandbox.inbox_url}#{{omnimessage_id}}"}
         connection = {**sandbox.connection, "extra": extra}
         home = AirflowHome(FOLDER, dags=DAGS, connections={"omnimessage_default": json.dumps(connection)})
-        if not (FOLDER / "airflow.db").exists():
-            tell("Making a database for Airflow ...")
-        home.prepare()
-        tell(f"Airflow {version('apache-airflow')}, and a sandbox in Messente's place: nothing leaves this machine.")
+        prepare(home)
+        say(
+            f"Airflow {version('apache-airflow')}. A sandbox stands in for Messente: nothing leaves this machine.",
+            f"Inbox: {sandbox.inbox_url}",
+        )
         if options.ui:
             leave_running(home, sandbox)
         else:
-            narrate(home, sandbox)
+            show_alerts(home, sandbox)
+            show_messages(home, sandbox)
+            show_inbox(sandbox)
 
 
-def narrate(home: AirflowHome, sandbox: SandboxClient) -> None:
-    """Run the examples and say what happened."""
-    runs = run_examples(home)
+def prepare(home: AirflowHome) -> None:
+    """Start each demo with an empty Airflow. Its database is made once, and copied from then on."""
+    database, empty = FOLDER / "airflow.db", FOLDER / f"empty-{version('apache-airflow')}.db"
+    for file in FOLDER.glob("airflow.db*"):
+        file.unlink()
+    if empty.exists():
+        shutil.copy(empty, database)
+    else:
+        say("Creating a database for Airflow ...")
+    home.prepare()
+    shutil.copy(database, empty)
 
-    tell("", "1. Work that is done in time: the alert is scheduled first, and cancelled at the end.")
-    run = next(runs)
-    message = tell_scheduling(run, sandbox)
-    demand(run["state"] == "success" and message["state"] == "cancelled" and message["sent_at"] is None, run)
-    tell(
-        f"   The id went over XCom to the task 'cancel', which cancelled it at {clock(message['cancelled_at'])}.",
-        "   Sent: nothing.",
-    )
 
-    tell("", "2. The same, but the work fails: nobody cancels.")
-    run = next(runs)
-    message = tell_scheduling(run, sandbox)
-    demand(run["state"] == "failed" and message["state"] == "scheduled", run)
-    tell("   The run ended, failed. At Messente the alert is waiting for its time, whatever becomes of Airflow.")
-    alert_id = message["omnimessage_id"]
+def show_alerts(home: AirflowHome, sandbox: SandboxClient) -> None:
+    """Run a DAG with a dead man's switch three times, and let 30 minutes pass."""
+    say("", f"The dead man's switch: {DAGS.name}/{SWITCH}.py, whose work is due in 30 minutes", "")
+    with running(home, ALERTS) as runs:
+        say("1. The work is done in time.")
+        run = next(runs)
+        alert = sandbox.messages[-1]
+        expect(run["state"] == "success" and alert["state"] == "cancelled" and alert["sent_at"] is None, run, alert)
+        say_scheduled(alert)
+        say(f"   {clock(alert['cancelled_at'])}  The work is done: the alert is cancelled.", "")
 
-    tell("", "3. One message, three channels: Viber first, then WhatsApp, then SMS.")
-    run = next(runs)
-    demand(run["state"] == "success", run)
-    sandbox.advance(30)
-    message = sandbox.message(xcom(run, "send", "return_value"))
-    tell(f"   To {message['to']}, at which the first channel always fails in the sandbox:")
-    for status in message["statuses"]:
-        tell(f"   {status['channel']:<9} {status['status']}" + (f" ({status['error']})" if status["error"] else ""))
-    tell("   sms       not needed")
+        say("2. The work fails.")
+        run = next(runs)
+        after_failure = sandbox.messages[-1]
+        expect(run["state"] == "failed" and after_failure["state"] == "scheduled", run, after_failure)
+        say_scheduled(after_failure)
+        say(f"   {clock(sandbox.now)}  The work has failed: the alert stays scheduled.", "")
 
-    tell("", "4. Nine in the morning in Tallinn, around the next clock change (local time stays, UTC moves).")
-    run = next(runs)
-    demand(run["state"] == "success", run)
-    for index in range(3):
-        tell(f"   {in_zone(xcom(run, 'schedule', 'time_to_send', index))}")
-    tell(f"   All cancelled again by one task: {len(xcom(run, 'cancel', 'return_value'))} ids from one mapped XCom.")
+        say("3. Airflow is killed while it works.")
+        before = len(sandbox.messages)
+        deadline = time.monotonic() + STARTING_WITHIN
+        while len(sandbox.messages) == before or not is_working(home):
+            expect(time.monotonic() < deadline, sandbox.messages)
+            time.sleep(0.2)
+        after_kill = sandbox.messages[-1]
+    expect(after_kill["state"] == "scheduled", after_kill)
+    say_scheduled(after_kill)
+    say(f"   {clock(sandbox.now)}  kill -9. Nothing is left that could send or cancel anything.", "")
 
-    tell("", "5. A mapped task for each recipient, each at nine where they live.")
-    run = next(runs)
-    demand(run["state"] == "success", run)
-    for index, person in enumerate(xcom(run, "recipients", "return_value")):
-        moment = in_zone(xcom(run, "schedule", "time_to_send", index), person["timezone"])
-        tell(f"   {xcom(run, 'schedule', 'to', index):<13} {moment}")
-    tell("   All cancelled again.")
-
-    tell("", "And the alert of 2.? Its time comes (the sandbox's clock is put forward):")
-    sandbox.set_time(datetime.fromisoformat(sandbox.message(alert_id)["time_to_send"]))
+    say("30 minutes later (the sandbox's clock is moved):")
+    for alert in (after_failure, after_kill):
+        if datetime.fromisoformat(alert["time_to_send"]) > sandbox.now:
+            sandbox.set_time(datetime.fromisoformat(alert["time_to_send"]))
     sandbox.advance(10)
-    message = sandbox.message(alert_id)
-    demand(message["sent_at"] is not None and message["state"] == "delivered", message)
-    delivered_by = next(status["channel"] for status in message["statuses"] if status["status"] == "DELIVRD")
-    tell(
-        f"   Sent at {in_zone(message['sent_at'])}, delivered by {delivered_by}:",
-        f"   “{message['body']['messages'][0]['text']}”",
-        "",
-        "To look around in the browser: scripts/demo --ui",
-    )
+    for number, alert in ((2, after_failure), (3, after_kill)):
+        alert = sandbox.message(alert["omnimessage_id"])
+        expect(alert["state"] == "delivered", alert)
+        say(f"   {clock(alert['sent_at'])}  Alert of run {number} sent to {alert['to']}: {text_of(alert)}")
 
 
-def run_examples(home: AirflowHome) -> Iterator[dict[str, Any]]:
-    """Run the plan in a process of its own, and give each run as soon as it has ended."""
-    plan, report, log = (home.folder / name for name in ("plan.json", "report.jsonl", "runs.log"))
-    plan.write_text(json.dumps(PLAN))
+def show_messages(home: AirflowHome, sandbox: SandboxClient) -> None:
+    """Run one DAG for each of: fallback channels, local times, several recipients."""
+    say("", "More than alerts", "")
+    with running(home, MESSAGES) as runs:
+        say("4. One message, three channels: Viber, then WhatsApp, then SMS.")
+        run = next(runs)
+        expect(run["state"] == "success", run)
+        sandbox.advance(30)
+        message = sandbox.message(xcom(run, "send", "return_value"))
+        say(f"   To {message['to']}, for which the first channel fails in the sandbox:")
+        for status in message["statuses"]:
+            say(f"   {status['channel']:<9} {status['status']}" + (f" ({status['error']})" if status["error"] else ""))
+        say("   sms       not needed", "")
+
+        say("5. 09:00 in Tallinn, around the next clock change: local time stays, UTC moves.")
+        run = next(runs)
+        expect(run["state"] == "success", run)
+        for index in range(3):
+            say(f"   {in_zone(xcom(run, 'schedule', 'time_to_send', index))}")
+        say("")
+
+        say("6. One mapped task for each recipient, each at 09:00 in their own time zone.")
+        run = next(runs)
+        expect(run["state"] == "success", run)
+        for index, person in enumerate(xcom(run, "recipients", "return_value")):
+            local = in_zone(xcom(run, "schedule", "time_to_send", index), person["timezone"])
+            say(f"   {xcom(run, 'schedule', 'to', index):<13} {local}")
+
+
+def show_inbox(sandbox: SandboxClient) -> None:
+    """Count what is in the inbox, and leave it open for who sits at the terminal."""
+    states = [message["state"] for message in sandbox.messages]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    say("", f"The inbox has {len(states)} messages: {counts}.")
+    say("To look around in the browser, with all of Airflow: scripts/demo --ui")
+    if sys.stdin.isatty():
+        say(f"The inbox stays open until you press Enter: {sandbox.inbox_url}")
+        try:
+            sys.stdin.readline()
+        except KeyboardInterrupt:
+            say("")
+
+
+@contextmanager
+def running(home: AirflowHome, plan: list[dict[str, Any]]) -> Iterator[Iterator[dict[str, Any]]]:
+    """Run DAGs in a process of its own, which is killed at the end of the block."""
+    plan_file, report, log = (home.folder / name for name in ("plan.json", "report.jsonl", "runs.log"))
+    plan_file.write_text(json.dumps(plan))
     report.write_text("")
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "scripts" / "_runs.py"), str(plan), str(report)],
+            [sys.executable, str(ROOT / "scripts" / "_runs.py"), str(plan_file), str(report)],
             env=home.environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         with open(report) as lines:
-            for _ in PLAN:
-                while not (line := lines.readline()).endswith("\n"):
-                    if process.poll() is not None and not line:
-                        raise SystemExit(f"The example DAGs did not run; the log is {log}:\n{tail(log)}")
-                    time.sleep(0.05)
-                yield json.loads(line)
+            yield runs_in(lines, process, log)
     finally:
-        process.terminate()
-        process.wait()
+        kill_group(process)
+
+
+def runs_in(lines: Any, process: subprocess.Popen[bytes], log: Path) -> Iterator[dict[str, Any]]:
+    """Yield each run as soon as it has ended."""
+    line = ""
+    while True:
+        ended = process.poll() is not None
+        line += lines.readline()
+        if line.endswith("\n"):
+            yield json.loads(line)
+            line = ""
+        elif ended:
+            raise SystemExit(f"The example DAGs did not run; the log is {log}:\n{tail(log)}")
+        else:
+            time.sleep(0.05)
+
+
+def is_working(home: AirflowHome) -> bool:
+    """Return whether the last run has reached the work: its task logs that it takes long."""
+    return "Working for 3600 seconds" in (home.folder / "runs.log").read_text(errors="replace")
 
 
 def leave_running(home: AirflowHome, sandbox: SandboxClient) -> None:
-    """Start all of Airflow, trigger two runs to look at, and wait for Ctrl+C."""
+    """Start all of Airflow, trigger some runs to look at, and wait for Ctrl+C."""
     airflow = RunningAirflow(home)
 
     def interrupt(*_: object) -> None:
@@ -150,74 +212,82 @@ def leave_running(home: AirflowHome, sandbox: SandboxClient) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
     try:
-        tell("Starting Airflow: API server, scheduler, DAG processor and triggerer ...")
+        say("Starting Airflow: API server, scheduler, DAG processor and triggerer ...")
         airflow.start()
         home.run("dags", "reserialize")
-        home.run("dags", "trigger", "omnimessage_schedule_and_cancel", "--conf", json.dumps({"work_fails": True}))
+        home.run("dags", "trigger", SWITCH)
+        home.run("dags", "trigger", SWITCH, "--conf", json.dumps({"work_fails": True}))
         home.run("dags", "trigger", "omnimessage_fallback_channels")
-        tell(
+        say(
             "",
             f"  Airflow   {home.url}   login: admin, password: admin",
             f"  Inbox     {sandbox.inbox_url}",
             "",
-            "An alert is on its way: the run of omnimessage_schedule_and_cancel fails, so that nobody cancels it.",
-            "Watch it count down in the inbox; its clock can be put forward there.",
-            "Ctrl+C ends it all.",
+            f"{SWITCH} is running twice. One run is done in time, and its alert is cancelled. The other one fails,",
+            "and its alert counts down in the inbox: press Next message there to move the sandbox's clock to its time.",
+            "Press Ctrl+C to stop everything.",
         )
         while True:
             airflow.check()
             time.sleep(1)
     except KeyboardInterrupt:
-        tell("", "Ending ...")
+        say("", "Stopping ...")
     finally:
         airflow.stop()
 
 
-def tell_scheduling(run: dict[str, Any], sandbox: SandboxClient) -> dict[str, Any]:
-    """Tell what the task 'schedule' did, from its XCom."""
-    omnimessage_id = xcom(run, "schedule", "return_value")
-    channels = ", then ".join(xcom(run, "schedule", "message_ids"))
-    tell(
-        f"   Scheduled for {in_zone(xcom(run, 'schedule', 'time_to_send'))}",
-        f"   to {xcom(run, 'schedule', 'to')} by {channels}: omnimessage_id {omnimessage_id}",
-    )
-    return sandbox.message(omnimessage_id)
+def say_scheduled(alert: dict[str, Any]) -> None:
+    """Report when an alert was scheduled, and for when."""
+    due = in_zone(alert["time_to_send"])
+    say(f"   {clock(alert['accepted_at'])}  Before the work starts, an SMS is scheduled for {due}.")
+
+
+def text_of(message: dict[str, Any]) -> str:
+    """Return the text of a message's first channel, in quotes."""
+    return f"“{message['body']['messages'][0]['text']}”"
 
 
 def xcom(run: dict[str, Any], task_id: str, key: str, map_index: int = -1) -> Any:
-    """Find one XCom of a run."""
+    """Return one XCom of a run."""
     for row in run["xcoms"]:
         if (row["task_id"], row["key"], row["map_index"]) == (task_id, key, map_index):
             return row["value"]
     raise SystemExit(f"{run['dag_id']}: {task_id} has no XCom {key!r}: {run['tasks']}\n{tail(FOLDER / 'runs.log')}")
 
 
-def in_zone(moment: str, zone: str = ZONE) -> str:
-    """Show a moment in a time zone and in UTC."""
-    utc = datetime.fromisoformat(moment).astimezone(timezone.utc)
+def in_zone(time_: str, zone: str = ZONE) -> str:
+    """Format a time in a time zone and in UTC."""
+    utc = datetime.fromisoformat(time_).astimezone(timezone.utc)
     return f"{utc.astimezone(ZoneInfo(zone)):%a %d %b %Y %H:%M:%S} in {zone} ({utc:%H:%M:%S} UTC)"
 
 
-def clock(moment: str) -> str:
-    """Show the time of day of a moment, in UTC."""
-    return f"{datetime.fromisoformat(moment).astimezone(timezone.utc):%H:%M:%S} UTC"
+def clock(time_: str | datetime, zone: str = ZONE) -> str:
+    """Format a time of day in the demo's time zone."""
+    time_ = datetime.fromisoformat(time_) if isinstance(time_, str) else time_
+    return f"{time_.astimezone(ZoneInfo(zone)):%H:%M:%S}"
 
 
-def demand(holds: bool, what: dict[str, Any]) -> None:
-    """End the demo where it would not show what it says."""
+def expect(holds: bool, *found: Any) -> None:
+    """Stop the demo if what it is about to say is not true."""
     if not holds:
-        raise SystemExit(
-            f"This is not what should have happened:\n{json.dumps(what, indent=2)}\n{tail(FOLDER / 'runs.log')}"
-        )
+        details = "\n".join(json.dumps(each, indent=2) for each in found)
+        raise SystemExit(f"The demo expected something else:\n{details}\n{tail(FOLDER / 'runs.log')}")
 
 
 def tail(log: Path) -> str:
-    """Give the end of a log."""
+    """Return the end of a log."""
     return log.read_text(errors="replace")[-4000:]
 
 
-def tell(*lines: str) -> None:
-    """Print, at once."""
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and its children, as ``kill -9`` does."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def say(*lines: str) -> None:
+    """Print lines at once."""
     for line in lines:
         print(line, flush=True)
 

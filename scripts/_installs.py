@@ -12,7 +12,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "airflow-provider-omnimessage"
-EXTRAS = {"receiver", "sandbox"}
+EXTRAS = {"oncall", "receiver", "sandbox"}
 #: Set this to True in the commit that follows the first upload to PyPI.
 PUBLISHED = False
 #: Other packages that the documentation names; all are on PyPI. Add one here after you have installed it.

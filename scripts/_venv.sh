@@ -21,7 +21,7 @@ find_python() {
             return
         fi
     done
-    say "Requires Python 3.10 to 3.14 with venv (Debian: apt install python3 python3-venv). To choose one: PYTHON=/path/to/python3 $0"
+    say "Requires Python 3.10 or newer (tested up to 3.13) with venv (Debian: apt install python3 python3-venv). To choose one: PYTHON=/path/to/python3 $0"
     return 1
 }
 

@@ -24,6 +24,7 @@ from airflow_provider_omnimessage._compat.dags import (
     is_in_mapped_group,
     is_made_at_run_time,
     is_mapped,
+    is_parsed_for_a_task,
     skips_downstream,
     stops_on_failure,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "is_in_mapped_group",
     "is_made_at_run_time",
     "is_mapped",
+    "is_parsed_for_a_task",
     "mask_secrets",
     "object_storage_path",
     "push_xcom",

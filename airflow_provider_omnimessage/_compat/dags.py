@@ -17,6 +17,17 @@ def is_mapped(task: Any) -> bool:
     return hasattr(task, "partial_kwargs")
 
 
+def is_parsed_for_a_task() -> bool:
+    """Return whether a DAG file is being parsed by a worker, which runs one of its tasks."""
+    try:
+        from airflow.sdk import get_parsing_context
+    except ImportError:  # Airflow 2
+        from airflow.utils.dag_parsing_context import (  # type: ignore[import-not-found, no-redef]
+            get_parsing_context,
+        )
+    return get_parsing_context().task_id is not None
+
+
 def is_made_at_run_time(operator: Any) -> bool:
     """
     Return whether an operator is constructed where it runs, as a mapped task is, and not while its DAG is parsed.

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.alerts.deadman import DeadMansSwitch
     from airflow_provider_omnimessage.alerts.heartbeat import HeartbeatOperator
+    from airflow_provider_omnimessage.alerts.on_call import OnCall
 
-__all__ = ["DeadMansSwitch", "HeartbeatOperator"]
+__all__ = ["DeadMansSwitch", "HeartbeatOperator", "OnCall"]
 
-_MODULES = {"DeadMansSwitch": "deadman", "HeartbeatOperator": "heartbeat"}
+_MODULES = {"DeadMansSwitch": "deadman", "HeartbeatOperator": "heartbeat", "OnCall": "on_call"}
 
 
 def __getattr__(name: str) -> Any:

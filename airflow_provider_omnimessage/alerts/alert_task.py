@@ -13,8 +13,8 @@ from airflow_provider_omnimessage._compat import (
     stops_on_failure,
 )
 from airflow_provider_omnimessage.alerts.markers import SwitchTask
+from airflow_provider_omnimessage.alerts.recipients import as_recipients, recipients_at
 from airflow_provider_omnimessage.api.errors import InvalidInputError
-from airflow_provider_omnimessage.api.recipients import split_recipients
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.tasks.rendering import PlainStrings
@@ -41,7 +41,7 @@ class AlertTask(PlainStrings, SwitchTask):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.to = to
+        self.to = as_recipients(to)
         self.messages = messages
         self.dlr_url = dlr_url
         self.text_store = text_store
@@ -81,9 +81,13 @@ class AlertTask(PlainStrings, SwitchTask):
     def _compose(self, hook: OmnimessageHook, to: str) -> dict[str, Any]:
         return hook.compose(to, self.messages, dlr_url=self.dlr_url, text_store=self.text_store, priority=self.priority)
 
-    def _recipients(self) -> tuple[list[str], list[Exception]]:
-        """Return the recipients, and what is wrong with the rest: one wrong number must not cost the others theirs."""
-        numbers, problems = split_recipients(self.to)
+    def _recipients(self, when: datetime) -> tuple[list[str], list[Exception]]:
+        """
+        Return the recipients, and what is wrong with the rest: one wrong number must not cost the others theirs.
+
+        :param when: the time at which the message goes out; one that has passed means now.
+        """
+        numbers, problems = recipients_at(self.to, max(when, now()))
         errors: list[Exception] = [InvalidInputError([problem]) for problem in problems]
         for error in errors:
             self.log.error("No alert for one recipient: %s", error)

@@ -119,7 +119,7 @@ class ArmDeadMansSwitchOperator(AlertTask):
         ):
             deadline = self._deadline(context, hook, known)
             context["ti"].xcom_push(key="time_to_send", value=deadline.utc.isoformat())
-            pending, problems = self._recipients()
+            pending, problems = self._recipients(deadline.utc)
             while pending:
                 to = pending.pop(0)
                 # a recipient whose requests hang must not use up the time of those that follow

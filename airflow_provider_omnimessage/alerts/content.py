@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_provider_omnimessage.alerts.recipients import check_alert_recipients_at_parse
 from airflow_provider_omnimessage.api import timing
 from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem
 from airflow_provider_omnimessage.api.fields import is_deferred
 from airflow_provider_omnimessage.api.messages import draft_messages, draft_omnimessage, sms
-from airflow_provider_omnimessage.api.recipients import check_recipients_at_parse
 
 _RENDERED_LATER = "{{ to }}"
 
@@ -50,7 +50,7 @@ def check_alert_at_parse(
         except InvalidInputError as error:
             problems.extend(error.problems)
 
-    collect(check_recipients_at_parse, to)
+    collect(check_alert_recipients_at_parse, to)
     collect(
         draft_omnimessage,
         _RENDERED_LATER,

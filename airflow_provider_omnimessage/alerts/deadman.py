@@ -53,6 +53,7 @@ class DeadMansSwitch(TaskGroup):
     :param group_id: the group's id. The switch adds its own tasks beside the group: ``before_arm``, ``arm``,
         ``after_arm`` and ``disarm``.
     :param to: the recipient in E.164 format, or several: a list, JSON text, or separated by commas. Each gets an alert.
+        Or a function ``(datetime) -> number(s)`` or an :class:`OnCall`, for the time at which the alert goes out.
         (templated)
     :param by: the deadline as a local time of day, ``"HH:MM"``: the next one after the run was due (the end of its data
         interval, else its ``run_after``). Default: see ``within`` and ``time_to_send``. (templated)

@@ -215,7 +215,7 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
     def _send(
         self, known: KnownAlerts, due: datetime, moment: TimeToSend | None, hook: OmnimessageHook, *, again: bool
     ) -> list[Exception]:
-        numbers, problems = self._recipients()
+        numbers, problems = self._recipients(moment.utc if moment else now())
         for to in numbers:
             try:
                 draft = self._compose(hook, to)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_omnimessage._compat import BaseOperator
 from airflow_provider_omnimessage.alerts.content import alert_messages, check_alert_at_parse
+from airflow_provider_omnimessage.alerts.recipients import as_recipients, recipients_at
 from airflow_provider_omnimessage.api import timing
 from airflow_provider_omnimessage.api.errors import InvalidInputError
-from airflow_provider_omnimessage.api.recipients import split_recipients
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.tasks.failures import constructor_errors, task_failures
@@ -47,7 +47,8 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
         with DAG("heartbeat", schedule="*/5 * * * *", catchup=False, max_active_runs=1):
             HeartbeatOperator(task_id="beat", to="+37255555555", grace=timedelta(minutes=15))
 
-    :param to: the recipient in E.164 format, or several: a list, JSON text, or separated by commas. (templated)
+    :param to: the recipient in E.164 format, or several: a list, JSON text, or separated by commas. Or a function
+        ``(datetime) -> number(s)`` or an :class:`OnCall`, for the time at which the message goes out. (templated)
     :param grace: how long Airflow may be silent, a timedelta of at least one minute: more than the time between two
         runs plus their usual delay.
     :param text: the message, as one SMS. ``{{ since }}`` is the time of the last beat. Default: names the DAG and that
@@ -101,7 +102,7 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
             check_alert_at_parse(
                 to=to, messages=drafts, timezone=timezone, dlr_url=dlr_url, text_store=text_store, priority=priority
             )
-        self.to = to
+        self.to = as_recipients(to)
         self.grace = grace
         self.messages = drafts
         self.timezone = timezone
@@ -132,8 +133,8 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
             OmnimessageHook(self.omnimessage_conn_id) as hook,
             hook.within(hook.settings.deadline),
         ):
-            numbers, problems = split_recipients(self.to)
             due = hook.resolve_time_to_send(now + self.grace)
+            numbers, problems = recipients_at(self.to, due.utc)
             beat = Beat(hook, store, self.log, {"dag_id": ti.dag_id, "task_id": ti.task_id})
             drafts = [
                 hook.compose(

@@ -5,7 +5,8 @@ Every exception the package raises, as one tree.
 
     OmnimessageError
     ├── InvalidInputError          refused here, before anything was sent (also a ValueError)
-    │   └── PastTimeToSendError    the moment has gone by
+    │   ├── PastTimeToSendError    the moment has gone by
+    │   └── UnknownZoneError       the time zone of a recipient is unknown
     ├── NoResponseError              no answer that can be read came back
     │   ├── NotSentError           the request surely did not reach Messente
     │   │   ├── UntrustedError     whoever answers there has no certificate that is trusted
@@ -88,6 +89,10 @@ class InvalidInputError(OmnimessageError, ValueError):
 
 class PastTimeToSendError(InvalidInputError):
     """``time_to_send`` has gone by, and nobody said what to do then."""
+
+
+class UnknownZoneError(InvalidInputError):
+    """The time zone of a recipient's number is unknown, so it is unknown when the message may be sent."""
 
 
 class NoResponseError(OmnimessageError):

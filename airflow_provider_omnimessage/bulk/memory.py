@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from typing import Any, Literal
 from airflow_provider_omnimessage._compat import AirflowFailException, TaskMemory
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.bulk.results import RowResult
-from airflow_provider_omnimessage.tasks.memory import KEY
+from airflow_provider_omnimessage.tasks.memory import KEY, Mark, Since
 
 #: The key of the progress. Airflow's page sorts by key: this one comes before the batches, which fill a page each.
 PROGRESS = "bulk_progress"
@@ -29,7 +29,7 @@ class Plan:
     A bulk send that an earlier try began.
 
     :param since: when it began, ISO 8601 in UTC. Every try adds a ``timedelta`` to this time.
-    :param max_tries: the task's ``max_tries`` in the try that wrote this.
+    :param max_tries: with ``try_number`` and ``clear_number``, the :class:`Mark` of the try that wrote this.
     :param batch_size: rows in a batch. Later tries keep it.
     :param batches: the number of batches.
     :param last_time: when the last of its messages is sent, ISO 8601 in UTC; ``None``: all were sent at once.
@@ -44,6 +44,8 @@ class Plan:
     last_time: str | None
     state: Literal["sending", "ended", "replacing"]
     rows: int | None = None
+    try_number: int | None = None
+    clear_number: int | None = None
 
     @classmethod
     def read(cls, value: Any) -> Plan | None:
@@ -58,6 +60,7 @@ class Plan:
         try:
             plan = cls(**_stored_fields(cls, value))
             datetime.fromisoformat(plan.since)
+            _require_numbers(plan.mark)
         except (TypeError, ValueError, KeyError, IndexError, AttributeError):
             raise _not_readable(KEY) from None
         return plan
@@ -65,6 +68,15 @@ class Plan:
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
         return _as_stored(self)
+
+    @property
+    def mark(self) -> Mark:
+        """The mark of the try that wrote the plan."""
+        return Mark(self.max_tries, self.try_number, self.clear_number)
+
+    def marked(self, mark: Mark) -> Plan:
+        """Return the plan with the mark of another try."""
+        return replace(self, **asdict(mark))
 
     def results(self, number: int, batch: Batch | None) -> list[RowResult]:
         """
@@ -95,7 +107,7 @@ class Batch:
     Positions count the rows that can be sent, from 0, in the order of the batch.
 
     :param fingerprint: of its recipients, see :func:`fingerprint_of_recipients`.
-    :param max_tries: the task's ``max_tries`` when it was posted.
+    :param max_tries: with ``try_number`` and ``clear_number``, the :class:`Mark` of the try that wrote this.
     :param at: when it was posted, ISO 8601 in UTC.
     :param ids: the omnimessage_id of each position, or ``None``.
     :param errors: why messages were rejected: each reason with its positions.
@@ -104,6 +116,7 @@ class Batch:
     :param times: when each position is sent, in seconds since 1970, ``None``: at once. One value if all are the same.
         ``"not stored"``: by an older version.
     :param left_out: indexes of the batch's rows that could not be sent and have no position.
+    :param reported: whether a try has failed because of the unknown positions, and said what to check.
     """
 
     fingerprint: str
@@ -115,6 +128,9 @@ class Batch:
     unknown_reason: str
     times: list[int | None] | int | str | None = "not stored"
     left_out: list[int] = field(default_factory=list)
+    try_number: int | None = None
+    clear_number: int | None = None
+    reported: bool = True  # an older version did not store it, and posted everything again after a clear
 
     @classmethod
     def read(cls, value: Any, key: str) -> Batch | None:
@@ -130,6 +146,7 @@ class Batch:
         try:
             batch = cls(**_stored_fields(cls, value))
             datetime.fromisoformat(batch.at)
+            _require_numbers(batch.mark)
             ids = all(isinstance(id_, (str, type(None))) for id_ in batch.ids)
             if not ids or not all(0 <= position < len(batch.ids) for position in batch.unknown):
                 raise ValueError
@@ -143,22 +160,32 @@ class Batch:
         """Return it as plain data."""
         return _as_stored(self)
 
+    @property
+    def mark(self) -> Mark:
+        """The mark of the try that wrote the batch."""
+        return Mark(self.max_tries, self.try_number, self.clear_number)
+
+    def marked(self, mark: Mark) -> Batch:
+        """Return the batch with the mark of another try."""
+        return replace(self, **asdict(mark))
+
     def rejected(self) -> dict[int, str]:
         """Return the reason for each rejected position."""
         return {position: reason for reason, positions in self.errors.items() for position in positions}
 
-    def to_post(self, max_tries: int, *, at_least_once: bool) -> list[int]:
+    def to_post(self, mark: Mark, *, at_least_once: bool) -> list[int]:
         """
         Decide which positions a later try posts again: never one that is known to be accepted.
 
-        What may have been accepted is posted again with ``at_least_once``, or if the task was cleared: whoever clears
-        it was told to look for the messages first. What was rejected is posted again if the task was cleared.
+        What may have been accepted is posted again with ``at_least_once``, or if the task was cleared after it had
+        reported that. What was rejected is posted again if the task was cleared, or may have been.
 
-        :param max_tries: the task's, now.
+        :param mark: of this try.
         """
-        is_cleared = max_tries > self.max_tries
-        again = list(self.unknown) if is_cleared or at_least_once else []
-        return sorted(again + (list(self.rejected()) if is_cleared else []))
+        since = mark.since(self.mark)
+        is_confirmed = since is Since.CLEAR and self.reported
+        again = list(self.unknown) if is_confirmed or at_least_once else []
+        return sorted(again + (list(self.rejected()) if since is not Since.RETRY else []))
 
     def has_other_recipients(self, fingerprint: str, count: int) -> bool:
         """
@@ -215,20 +242,25 @@ class BulkStep(Enum):
     START = "nothing was begun: begin"
     RESUME = "it did not succeed, or this is a retry: keep what is known, and send the rest"
     REPLACE = "it succeeded and was cleared: cancel what is still scheduled, and begin again"
+    FAIL = "it succeeded, and may be a retry: fail, and begin again at the next clear"
 
 
-def next_bulk_step(plan: Plan | None, max_tries: int) -> BulkStep:
+def next_bulk_step(plan: Plan | None, mark: Mark, *, at_least_once: bool) -> BulkStep:
     """
     Decide what a try of a bulk send does.
 
     :param plan: what is stored.
-    :param max_tries: the task's, now.
+    :param mark: of this try.
+    :param at_least_once: whether two messages are better than none.
     """
     if plan is None:
         return BulkStep.START
-    if plan.state == "replacing" or (plan.state == "ended" and max_tries > plan.max_tries):
+    if plan.state == "replacing":
         return BulkStep.REPLACE
-    return BulkStep.RESUME
+    since = mark.since(plan.mark)
+    if plan.state != "ended" or since is Since.RETRY:
+        return BulkStep.RESUME
+    return BulkStep.REPLACE if since is Since.CLEAR or at_least_once else BulkStep.FAIL
 
 
 def batch_key(number: int) -> str:
@@ -338,6 +370,13 @@ def _stored_fields(kind: type, value: Any) -> dict[str, Any]:
 
 def _as_stored(record: Plan | Batch) -> dict[str, Any]:
     return {_STORED_NAMES.get(name, name): value for name, value in vars(record).items()}
+
+
+def _require_numbers(mark: Mark) -> None:
+    if not isinstance(mark.max_tries, int) or not all(
+        isinstance(number, (int, type(None))) for number in (mark.try_number, mark.clear_number)
+    ):
+        raise ValueError
 
 
 def _not_readable(key: str) -> InvalidInputError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import Literal
 
@@ -13,6 +13,7 @@ from airflow_provider_omnimessage.api.errors import OmnimessageError
 from airflow_provider_omnimessage.bulk.memory import Batch, pack_times
 from airflow_provider_omnimessage.bulk.results import RowResult
 from airflow_provider_omnimessage.bulk.rows import CheckedRow
+from airflow_provider_omnimessage.tasks.memory import Mark
 
 OnPast = Literal["fail", "skip", "send_now"]
 Entry = Accepted | NotAccepted
@@ -30,14 +31,14 @@ class SendSettings:
     :param at_least_once: whether two messages are better than none.
     :param batch_size: rows in a batch.
     :param parallel: calls in flight at the same time.
-    :param max_tries: the task's ``max_tries``.
+    :param mark: of this try.
     """
 
     on_past: OnPast
     at_least_once: bool
     batch_size: int
     parallel: int
-    max_tries: int
+    mark: Mark
 
 
 class NothingToPostError(OmnimessageError):
@@ -86,7 +87,7 @@ class PendingBatch:
             self.times = self._stored_times(stored)
             self._candidates = self._still_to_post(stored, settings)
         self._choose()
-        self.record = self._about_to_be_posted(fingerprint, settings.max_tries)
+        self.record = self._about_to_be_posted(fingerprint, settings.mark)
 
     def __str__(self) -> str:
         return f"Batch {self.number:,} (rows {self.rows[0].row:,} to {self.rows[-1].row:,})"
@@ -153,7 +154,7 @@ class PendingBatch:
         ]
 
     def _still_to_post(self, stored: Batch, settings: SendSettings) -> list[int]:
-        again = set(stored.to_post(settings.max_tries, at_least_once=settings.at_least_once))
+        again = set(stored.to_post(settings.mark, at_least_once=settings.at_least_once))
         known = stored.results([row.row for row in self._sendable])
         return [position for position, each in enumerate(known) if each.state == "not_sent" or position in again]
 
@@ -192,13 +193,14 @@ class PendingBatch:
             self._bodies.append(body)
             self.times[position] = time or None
 
-    def _about_to_be_posted(self, fingerprint: str, max_tries: int) -> Batch:
+    def _about_to_be_posted(self, fingerprint: str, mark: Mark) -> Batch:
         posted = set(self.posted)
         stored = self.stored
         left_out = [index for index, row in enumerate(self.rows) if row.problem]
         return Batch(
             fingerprint=fingerprint,
-            max_tries=max_tries,
+            **asdict(mark),
+            reported=False,
             at=self._chosen_at,
             ids=list(stored.ids) if stored else [None] * len(self._sendable),
             errors=_without(stored.errors, posted) if stored else {},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +22,7 @@ from airflow_provider_omnimessage.bulk.uninterrupted import run_uninterrupted
 from airflow_provider_omnimessage.tasks.arguments import ON_PAST, require_choice, task_tags
 from airflow_provider_omnimessage.tasks.cancelling import CancelSummary, cancel_each
 from airflow_provider_omnimessage.tasks.failures import task_failures
+from airflow_provider_omnimessage.tasks.memory import Mark
 
 if TYPE_CHECKING:
     from airflow.sdk.types import Logger
@@ -85,7 +86,7 @@ class BulkRun:
         self._settings = settings
         self._context = context
         self._log = log
-        self._max_tries: int = context["ti"].max_tries
+        self._mark = Mark.of(context)
         self._memory: BulkMemory | None = None
         self._sender: BulkSender | None = None
         self._interruption: BaseException | None = None
@@ -116,9 +117,16 @@ class BulkRun:
         require_choice("on_past", settings.on_past, ON_PAST, rendered=True)
         self._memory = self._find_memory()
         stored = self._memory.plan() if self._memory else None
-        step = next_bulk_step(stored, self._max_tries)
+        step = next_bulk_step(stored, self._mark, at_least_once=settings.at_least_once)
         resumed = stored if step is BulkStep.RESUME else None
         results = self._make_results()
+        if self._memory and stored and step is BulkStep.FAIL:
+            self._memory.keep_plan(stored.marked(self._mark))
+            self._report_stored(self._memory, stored, results)
+            raise AirflowFailException(
+                "An earlier try sent everything, and it is unknown whether this task was cleared or is a retry; to "
+                "send everything again, clear this task again"
+            )
         try:
             plan, fingerprints, problem = self._check(spool, resumed)
         except Exception:
@@ -138,7 +146,7 @@ class BulkRun:
                 at_least_once=settings.at_least_once,
                 batch_size=plan.batch_size,
                 parallel=settings.parallel,
-                max_tries=self._max_tries,
+                mark=self._mark,
             ),
             self._memory,
             results,
@@ -236,7 +244,7 @@ class BulkRun:
         batch_size = resumed.batch_size if resumed else settings.batch_size
         plan = Plan(
             since=since.isoformat(),
-            max_tries=self._max_tries,
+            **asdict(self._mark),
             batch_size=batch_size,
             batches=-(-spool.rows // batch_size),
             last_time=checked.last_time.isoformat() if checked.last_time else None,
@@ -321,6 +329,7 @@ class BulkRun:
         more = len(sender.unknown_batches) - BATCHES_NAMED
         if more > 0:
             batches = f"{batches}; and {more} more batches"
+        sender.confirm_unknown()
         raise AirflowFailException(f"{summary}. {batches}. {CHECK_FIRST if self._memory else NO_MEMORY}")
 
     def _close(self, results: Results) -> dict[str, Any]:

@@ -17,22 +17,23 @@ import contextvars
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeGuard
 
 from airflow_provider_omnimessage.api.calls import NotAccepted
 from airflow_provider_omnimessage.api.errors import LostResponseError, OmnimessageError, RejectedError
 from airflow_provider_omnimessage.bulk.memory import ChangedRecipientsError
 from airflow_provider_omnimessage.bulk.pending import Entry, NothingToPostError, PendingBatch, SendSettings
+from airflow_provider_omnimessage.tasks.memory import Since
 from airflow_provider_omnimessage.tasks.parallel import Progress
 
 if TYPE_CHECKING:
     from airflow.sdk.types import Logger
 
-    from airflow_provider_omnimessage.bulk.memory import BulkMemory
+    from airflow_provider_omnimessage.bulk.memory import Batch, BulkMemory
     from airflow_provider_omnimessage.bulk.results import Results
     from airflow_provider_omnimessage.bulk.rows import CheckedRow, Spool
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
-    from airflow_provider_omnimessage.tasks.parallel import Progress
 
 #: After so many lost responses in a row nothing more is posted: each further batch would only be unknown too.
 LOST_IN_A_ROW = 2
@@ -75,6 +76,7 @@ class BulkSender:
         self.first_lost: OmnimessageError | None = None
         #: For each batch that may have been accepted: which rows, and why that is unknown.
         self.unknown_batches: list[str] = []
+        self._unknown_records: dict[int, Batch] = {}
         self.scheduled = self.sent = self.unknown = 0
 
     @property
@@ -111,7 +113,7 @@ class BulkSender:
             raise ChangedRecipientsError(number, rows[0].row)
         batch = PendingBatch(number, rows, fingerprint, stored, self._settings)
         if stored is not None and set(stored.unknown) - set(batch.posted):
-            self.unknown_batches.append(f"{batch}: {stored.unknown_reason}")
+            self._note_unknown(batch, stored)
         return batch
 
     def _post(self, batch: PendingBatch, pool: ThreadPoolExecutor) -> None:
@@ -143,7 +145,7 @@ class BulkSender:
                 batch,
                 f"{unknown:,}",
                 "the task was cleared"
-                if self._settings.max_tries > stored.max_tries
+                if self._settings.mark.since(stored.mark) is Since.CLEAR
                 else "of delivery_guarantee='at_least_once'",
             )
 
@@ -217,7 +219,21 @@ class BulkSender:
                 self.sent += 1
         self.unknown += unknown
         if unknown:
-            self.unknown_batches.append(f"{batch}: {batch.record.unknown_reason}")
+            self._note_unknown(batch, batch.record)
+
+    def _note_unknown(self, batch: PendingBatch, record: Batch) -> None:
+        self.unknown_batches.append(f"{batch}: {record.unknown_reason}")
+        self._unknown_records[batch.number] = record
+
+    def confirm_unknown(self) -> None:
+        """Store that this try reports which batches are unknown, so that a clear posts them again."""
+        if self._memory is None:
+            return
+        try:
+            for number, record in self._unknown_records.items():
+                self._memory.keep_batch(number, replace(record.marked(self._settings.mark), reported=True))
+        except Exception:
+            self._log.exception("Unknown batches could not be stored as such: the next clear only reports them again")
 
     def _store(self, batch: PendingBatch) -> None:
         if self._memory is None:

@@ -7,15 +7,16 @@ import copy
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage._compat import BaseNotifier
 from airflow_provider_omnimessage.alerts.content import alert_messages, check_alert_at_parse
+from airflow_provider_omnimessage.alerts.recipients import as_recipients, recipients_at
 from airflow_provider_omnimessage.api.errors import InvalidInputError, PastTimeToSendError
 from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.api.messages import sms
-from airflow_provider_omnimessage.api.recipients import split_recipients
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook, require_future
 from airflow_provider_omnimessage.tasks.arguments import check_time_at_parse
 from airflow_provider_omnimessage.tasks.rendering import PlainStrings
@@ -56,7 +57,9 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
 
         with DAG("report", schedule="@daily", on_failure_callback=OmnimessageNotifier(to="+37255555555")): ...
 
-    :param to: the recipient in E.164 format, or several: a list, JSON text, or separated by commas. (templated)
+    :param to: the recipient in E.164 format, or several: a list, JSON text, or separated by commas. Or a function
+        ``(datetime) -> number(s)`` or an :class:`~airflow_provider_omnimessage.alerts.OnCall`, for the time at which
+        the message goes out. (templated)
     :param text: one SMS. If its template does not fit the event, such as ``{{ ti }}`` in a deadline's, the default is
         sent, which names the task or DAG, the run, what happened and why. (templated)
     :param messages: messages on any channels, instead of ``text``. (templated)
@@ -109,7 +112,7 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
             )
         if time_to_send is not None:
             check_time_at_parse(time_to_send, timezone)
-        self.to = to
+        self.to = as_recipients(to)
         self.messages = drafts
         self.time_to_send = time_to_send
         self.timezone = timezone
@@ -222,7 +225,7 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         drafts = [sms(default_text(context))] if self.messages is None else self.messages
         messages = [cut_message(message, self.max_parts) for message in drafts]
         time_to_send = self._resolve_time(hook)
-        numbers, problems = split_recipients(self.to)
+        numbers, problems = recipients_at(self.to, time_to_send.utc if time_to_send else datetime.now(timezone.utc))
         notifications = [_Notification("", error=InvalidInputError([problem])) for problem in problems]
         for to in numbers:
             notification = _Notification(to, time_to_send)

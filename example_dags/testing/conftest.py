@@ -1,4 +1,4 @@
-"""Give the tests an Airflow of their own: a home in a temporary folder, with an empty database."""
+"""Set up an Airflow for the tests: a home in a temporary folder, with an empty database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 DAGS = Path(__file__).parent.parent
 
-# Airflow reads its settings once, when it is first imported.
+# Airflow reads its settings when it is first imported, so they are set before.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-tests-")
 os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(DAGS)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
@@ -18,7 +18,7 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 @pytest.fixture(scope="session")
 def database() -> None:
-    """Make the tables, once."""
+    """Create the database, once."""
     from airflow.utils.db import initdb
 
     initdb()
@@ -26,7 +26,7 @@ def database() -> None:
 
 @pytest.fixture
 def dags(database: None) -> dict:
-    """Your DAGs, by their ids, read anew for each test; one that cannot be imported fails here."""
+    """Parse your DAGs for each test, and return them by id. Fails if one cannot be imported."""
     from airflow.dag_processing.dagbag import DagBag
 
     bag = DagBag(str(DAGS))

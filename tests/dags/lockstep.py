@@ -52,6 +52,16 @@ class Lockstep:
         taken._begin(dag, run_id)
         return taken
 
+    @property
+    def run_id(self) -> str:
+        """The id of the run."""
+        return self._run_id
+
+    def take_over(self, run_id: str) -> Lockstep:
+        """Go on with a run that an earlier version of this DAG began."""
+        self._run_id = run_id
+        return self
+
     def run(self, *, seed: int = 0, order: Sequence[Key] = ()) -> Lockstep:
         """
         Make a run and take it to its end.

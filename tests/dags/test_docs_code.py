@@ -22,7 +22,7 @@ NOT_RUN = {
 }
 """How a piece begins that is compiled only, and why."""
 GIVEN = """
-from datetime import timedelta
+from datetime import datetime, timedelta
 import pendulum
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG, Asset, AsyncCallback, DeadlineAlert, DeadlineReference, Param, task
@@ -67,7 +67,7 @@ def test_the_python_of_a_page_runs(page, run_dag, sandbox, monkeypatch):
     from airflow.sdk import DAG
     from airflow.sdk.definitions._internal.contextmanager import DagContext
 
-    names: dict = {}
+    names: dict = {"__file__": str(ROOT / "example_dags" / "docs.py")}
     exec(GIVEN, names)
     for line, text in pieces(page, "python"):
         code = compile(text, f"{name_of(page)}:{line}", "exec", dont_inherit=True)

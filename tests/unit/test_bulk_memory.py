@@ -14,16 +14,22 @@ from airflow_provider_omnimessage.bulk.memory import Batch, BulkStep, Plan, fing
 from airflow_provider_omnimessage.bulk.pending import PendingBatch, SendSettings
 from airflow_provider_omnimessage.bulk.results import ResultsFile, ResultsTable, RowResult, accepted_in, is_result
 from airflow_provider_omnimessage.bulk.rows import CheckedRow
+from airflow_provider_omnimessage.tasks.memory import Mark
 from airflow_provider_omnimessage.tasks.parallel import Progress
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=timezone.utc)
 TO = "+37255555555"
+RETRY = Mark(max_tries=3, try_number=2, clear_number=0)
+CLEAR = Mark(max_tries=4, try_number=2, clear_number=1)
+UNSURE = Mark(max_tries=3, try_number=2, clear_number=1)
 
 
 def a_batch(**settings):
     known = {
         "fingerprint": "f",
-        "max_tries": 0,
+        "max_tries": 3,
+        "try_number": 1,
+        "clear_number": 0,
         "at": NOW.isoformat(),
         "unknown_reason": "d",
         "errors": {},
@@ -34,28 +40,37 @@ def a_batch(**settings):
 
 class TestWhatARetryPosts:
     @pytest.mark.parametrize(
-        ("at_least_once", "max_tries", "posted"),
-        [(False, 0, []), (True, 0, [2]), (False, 1, [1, 2]), (True, 1, [1, 2])],
+        ("mark", "reported", "at_most_once", "at_least_once"),
+        [
+            (RETRY, True, [], [2]),
+            (CLEAR, True, [1, 2], [1, 2]),
+            (UNSURE, True, [1], [1, 2]),
+            (CLEAR, False, [1], [1, 2]),
+        ],
+        ids=["retry", "clear", "retry or clear", "clear before anybody was told to look for it"],
     )
-    def test_never_a_message_that_is_known_to_be_accepted(self, at_least_once, max_tries, posted):
-        batch = a_batch(errors={"no": [1]}, unknown=[2])
-        assert batch.to_post(max_tries, at_least_once=at_least_once) == posted
+    def test_never_a_message_that_is_known_to_be_accepted(self, mark, reported, at_most_once, at_least_once):
+        batch = a_batch(errors={"no": [1]}, unknown=[2], reported=reported)
+        assert batch.to_post(mark, at_least_once=False) == at_most_once
+        assert batch.to_post(mark, at_least_once=True) == at_least_once
 
     @pytest.mark.parametrize(
-        ("state", "max_tries", "step"),
+        ("state", "mark", "at_most_once", "at_least_once"),
         [
-            ("sending", 0, BulkStep.RESUME),
-            ("sending", 1, BulkStep.RESUME),
-            ("ended", 0, BulkStep.RESUME),
-            ("ended", 1, BulkStep.REPLACE),
-            ("replacing", 1, BulkStep.REPLACE),
-            ("replacing", 0, BulkStep.REPLACE),
+            ("sending", RETRY, BulkStep.RESUME, BulkStep.RESUME),
+            ("sending", CLEAR, BulkStep.RESUME, BulkStep.RESUME),
+            ("ended", RETRY, BulkStep.RESUME, BulkStep.RESUME),
+            ("ended", CLEAR, BulkStep.REPLACE, BulkStep.REPLACE),
+            ("ended", UNSURE, BulkStep.FAIL, BulkStep.REPLACE),
+            ("replacing", CLEAR, BulkStep.REPLACE, BulkStep.REPLACE),
+            ("replacing", RETRY, BulkStep.REPLACE, BulkStep.REPLACE),
         ],
     )
-    def test_only_a_clear_after_a_success_begins_again(self, state, max_tries, step):
-        plan = Plan(NOW.isoformat(), 0, 1000, 3, None, state)
-        assert next_bulk_step(plan, max_tries) is step
-        assert next_bulk_step(None, max_tries) is BulkStep.START
+    def test_only_a_clear_after_a_success_begins_again(self, state, mark, at_most_once, at_least_once):
+        plan = Plan(NOW.isoformat(), 3, 1000, 3, None, state, try_number=1, clear_number=0)
+        assert next_bulk_step(plan, mark, at_least_once=False) is at_most_once
+        assert next_bulk_step(plan, mark, at_least_once=True) is at_least_once
+        assert next_bulk_step(None, mark, at_least_once=False) is BulkStep.START
 
     @pytest.mark.parametrize("value", ["x", {}, {"since": 1}, 7, [1]])
     def test_a_value_that_this_task_did_not_write_is_rejected(self, value):
@@ -64,7 +79,7 @@ class TestWhatARetryPosts:
         with pytest.raises(InvalidInputError, match="task_state_store"):
             Batch.read(value, "k")
 
-    @pytest.mark.parametrize("change", [{"ids": [1]}, {"unknown": [3]}, {"at": "now"}])
+    @pytest.mark.parametrize("change", [{"ids": [1]}, {"unknown": [3]}, {"at": "now"}, {"max_tries": "3"}])
     def test_an_edited_batch_is_rejected(self, change):
         assert Batch.read(a_batch().as_dict(), "k") == a_batch()
         with pytest.raises(InvalidInputError, match="task_state_store"):
@@ -72,7 +87,7 @@ class TestWhatARetryPosts:
 
     def test_a_batch_stores_neither_texts_nor_numbers(self):
         rows = [CheckedRow(1, "", json.dumps({"to": TO, "messages": [sms("S3CRET")]}).encode())]
-        settings = SendSettings("fail", at_least_once=False, batch_size=1, parallel=1, max_tries=0)
+        settings = SendSettings("fail", at_least_once=False, batch_size=1, parallel=1, mark=RETRY)
         fingerprint = fingerprint_of_recipients([f"1 {TO}"], "password")
         batch = PendingBatch(1, rows, fingerprint, None, settings)
         batch.next_attempt()
@@ -96,7 +111,7 @@ class TestWhatARetryPosts:
         batch = Batch.read(stored, "k")
         assert batch.unknown_reason == "d"
         rows = [CheckedRow(1, "2026-11-23T08:00:00+00:00", b"{}"), CheckedRow(2, "2099-01-01T09:00:00+00:00", b"{}")]
-        settings = SendSettings("fail", at_least_once=False, batch_size=2, parallel=1, max_tries=0)
+        settings = SendSettings("fail", at_least_once=False, batch_size=2, parallel=1, mark=RETRY)
         results = PendingBatch(1, rows, "f", batch, settings).results()
         assert [result.time_to_send for result in results] == [None, "2099-01-01T09:00:00+00:00"]
 

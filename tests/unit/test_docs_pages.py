@@ -21,6 +21,7 @@ PAGES = [page for page in PAGES if "_build" not in page.parts]
 FOR_USERS = {
     "alerts.deadman",
     "alerts.heartbeat",
+    "alerts.on_call",
     "api.delivery",
     "api.errors",
     "api.messages",
@@ -108,6 +109,22 @@ def test_every_page_can_be_reached_from_the_front_page():
             listed |= {(page.parent / f"{place}.md").resolve() for place in places}
     pages = {page.resolve() for page in DOCS.rglob("*.md") if "_build" not in page.parts} - {DOCS / "index.md"}
     assert pages - listed == set()
+
+
+def test_the_readme_is_short():
+    text = re.sub(r"```.*?```", "", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    words = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text).split()
+    assert 500 <= len(words) <= 600
+
+
+def test_the_tutorial_prepares_what_its_commands_need():
+    """Followed literally by tests/system/test_tutorial.py, which takes a minute."""
+    commands = [token.content for token in tokens_of(DOCS / "tutorial.md") if token.info.strip() == "bash"]
+    text = "".join(commands)
+    steps = ["pip install '.[sandbox]'", "airflow_provider_omnimessage.sandbox\n", "export AIRFLOW_CONN_"]
+    steps += ["airflow db migrate", "cp example_dags/", "airflow dags test"]
+    places = [text.index(step) for step in steps]
+    assert places == sorted(places)
 
 
 HOW_TO = sorted(page for page in (DOCS / "howto").glob("*.md") if "{literalinclude}" in page.read_text())
