@@ -32,7 +32,8 @@ class Receiving:
         """Let the message be delivered, if its wait is deferred."""
         if self._requests_before is None and environment.states([WAIT]).get(WAIT) == "deferred":
             self._requests_before = len(self.sandbox.requests)
-            self.sandbox.advance(3600 + 30)
+            self.sandbox.advance_to_next_message()
+            self.sandbox.advance(30)
 
     @property
     def requests_while_deferred(self) -> list[str] | None:
