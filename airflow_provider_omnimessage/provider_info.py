@@ -1,4 +1,4 @@
-"""What Airflow discovers: read at every start of every Airflow process, so this module imports nothing."""
+"""Metadata for Airflow. Every Airflow process reads it when it starts, so this module imports nothing."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import Any
 INTEGRATION = "Messente Omnimessage"
 PACKAGE = "airflow_provider_omnimessage"
 
-#: The connection form's field for each extra, as Airflow 3.2 and newer draw it. The hook draws the same for older ones.
+#: The field for each extra in the connection form of Airflow 3.2 and newer. The hook returns the same for older ones.
 CONN_FIELDS: dict[str, dict[str, Any]] = {
     "sender": {
         "label": "Sender",
-        "description": "Who messages come from, where they name nobody: a sender of your Messente account.",
+        "description": "Used when a message sets no sender. Must be a sender of your Messente account.",
         "schema": {"type": ["string", "null"]},
     },
     "timezone": {
         "label": "Time zone",
-        "description": "Meant by a time_to_send without an offset; an IANA name, as Europe/Tallinn. Empty: UTC.",
+        "description": "Used when time_to_send has no offset: an IANA name such as Europe/Tallinn. Empty: UTC.",
         "schema": {"type": ["string", "null"]},
     },
     "priority": {
         "label": "Priority",
-        "description": "Of messages that name none. Empty: regular.",
+        "description": "Used when a message sets no priority. Empty: regular.",
         "schema": {"type": ["string", "null"], "enum": ["low", "regular", "high"]},
     },
     "text_store": {
         "label": "Text store",
-        "description": "How Messente keeps the text: as it is, hashed, or not at all. Empty: as the account says.",
+        "description": "How Messente stores the text: as it is, hashed, or not at all. Empty: the account's default.",
         "schema": {"type": ["string", "null"], "enum": ["plaintext", "sha256", "nostore"]},
     },
     "dlr_url": {
@@ -36,10 +36,7 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     },
     "dashboard_url": {
         "label": "Dashboard URL",
-        "description": (
-            "Where a person looks at a message: the link 'Message' of a task leads there. "
-            "{omnimessage_id} is replaced by the message's id."
-        ),
+        "description": ("Target of the link 'Message' of a task. {omnimessage_id} is replaced by the message's id."),
         "schema": {"type": ["string", "null"]},
     },
     "push_url": {
@@ -62,17 +59,17 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     },
     "timeout": {
         "label": "Timeout (seconds)",
-        "description": "How long to wait for Messente's answer. Empty: 30.",
+        "description": "How long to wait for a response. Empty: 30.",
         "schema": {"type": ["number", "null"], "minimum": 0, "maximum": 3600},
     },
     "deadline": {
         "label": "Deadline (seconds)",
-        "description": "How long a call may take in all, its repeats included. Empty: 120.",
+        "description": "How long a request may take, including its repeats. Empty: 120.",
         "schema": {"type": ["number", "null"], "minimum": 0, "maximum": 3600},
     },
     "rate_limit": {
         "label": "Rate limit (requests per second)",
-        "description": "How many requests Messente allows from one address; each process stays below it. Empty: 150.",
+        "description": "Each process stays below this rate. Empty: 150, which is Messente's limit for one IP address.",
         "schema": {"type": ["number", "null"], "minimum": 0, "maximum": 100000},
     },
 }
@@ -85,7 +82,7 @@ CONFIG: dict[str, dict[str, Any]] = {
             "receiver": {
                 "description": (
                     "Whether the API server receives delivery reports and replies from Messente, under "
-                    "``/omnimessage``. Needs Airflow 3."
+                    "``/omnimessage``. Requires Airflow 3."
                 ),
                 "version_added": "0.2.0",
                 "type": "boolean",
@@ -104,7 +101,7 @@ CONFIG: dict[str, dict[str, Any]] = {
                 "default": None,
             },
             "receiver_retention_days": {
-                "description": "For how many days the receiver keeps events.",
+                "description": "Number of days for which the receiver keeps events.",
                 "version_added": "0.2.0",
                 "type": "float",
                 "example": None,
@@ -114,23 +111,23 @@ CONFIG: dict[str, dict[str, Any]] = {
     }
 }
 
-#: The standard fields. The port stays to be seen: the Test button of Airflow 3.3 refuses a connection without one.
+#: The standard fields. The port stays visible: the Test button of Airflow 3.3 does not work without one.
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["schema", "extra"],
     "relabeling": {"login": "API username", "password": "API password", "host": "Base URL"},
     "placeholders": {
         "host": "https://api.messente.com/v1",
-        "port": "443: needed by the Test button of Airflow 3.3 only",
+        "port": "443: only for the Test button of Airflow 3.3",
     },
 }
 
 
 def get_provider_info() -> dict[str, Any]:
     """
-    Return the provider's metadata, in the form that ``airflow/provider_info.schema.json`` asks for.
+    Return the provider's metadata, as ``airflow/provider_info.schema.json`` requires.
 
-    ``conn-fields`` and ``ui-field-behaviour`` draw the connection form on Airflow 3.2 and newer without importing
-    the hook; earlier versions ignore them and ask the hook's methods.
+    Airflow 3.2 and newer show the connection form from ``conn-fields`` and ``ui-field-behaviour``, without importing
+    the hook; earlier versions ignore them and call the hook's methods.
     """
     return {
         "package-name": "airflow-provider-omnimessage",

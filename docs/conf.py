@@ -66,7 +66,7 @@ CALLED_BY_AIRFLOW = {
     "run",
     "serialize",
 }
-CALLED_BY_THIS_PACKAGE = {"drop_markers", "marker_after", "wire_in", "MessagesToCancel"}
+CALLED_BY_THIS_PACKAGE = {"MessagesToCancel", "drop_markers", "invalid", "marker_after", "wire_in"}
 
 
 def skip(_app: Any, what: str, name: str, member: object, skipped: bool, _options: Any) -> bool | None:

@@ -6,7 +6,6 @@ Trigger it with ``{"work_seconds": 3600}`` and stop Airflow meanwhile: the alert
 
 from __future__ import annotations
 
-import logging
 import time
 from datetime import timedelta
 
@@ -40,7 +39,6 @@ with DAG(
     @task
     def load(numbers: list[int], params: dict) -> None:
         """Take work_seconds, then fail if work_fails is set."""
-        logging.getLogger(__name__).info("Working for %s seconds", params["work_seconds"])
         time.sleep(params["work_seconds"])
         if params["work_fails"]:
             raise RuntimeError("the work failed because work_fails is set")

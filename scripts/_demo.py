@@ -198,8 +198,9 @@ def runs_in(lines: Any, process: subprocess.Popen[bytes], log: Path) -> Iterator
 
 
 def is_working(home: AirflowHome) -> bool:
-    """Return whether the last run has reached the work: its task logs that it takes long."""
-    return "Working for 3600 seconds" in (home.folder / "runs.log").read_text(errors="replace")
+    """Return whether the last of the runs has reached its work, the task ``load``."""
+    log = (home.folder / "runs.log").read_text(errors="replace")
+    return log.count("starting task_id=load ") == len(ALERTS)
 
 
 def leave_running(home: AirflowHome, sandbox: SandboxClient) -> None:

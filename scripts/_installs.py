@@ -27,7 +27,7 @@ def lines() -> Iterator[tuple[str, str]]:
         [*pages, *(ROOT / NAME.replace("-", "_")).rglob("*.py"), *(ROOT / "example_dags").rglob("*.py")]
     ):
         for number, line in enumerate(path.read_text().splitlines(), 1):
-            for found in re.finditer(r"pip install ([^`\n]+?)(?=`|\"|&&|  #|$)", line):
+            for found in re.finditer(r"pip install ([^`\n]+?)(?=`|\"|&&|  #|[,;] |$)", line):
                 yield f"{path.relative_to(ROOT)}:{number}", re.split(r"\s#\s", found[1])[0]
 
 
@@ -51,17 +51,21 @@ def problem(target: str) -> str | None:
     return None if name in ON_PYPI else "is not in ON_PYPI of scripts/_installs.py; check that it exists and add it"
 
 
-def main() -> None:
-    """Print every line that cannot be installed, and exit with 1 if there is one."""
-    found = list(lines())
-    problems = [
+def problems() -> list[str]:
+    """Return what is wrong with the lines, each with its place."""
+    return [
         f"{place}: pip install {target}: {why}"
-        for place, text in found
+        for place, text in lines()
         for target in shlex.split(text)
         if not target.startswith("-") and (why := problem(target))
     ]
-    if problems or not found:
-        sys.exit("\n".join(problems) or "No 'pip install' line was found")
+
+
+def main() -> None:
+    """Print every line that cannot be installed, and exit with 1 if there is one."""
+    found, wrong = list(lines()), problems()
+    if wrong or not found:
+        sys.exit("\n".join(wrong) or "No 'pip install' line was found")
     print(f"{len(found)} 'pip install' lines, all of which can be installed today")
 
 

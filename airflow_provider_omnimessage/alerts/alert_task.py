@@ -78,6 +78,11 @@ class AlertTask(PlainStrings, SwitchTask):
     def _execute(self, context: Mapping[str, Any]) -> list[str]:
         raise NotImplementedError
 
+    @property
+    def _tags(self) -> dict[str, str]:
+        """The tags of this task's metrics."""
+        return {"dag_id": self.dag_id, "task_id": self.task_id}
+
     def _compose(self, hook: OmnimessageHook, to: str) -> dict[str, Any]:
         return hook.compose(to, self.messages, dlr_url=self.dlr_url, text_store=self.text_store, priority=self.priority)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_omnimessage import metrics
@@ -15,8 +14,9 @@ from airflow_provider_omnimessage.alerts.late_starts import silent_because
 from airflow_provider_omnimessage.api.errors import OmnimessageError
 from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.tasks.cancelling import cancel_each
 from airflow_provider_omnimessage.tasks.failures import task_failures
-from airflow_provider_omnimessage.tasks.memory import fingerprint
+from airflow_provider_omnimessage.tasks.memory import MessageRecord, fingerprint
 from airflow_provider_omnimessage.tasks.posting import MessageState, message_state
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class ArmDeadMansSwitchOperator(AlertTask):
         if self.required:
             with task_failures("Look for the alert in Messente's dashboard, then clear this task"):
                 raise failure
-        metrics.count("not_armed", {"dag_id": self.dag_id, "task_id": self.task_id})
+        metrics.count("not_armed", self._tags)
         reason = f"{type(failure).__name__}: {failure}"
         if known.ids():
             self.log.error("Not all alerts are scheduled; %s stand. %s", ", ".join(known.ids()), reason)
@@ -141,7 +141,7 @@ class ArmDeadMansSwitchOperator(AlertTask):
     def _deadline(self, context: Mapping[str, Any], hook: OmnimessageHook, known: KnownAlerts) -> TimeToSend:
         """Return the deadline of the run. A retry keeps that of the first try: a timedelta would start again."""
         for alert in known.alerts:
-            if alert.message.max_tries == known.max_tries and alert.message.time_to_send:
+            if known.is_of_this_attempt(alert.message) and alert.message.time_to_send:
                 return hook.resolve_time_to_send(alert.message.time_to_send)
         due = due_time(context, now())
         wanted = Deadline(self.by, self.within, self.time_to_send, self.days, self.timezone)
@@ -165,18 +165,10 @@ class ArmDeadMansSwitchOperator(AlertTask):
         password = hook.settings.password
         earlier = known.of(fingerprint({"to": draft["to"]}, password))
         if deadline.utc > now():
-            for message in earlier:
-                is_retry = message.max_tries == known.max_tries
-                is_same = message.fingerprint == fingerprint(draft, password)
-                if is_same and (
-                    is_retry
-                    or (
-                        message.time_to_send == deadline.utc.isoformat()
-                        and self._state(hook, message) is MessageState.SCHEDULED
-                    )
-                ):
-                    self.log.info("The alert to %s is scheduled already: %s", mask_number(to), message.omnimessage_id)
-                    return message.omnimessage_id
+            kept = self._still_scheduled(earlier, fingerprint(draft, password), deadline, hook, known)
+            if kept is not None:
+                self.log.info("The alert to %s is scheduled already: %s", mask_number(to), kept.omnimessage_id)
+                return kept.omnimessage_id
             omnimessage_id = known.schedule(hook, draft, deadline.utc, deadline)
             self.log.info(
                 "The alert to %s goes out at %s unless it is cancelled: %s", mask_number(to), deadline, omnimessage_id
@@ -205,7 +197,30 @@ class ArmDeadMansSwitchOperator(AlertTask):
         )
         return omnimessage_id
 
-    def _state(self, hook: OmnimessageHook, message: Any) -> MessageState | None:
+    def _still_scheduled(
+        self,
+        earlier: Sequence[MessageRecord],
+        wanted: str,
+        deadline: TimeToSend,
+        hook: OmnimessageHook,
+        known: KnownAlerts,
+    ) -> MessageRecord | None:
+        """Return the alert that an earlier try scheduled, or an attempt before a clear, if it is still what is wanted.
+
+        :param wanted: the fingerprint of the alert.
+        """
+        for message in earlier:
+            if message.fingerprint != wanted:
+                continue
+            if known.is_of_this_attempt(message):
+                return message
+            is_same_time = message.time_to_send == deadline.utc.isoformat()
+            if is_same_time and self._state(hook, message) is MessageState.SCHEDULED:
+                known.take_over(message)
+                return message
+        return None
+
+    def _state(self, hook: OmnimessageHook, message: MessageRecord) -> MessageState | None:
         try:
             return message_state(hook, message, now())
         except OmnimessageError as error:
@@ -214,23 +229,17 @@ class ArmDeadMansSwitchOperator(AlertTask):
 
     def _cancel_others(self, wanted: Sequence[str], hook: OmnimessageHook, known: KnownAlerts) -> None:
         """Cancel what is replaced, after its successor is scheduled, so that there always is an alert."""
-        gone = []
-        for alert in known.alerts:
-            omnimessage_id = alert.message.omnimessage_id
-            if not omnimessage_id or omnimessage_id in wanted:
+        replaced = [alert for alert in known.alerts if alert.message.omnimessage_id not in (None, *wanted)]
+        times = known.times()
+        waiting = [str(alert.message.omnimessage_id) for alert in replaced if alert.message.waits(now())]
+        left = set()
+        for outcome in cancel_each(
+            hook, waiting, times=times, log=self.log, tags=self._tags, seconds=hook.seconds_left
+        ):
+            if outcome.cancellation is not None:
+                self.log.info("The alert was replaced: %s", outcome)
                 continue
-            if alert.message.waits(now()):
-                try:
-                    due = datetime.fromisoformat(alert.message.time_to_send) if alert.message.time_to_send else None
-                    cancellation = hook.try_to_cancel(omnimessage_id, due)
-                except OmnimessageError as error:
-                    self.log.error(
-                        "The alert %s that was replaced is still scheduled; disarm tries again: %s",
-                        omnimessage_id,
-                        error,
-                    )
-                    continue
-                self.log.info("The alert %s was replaced: %s", omnimessage_id, cancellation)
-            gone.append(alert)
-        if gone:
-            known.drop(gone)
+            left.add(outcome.omnimessage_id)
+            self.log.error("The alert that was replaced is still scheduled; disarm tries again: %s", outcome)
+        if len(left) < len(replaced):
+            known.drop(alert for alert in replaced if alert.message.omnimessage_id not in left)

@@ -15,6 +15,7 @@ from airflow_provider_omnimessage.api.delivery import CancelResult
 from airflow_provider_omnimessage.api.errors import InvalidInputError, OmnimessageError
 from airflow_provider_omnimessage.api.timing import TimeToSend
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.tasks.cancelling import cancel_each
 
 if TYPE_CHECKING:
     from airflow.sdk.types import Logger
@@ -30,11 +31,13 @@ class HeartbeatState:
     :param live: ids of the last complete beat, one for each recipient.
     :param left: ids that must be cancelled: of earlier beats, or of one that did not finish.
     :param in_doubt: times, ISO 8601 in UTC, at which messages go out whose response was lost: no id is known.
+    :param times: when the messages go out, ISO 8601 in UTC, by id; empty in a state that an older version stored.
     """
 
     live: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     in_doubt: list[str] = field(default_factory=list)
+    times: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, value: Any) -> HeartbeatState:
@@ -43,10 +46,20 @@ class HeartbeatState:
         :raises ValueError: if a time in it has no offset.
         :raises TypeError: if it is anything else.
         """
-        state = cls(**{name: [str(item) for item in items] for name, items in value.items()})
-        if any(datetime.fromisoformat(due).tzinfo is None for due in state.in_doubt):
+        times = {str(omnimessage_id): str(due) for omnimessage_id, due in value.pop("times", {}).items()}
+        state = cls(**{name: [str(item) for item in items] for name, items in value.items()}, times=times)
+        if any(datetime.fromisoformat(due).tzinfo is None for due in (*state.in_doubt, *times.values())):
             raise ValueError("a time without an offset")
         return state
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data, with the times of those messages only that are still known."""
+        times = {one: due for one, due in self.times.items() if one in self.live or one in self.left}
+        return {**asdict(self), "times": times}
+
+    def known_times(self) -> dict[str, datetime]:
+        """Return when messages go out, by id."""
+        return {omnimessage_id: datetime.fromisoformat(due) for omnimessage_id, due in self.times.items()}
 
     def forget_past_doubts(self) -> None:
         """Drop the times that have passed: those messages have gone out, or never existed."""
@@ -72,7 +85,7 @@ class HeartbeatStore:
 
     def write(self, state: HeartbeatState) -> None:
         """Store the state."""
-        value = json.dumps(asdict(state))
+        value = json.dumps(state.as_dict())
         Variable.set(self.variable, value, description="Messages that the heartbeat keeps scheduled")
 
     def write_patiently(self, state: HeartbeatState) -> None:
@@ -160,6 +173,7 @@ class Beat:
         self._state.in_doubt.remove(doubt)
         # at once, so that the next beat finds what this one does not live to cancel
         self._state.left.append(omnimessage_id)
+        self._state.times[omnimessage_id] = doubt
         self._store.write_patiently(self._state)
         return omnimessage_id
 
@@ -175,22 +189,24 @@ class Beat:
     def _cancel(self, ids: Sequence[str], errors: list[OmnimessageError] | None = None) -> list[str]:
         """Cancel, and return the ids that may still be scheduled."""
         left = []
-        for omnimessage_id in ids:
-            try:
-                cancellation = self._hook.try_to_cancel(omnimessage_id)
-            except InvalidInputError as error:
-                self._log.warning("Variable %s holds an invalid id: %s", self._store.variable, error)
-                continue
-            except OmnimessageError as error:
-                self._log.warning("%s could not be cancelled: %s", omnimessage_id, error)
-                left.append(omnimessage_id)
+        outcomes = cancel_each(
+            self._hook,
+            ids,
+            times=self._state.known_times(),
+            log=self._log,
+            tags=self._tags,
+            seconds=self._hook.seconds_left,
+        )
+        for outcome in outcomes:
+            if isinstance(outcome.error, InvalidInputError) and outcome.was_tried:
+                self._log.warning("Variable %s holds an invalid id: %s", self._store.variable, outcome.error)
+            elif outcome.error is not None:
+                self._log.warning("Not cancelled: %s", outcome)
+                left.append(outcome.omnimessage_id)
                 if errors is not None:
-                    errors.append(error)
-                continue
-            if cancellation.result is CancelResult.CANCELLED:
-                metrics.count("cancelled", self._tags)
-            elif cancellation.result is CancelResult.ALREADY_SENT:
-                self._log.warning("The heartbeat is back; %s has been sent in the meantime", omnimessage_id)
-            elif cancellation.result is CancelResult.UNKNOWN:
-                self._log.warning("%s %s", omnimessage_id, cancellation)
+                    errors.append(outcome.error)
+            elif outcome.cancellation is not None and outcome.cancellation.result is CancelResult.ALREADY_SENT:
+                self._log.warning("The heartbeat is back; %s was sent in the meantime", outcome.omnimessage_id)
+            elif not outcome.is_cancelled:
+                self._log.warning("%s", outcome)
         return left

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage._compat import (
     AirflowFailException,
     AirflowRescheduleException,
@@ -21,6 +20,7 @@ from airflow_provider_omnimessage.api.delivery import CancelResult, Outcome
 from airflow_provider_omnimessage.api.errors import NotFoundError, OmnimessageError
 from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.tasks.cancelling import CancelOutcome, cancel_each
 from airflow_provider_omnimessage.tasks.failures import task_failures
 from airflow_provider_omnimessage.tasks.memory import fingerprint
 
@@ -80,11 +80,13 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
             undone = self._failures_that_stopped_the_run(context)
         if undone:
             self._let_stand(context, ids, undone)
-        ids += [item for item in KnownAlerts(context).ids() if item not in ids]
-        if not ids:
+        deadline = self._deadline(context)
+        times = dict.fromkeys(ids, deadline)
+        times |= KnownAlerts(context).times()
+        if not times:
             self.log.info("No alert to cancel")
             return []
-        return self._disarm(context, ids)
+        return self._disarm(times)
 
     def _wait_for_the_rest(self, context: Mapping[str, Any], undone: Mapping[Instance, str]) -> None:
         """
@@ -128,47 +130,39 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
             f"The alert stands and is sent at its time: {reason}. A run that is repaired by then still cancels it"
         )
 
-    def _disarm(self, context: Mapping[str, Any], ids: list[str]) -> list[str]:
+    def _disarm(self, times: Mapping[str, datetime | None]) -> list[str]:
+        """Cancel alerts.
+
+        :param times: when each is sent, by id; ``None``: not known.
+        """
         cancelled: list[str] = []
         problems: list[Exception] = []
         with task_failures(), OmnimessageHook(self.omnimessage_conn_id) as hook:
-            deadline = self._deadline(context)
-            for omnimessage_id in ids:
-                self._cancel(omnimessage_id, deadline, hook, cancelled, problems)
+            for outcome in cancel_each(hook, list(times), times=times, log=self.log, tags=self._tags):
+                problem = self._problem_of(outcome)
+                if problem is not None:
+                    problems.append(problem)
+                elif outcome.is_cancelled:
+                    cancelled.append(outcome.omnimessage_id)
             if problems:
                 raise first_that_may_pass(problems)
         return cancelled
 
-    def _cancel(
-        self,
-        omnimessage_id: str,
-        deadline: datetime | None,
-        hook: OmnimessageHook,
-        cancelled: list[str],
-        problems: list[Exception],
-    ) -> None:
-        try:
-            cancellation = hook.try_to_cancel(omnimessage_id, deadline)
-        except OmnimessageError as error:
-            # the others must be cancelled anyway
-            self.log.warning("%s is not cancelled yet: %s", omnimessage_id, error)
-            problems.append(error)
-            return
-        if cancellation.is_cancelled:
-            if cancellation.result is CancelResult.CANCELLED:
-                metrics.count("cancelled", {"dag_id": self.dag_id, "task_id": self.task_id})
-            cancelled.append(omnimessage_id)
-            self.log.info("Done in time: the alert %s is cancelled", omnimessage_id)
-        elif cancellation.result is CancelResult.ALREADY_SENT:
-            self.log.warning("Done, but late: the alert %s was already sent", omnimessage_id)
+    def _problem_of(self, outcome: CancelOutcome) -> Exception | None:
+        """Log the outcome of a cancel, and return what is wrong with it."""
+        if outcome.cancellation is None:
+            self.log.warning("Not cancelled yet: %s", outcome)
+            return outcome.error
+        if outcome.is_cancelled:
+            self.log.info("Done in time: the alert %s is cancelled", outcome.omnimessage_id)
+        elif outcome.cancellation.result is CancelResult.ALREADY_SENT:
+            self.log.warning("Done, but late: the alert %s was already sent", outcome.omnimessage_id)
         else:
             # another account may have scheduled it, where it cannot be cancelled from here
-            problems.append(
-                NotFoundError(
-                    f"The alert {omnimessage_id} {cancellation}: it is not cancelled; check the connection's account",
-                    status_code=404,
-                )
+            return NotFoundError(
+                f"The alert {outcome}: it is not cancelled; check the connection's account", status_code=404
             )
+        return None
 
     def _schedule_what_is_missing(
         self, context: Mapping[str, Any], ids: list[str], hook: OmnimessageHook
@@ -221,7 +215,7 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
                 draft = self._compose(hook, to)
                 earlier = known.of(fingerprint({"to": draft["to"]}, hook.settings.password))
                 # a retry does not send twice; after a clear, a new failure is news
-                if not again and any(message.max_tries == known.max_tries for message in earlier):
+                if not again and any(map(known.is_of_this_attempt, earlier)):
                     continue
                 omnimessage_id = known.schedule(hook, draft, due, moment)
             except Exception as error:

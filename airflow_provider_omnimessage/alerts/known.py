@@ -1,7 +1,6 @@
-"""
-What the alerts share: whom they go to, what they say, and scheduling one so that it is there.
+"""What a task has scheduled, across its tries and clears, and how it schedules an alert so that it surely exists.
 
-For an alert, two are better than none. So a request whose answer was lost is made again, a few times at most; and
+For an alert, two are better than none. So a request whose response was lost is repeated, a few times at most; and
 everything that is known to be scheduled stays known until it is cancelled.
 """
 
@@ -10,28 +9,32 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage._compat import TaskMemory
+from airflow_provider_omnimessage.api import backoff
+from airflow_provider_omnimessage.api.errors import LostResponseError, OmnimessageError
+from airflow_provider_omnimessage.api.timing import as_time_to_send
+from airflow_provider_omnimessage.tasks.memory import Mark, MessageRecord, Since, fingerprint
+from airflow_provider_omnimessage.tasks.posting import post
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.timing import TimeToSend
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
-    from airflow_provider_omnimessage.tasks.memory import MessageRecord
 
-#: Requests of which nobody knows whether they were accepted, at most, for one alert to one recipient.
+#: Maximum number of unconfirmed requests per alert and recipient.
 MOST_IN_DOUBT = 3
 
 
 @dataclass(eq=False)
 class Alert:
-    """
-    One alert that a task has scheduled, or was about to.
+    """One alert that a task has scheduled, or was about to.
 
     :param recipient: a keyed fingerprint of the number.
-    :param message: what is known of it; without an id where nobody knows whether it was accepted.
+    :param message: its record; without an id if it is unknown whether it was accepted.
     """
 
     recipient: str
@@ -39,13 +42,12 @@ class Alert:
 
 
 class KnownAlerts:
-    """
-    The alerts that a task instance has scheduled, across its tries and clears: Airflow's task state store.
+    """The alerts that a task instance has scheduled, across its tries and clears: Airflow's task state store.
 
-    Where there is none (before Airflow 3.3), or it fails, only this try's are known, and the work goes on.
+    Before Airflow 3.3 there is no such store. Without one, or if it fails, only the alerts of this try are known.
 
     :param context: Airflow's context of the running task.
-    :param key: under which they are kept.
+    :param key: under which they are stored.
     """
 
     def __init__(self, context: Mapping[str, Any], key: str = "alerts") -> None:
@@ -53,20 +55,41 @@ class KnownAlerts:
         ti = context["ti"]
         self._log = ti.task.log
         self._tags = {"dag_id": ti.dag_id, "task_id": ti.task_id}
-        self.max_tries = ti.max_tries
+        self._mark = Mark.of(context)
         self.alerts = self._recall()
 
     def ids(self) -> list[str]:
         """List what is known to have been scheduled, and not known to be cancelled."""
         return [alert.message.omnimessage_id for alert in self.alerts if alert.message.omnimessage_id]
 
+    def times(self) -> dict[str, datetime | None]:
+        """Return when each alert of :meth:`ids` is sent, by id; ``None``: not known."""
+        return {
+            str(alert.message.omnimessage_id): alert.message.due
+            for alert in self.alerts
+            if alert.message.omnimessage_id
+        }
+
+    def is_of_this_attempt(self, message: MessageRecord) -> bool:
+        """Return whether this task was surely not cleared since it scheduled a message.
+
+        If that is unsure, it counts as cleared: two alerts are better than none.
+        """
+        return self._mark.since(message.mark) is Since.RETRY
+
+    def take_over(self, message: MessageRecord) -> None:
+        """Keep the alert of an earlier attempt as that of this one, so that a retry knows it."""
+        for alert in self.alerts:
+            if alert.message is message:
+                alert.message = message.marked(self._mark)
+                self._keep()
+
     def in_doubt(self) -> list[MessageRecord]:
-        """List the requests of which nobody knows whether they were accepted."""
+        """List the requests for which it is unknown whether they were accepted."""
         return [alert.message for alert in self.alerts if not alert.message.omnimessage_id]
 
     def of(self, recipient: str) -> list[MessageRecord]:
-        """
-        List what is known to have been scheduled for somebody, the newest first.
+        """List what is known to have been scheduled for one recipient, the newest first.
 
         :param recipient: a keyed fingerprint of the number.
         """
@@ -74,45 +97,32 @@ class KnownAlerts:
         return [message for message in reversed(found) if message.omnimessage_id]
 
     def drop(self, which: Iterable[Alert]) -> None:
-        """
-        Forget alerts.
-
-        :param which: those that are cancelled, or were not scheduled after all.
-        """
+        """Forget alerts that are cancelled, or were not scheduled after all."""
         gone = list(which)
         self.alerts = [alert for alert in self.alerts if alert not in gone]
         self._keep()
 
     def schedule(self, hook: OmnimessageHook, draft: dict[str, Any], due: datetime, moment: TimeToSend | None) -> str:
-        """
-        Schedule an alert, again where the answer was lost: two are better than none.
+        """Schedule an alert; repeat the request if its response was lost, since two are better than none.
 
-        :param hook: makes the calls.
         :param draft: the body, without its time.
         :param due: the deadline of the work.
-        :param moment: when it is to be sent; ``None``: now.
-        :return: the omnimessage_id of the one that is known.
-        :raises OmnimessageError: where none is known. With ``maybe_processed``, there may be some all the same.
+        :param moment: when the alert is sent; ``None``: now.
+        :return: the omnimessage_id of the alert that is known.
+        :raises OmnimessageError: if none is known. With ``maybe_processed``, there may be some anyway.
         """
-        from airflow_provider_omnimessage import metrics
-        from airflow_provider_omnimessage.api import backoff
-        from airflow_provider_omnimessage.api.errors import LostResponseError, OmnimessageError
-        from airflow_provider_omnimessage.api.timing import as_time_to_send
-        from airflow_provider_omnimessage.tasks.memory import MessageRecord, fingerprint
-        from airflow_provider_omnimessage.tasks.posting import post
-
         password = hook.settings.password
         recipient = fingerprint({"to": draft["to"]}, password)
         body = {**draft, "time_to_send": as_time_to_send(moment.utc)} if moment else draft
         error: OmnimessageError = LostResponseError(
-            f"earlier tries of this task have made {MOST_IN_DOUBT} requests, and ended before they knew the answers"
+            f"earlier tries of this task have made {MOST_IN_DOUBT} requests, and ended before the responses came"
         )
         while (doubts := self._doubts(recipient)) < MOST_IN_DOUBT:
             intent = MessageRecord(
                 fingerprint=fingerprint(draft, password),
-                max_tries=self.max_tries,
                 time_to_send=due.isoformat(),
                 since=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                **asdict(self._mark),
             )
             place = _Place(self, Alert(recipient, intent))
             try:
@@ -137,27 +147,21 @@ class KnownAlerts:
         raise error
 
     def put(self, alert: Alert) -> None:
-        """
-        Keep an alert.
-
-        :param alert: a new one, or one of which more is known now.
-        """
+        """Store an alert: a new one, or one that has changed."""
         if alert not in self.alerts:
             self.alerts.append(alert)
         self._keep()
 
     def _doubts(self, recipient: str) -> int:
-        """Count what this task has in doubt, since it was cleared last."""
+        """Count the unconfirmed requests to a recipient since this task was cleared last."""
         return sum(
             alert.recipient == recipient
             and alert.message.omnimessage_id is None
-            and alert.message.max_tries == self.max_tries
+            and self.is_of_this_attempt(alert.message)
             for alert in self.alerts
         )
 
     def _recall(self) -> list[Alert]:
-        from airflow_provider_omnimessage.tasks.memory import MessageRecord
-
         try:
             kept = self._memory.recall() if self._memory is not None else None
             alerts = []
@@ -166,7 +170,7 @@ class KnownAlerts:
                 if message is not None:
                     alerts.append(Alert(str(row["recipient"]), message))
         except Exception as error:
-            self._log.warning("What this task has scheduled before cannot be read: %s", error)
+            self._log.warning("The alerts that this task scheduled earlier cannot be read: %s", error)
             return []
         return alerts
 
@@ -177,7 +181,9 @@ class KnownAlerts:
         try:
             self._memory.keep({"alerts": rows})
         except Exception as error:
-            self._log.warning("The task state store does not answer, and a retry would not know this alert: %s", error)
+            self._log.warning(
+                "The task state store does not respond; a retry or a clear would not know this alert: %s", error
+            )
 
 
 class _Place:
@@ -188,8 +194,6 @@ class _Place:
         self._alert = alert
 
     def keep(self, value: dict[str, Any]) -> None:
-        from airflow_provider_omnimessage.tasks.memory import MessageRecord
-
         self._alert.message = MessageRecord.read(value) or self._alert.message
         self._known.put(self._alert)
 

@@ -62,7 +62,7 @@ def get_commands() -> list[GroupCommand]:
                     "Follow messages until each is delivered or has failed; progress goes to stderr",
                     "watch.watch",
                     ids,
-                    _arg("--interval", help="Seconds between looks (default: %(default)s)", type=float, default=5.0),
+                    _arg("--interval", help="Seconds between polls (default: %(default)s)", type=float, default=5.0),
                     _arg(
                         "--timeout",
                         help="Seconds after which to give up (default: %(default)s)",
@@ -73,11 +73,11 @@ def get_commands() -> list[GroupCommand]:
                 ),
                 command(
                     "doctor",
-                    "Check everything between here and Messente, and say how to fix it",
+                    "Check versions, connection, network and credentials, and print how to fix each problem",
                     "doctor.run",
                     _arg(
                         "--push",
-                        help="Check instead the way of delivery reports: post one to push_url, and read it back",
+                        help="Check instead whether delivery reports arrive: post one to push_url, and read it back",
                         action="store_true",
                     ),
                     *every,

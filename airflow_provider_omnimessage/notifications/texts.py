@@ -17,15 +17,15 @@ _VERBS = {"success": "succeeded", "skipped": "was skipped", "running": "has star
 def default_text(context: Mapping[str, Any]) -> str:
     """Return what has happened, in one line, from what Airflow's context holds; it differs from event to event.
 
-    Secrets that Airflow knows are masked, and what no channel can carry is replaced.
-
     :param context: of a task's or a DAG's callback, a missed deadline, or a request for a person's input.
     """
-    return _sendable(mask_secrets(_describe(context)))
+    return _sendable(_describe(context))
 
 
 def cut_message(message: Any, parts: int) -> Any:
     """Return a message whose text is cut to what its channel accepts; what holds no text comes back as it is.
+
+    Secrets that Airflow knows are masked, since texts quote exceptions.
 
     :param parts: most SMS parts.
     """
@@ -106,8 +106,8 @@ def _cause(exception: Any) -> str:
 
 
 def _sendable(text: str) -> str:
-    """Replace halves of surrogate pairs, which no channel can carry."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    """Mask the secrets that Airflow knows, and replace halves of surrogate pairs, which no channel can carry."""
+    return mask_secrets(text).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _attribute(owner: Any, *names: str) -> Any:

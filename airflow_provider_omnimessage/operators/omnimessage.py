@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -20,7 +21,7 @@ from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.tasks.arguments import ON_PAST, check_time_at_parse, require_choice, task_tags
 from airflow_provider_omnimessage.tasks.cancelling import CancelOutcome, CancelSummary, cancel_each
 from airflow_provider_omnimessage.tasks.failures import constructor_errors, task_failures
-from airflow_provider_omnimessage.tasks.rendering import PlainStrings
+from airflow_provider_omnimessage.tasks.rendering import PlainStrings, PrivateTemplates
 from airflow_provider_omnimessage.tasks.sending import DurableMessage, Schedule
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ class ScheduleOmnimessageOperator(SendOmnimessageOperator):
         return Schedule(self.time_to_send, self.timezone, self.on_past)
 
 
-class CancelScheduledMessageOperator(BaseOperator):
+class CancelScheduledMessageOperator(PrivateTemplates, BaseOperator):
     """
     Cancel scheduled messages before they are sent: ``DELETE /omnimessage/{omnimessage_id}``.
 
@@ -257,7 +258,9 @@ class CancelScheduledMessageOperator(BaseOperator):
             summary = CancelSummary.of(wanted.invalid)
             for outcome in wanted.invalid[:LOGGED_ONE_BY_ONE]:
                 self._log_outcome(outcome)
-            for outcome in cancel_each(self.hook, wanted.ids, log=self.log, tags=task_tags(context)):
+            for outcome in cancel_each(
+                self.hook, wanted.ids, times=wanted.times, log=self.log, tags=task_tags(context)
+            ):
                 summary.add(outcome)
                 if outcome.is_cancelled:
                     cancelled.append(outcome.omnimessage_id)
@@ -305,11 +308,13 @@ class MessagesToCancel:
     """
     The ids in the ``omnimessage_id`` of a cancel task, each once and in order.
 
+    :param times: when each message is sent, by id, as far as it is known.
     :param invalid: an outcome for each value that is no id.
     :param are_of_bulk: whether the output of a bulk send is among the values.
     """
 
     ids: list[str]
+    times: dict[str, datetime | None]
     invalid: list[CancelOutcome]
     are_of_bulk: bool
 
@@ -322,7 +327,8 @@ class MessagesToCancel:
         """
         from airflow_provider_omnimessage.bulk.results import accepted_in, is_result
 
-        ids: dict[str, None] = {}
+        ids: dict[str, datetime | None] = {}
+        at_once = datetime.now(timezone.utc)
         invalid: list[CancelOutcome] = []
         items = [value] if is_result(value) else as_list(value)
         for position, item in enumerate(items):
@@ -330,12 +336,15 @@ class MessagesToCancel:
                 continue
             try:
                 if isinstance(item, Mapping) and is_result(item):
-                    ids.update(dict.fromkeys([omnimessage_id for omnimessage_id, _ in accepted_in(item)]))
+                    ids |= {
+                        omnimessage_id: datetime.fromisoformat(time) if time else at_once
+                        for omnimessage_id, time in accepted_in(item)
+                    }
                 else:
-                    ids[checked_id(item)] = None
+                    ids.setdefault(checked_id(item), None)
             except InvalidInputError as error:
                 invalid.append(CancelOutcome(f"[{position}]", error=error))
-        return cls(list(ids), invalid, any(map(is_result, items)))
+        return cls(list(ids), ids, invalid, any(map(is_result, items)))
 
     def __bool__(self) -> bool:
         return bool(self.ids or self.invalid)

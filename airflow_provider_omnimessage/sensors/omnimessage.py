@@ -28,6 +28,7 @@ from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.tasks.arguments import require_choice
 from airflow_provider_omnimessage.tasks.failures import constructor_errors, task_failures
+from airflow_provider_omnimessage.tasks.rendering import PrivateTemplates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +53,7 @@ KEY = "omnimessage_wait"
 ACTIONS = ("fail", "skip", "return")
 
 
-class OmnimessageDeliverySensor(BaseSensorOperator):
+class OmnimessageDeliverySensor(PrivateTemplates, BaseSensorOperator):
     """
     Wait until a message has been delivered or read.
 

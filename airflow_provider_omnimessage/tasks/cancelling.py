@@ -15,6 +15,8 @@ from airflow_provider_omnimessage.api.failure_streak import FailureStreak
 from airflow_provider_omnimessage.tasks.parallel import Progress, a_few_at_a_time
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from airflow.sdk.types import Logger
 
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -61,6 +63,7 @@ def cancel_each(
     *,
     log: Logger,
     tags: Mapping[str, str],
+    times: Mapping[str, datetime | None] | None = None,
     seconds: float | None = None,
 ) -> Iterator[CancelOutcome]:
     """
@@ -72,6 +75,8 @@ def cancel_each(
     :param hook: its session is opened in the calling thread and shared by all calls.
     :param log: receives the progress every few seconds.
     :param tags: of the metric ``omnimessage.cancelled``.
+    :param times: the ``time_to_send`` of messages, as far as it is known, by id. If Messente neither cancels a message
+        nor shows that it was sent, its time decides; without it, the outcome is an error.
     :param seconds: time budget for all ids together. Default: the connection's ``deadline`` plus
         :data:`SECONDS_PER_ID` for each id.
     """
@@ -90,7 +95,7 @@ def cancel_each(
             return CancelOutcome(omnimessage_id, error=streak.stopped_by, was_tried=False)
         try:
             with hook.within(end - time.monotonic()):
-                cancellation = hook.try_to_cancel(omnimessage_id)
+                cancellation = hook.try_to_cancel(omnimessage_id, (times or {}).get(omnimessage_id))
         except OmnimessageError as error:
             streak.record_failure(error)
             return CancelOutcome(omnimessage_id, error=error)

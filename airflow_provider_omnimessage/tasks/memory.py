@@ -138,9 +138,14 @@ class MessageRecord:
         """Return the record with the mark of another try."""
         return replace(self, **asdict(mark))
 
+    @property
+    def due(self) -> datetime | None:
+        """The ``time_to_send``; ``None``: sent at once."""
+        return None if self.time_to_send is None else datetime.fromisoformat(self.time_to_send)
+
     def waits(self, now: datetime) -> bool:
         """Return whether ``time_to_send`` is in the future."""
-        return self.time_to_send is not None and datetime.fromisoformat(self.time_to_send) > now
+        return self.due is not None and self.due > now
 
 
 class SendStep(Enum):

@@ -1,15 +1,52 @@
-"""How templates are rendered if their results may be phone numbers."""
+"""How templates are rendered if they hold phone numbers and texts: nothing is logged, and numbers stay numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from airflow_provider_omnimessage._compat import mask_secrets
 from airflow_provider_omnimessage.api.fields import is_deferred
+from airflow_provider_omnimessage.api.masking import mask_numbers
 
 
-class PlainStrings:
+class TemplateRenderingError(RuntimeError):
+    """A template that could not be rendered, named by its field. It holds neither the template nor what it read."""
+
+
+class PrivateTemplates:
+    """Render the template fields of an operator, a sensor or a notifier without logging a template.
+
+    If rendering fails, Airflow logs the whole template: the phone number and the text.
     """
-    Render templates only, and keep texts that look like numbers.
+
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Iterable[str], context: Any, jinja_env: Any, seen_oids: set[int]
+    ) -> None:
+        """Render in place of Airflow, which calls this for mapped tasks as well.
+
+        :raises TemplateRenderingError: for the first field that cannot be rendered.
+        """
+        for field in template_fields:
+            value = rendered = getattr(parent, field)
+            reason = ""
+            try:
+                if callable(value):
+                    rendered = value(context=context, jinja_env=jinja_env)
+                else:
+                    rendered = self.render_template(value, context, jinja_env, seen_oids)  # type: ignore[attr-defined]
+            except TemplateRenderingError:
+                raise
+            except Exception as error:
+                reason = _reason(error)
+            if reason:
+                # outside of the except block: the error itself, which Airflow would log as well, may quote the template
+                raise TemplateRenderingError(f"{field}: its template cannot be rendered ({reason}); correct it")
+            setattr(parent, field, rendered)
+
+
+class PlainStrings(PrivateTemplates):
+    """Render templates only, and keep texts that look like numbers.
 
     With ``render_template_as_native_obj=True``, Airflow turns ``"+37255555555"`` into a number, without its ``+``.
     """
@@ -27,3 +64,18 @@ class PlainStrings:
         nodes = list(template.root_render_func(template.new_context(dict(context))))
         is_text = len(nodes) != 1 or isinstance(nodes[0], str)
         return "".join(map(str, nodes)) if is_text else rendered
+
+
+def _reason(error: Exception) -> str:
+    """Describe an error without the text of the template, and with numbers and secrets masked."""
+    import jinja2
+
+    name = type(error).__name__
+    if isinstance(error, jinja2.TemplateError):
+        message = error.message or ""  # str() of a syntax error quotes the line of the template
+    elif isinstance(error, KeyError) or type(error).__module__.partition(".")[0] == "airflow":
+        message = str(error)
+    else:
+        message = ""  # errors of functions quote what they were called with
+    message = mask_numbers(mask_secrets(message))
+    return f"{name}: {message}" if message else name

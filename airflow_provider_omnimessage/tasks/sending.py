@@ -205,7 +205,7 @@ class DurableMessage:
                 kept = earlier.marked(self._mark)
                 self._remember(kept)
                 return kept
-            cancellation = self._hook.try_to_cancel(omnimessage_id)
+            cancellation = self._hook.try_to_cancel(omnimessage_id, earlier.due)
             if cancellation.is_cancelled:
                 self._log.info("Changed, so it was cancelled: omnimessage_id %s", omnimessage_id)
                 return None

@@ -110,7 +110,12 @@ class Lockstep:
         return self
 
     def clear(
-        self, task_ids: Iterable[str] | None = None, *, downstream: bool = False, only_failed: bool = False
+        self,
+        task_ids: Iterable[str] | None = None,
+        *,
+        downstream: bool = False,
+        only_failed: bool = False,
+        latest_version: bool = False,
     ) -> int:
         """
         Clear tasks as Airflow's UI does.
@@ -118,6 +123,7 @@ class Lockstep:
         :param task_ids: which tasks; ``None``: all.
         :param downstream: whether also what is downstream of them, which is the UI's default.
         :param only_failed: whether only what has failed.
+        :param latest_version: whether the run goes on with the DAG as it was deployed last.
         :return: how many task instances were cleared.
         """
         from airflow.models.taskinstance import find_relevant_relatives
@@ -138,7 +144,11 @@ class Lockstep:
                 )
             return int(
                 self._scheduler_dag.clear(
-                    task_ids=wanted, run_id=self._run_id, only_failed=only_failed, session=session
+                    task_ids=wanted,
+                    run_id=self._run_id,
+                    only_failed=only_failed,
+                    run_on_latest_version=latest_version,
+                    session=session,
                 )
             )
 

@@ -150,6 +150,16 @@ def test_code_that_is_included_is_linked_for_who_reads_the_page_where_nothing_is
         assert (page.parent / place).resolve() == ROOT / name
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_whole_dag_is_included_with_all_of_its_imports(page):
+    found = re.findall(r"^```\{literalinclude\} (\S+)\n(?:.+\n)*?:start-at: (.+)$", page.read_text(), re.MULTILINE)
+    for code, start in found:
+        if start.startswith(("import ", "from ")):
+            imports = re.findall(r"^(?:import|from) .+$", (page.parent / code).read_text(), re.MULTILINE)
+            imports.remove("from __future__ import annotations")
+            assert imports[0].startswith(start)
+
+
 def public_modules() -> dict[str, ast.Module]:
     return {name: ast.parse((PACKAGE / f"{name.replace('.', '/')}.py").read_text()) for name in FOR_USERS}
 

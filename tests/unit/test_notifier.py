@@ -334,3 +334,5 @@ def test_secrets_that_airflow_knows_are_masked():
     mask_secret("hunter2-hunter2")
     text = default_text(of_a_task("failed", exception=ValueError("cannot log in with hunter2-hunter2")))
     assert text == "report.load (run_1) failed: ValueError: cannot log in with ***"
+    (message,) = [cut_message(sms("log in failed: cannot log in with hunter2-hunter2"), 2)]
+    assert message["text"] == "log in failed: cannot log in with ***"

@@ -86,7 +86,5 @@ def test_a_number_that_its_country_cannot_have_is_rejected(number, words):
 
 def test_without_the_extra_the_error_names_it_and_numbers_are_not_checked(without_library):
     require_possible("+3725")
-    with pytest.raises(
-        InvalidInputError, match=r"needs the package phonenumbers; pip install '.\[zones\]'"
-    ):
+    with pytest.raises(InvalidInputError, match=r"needs the package phonenumbers; pip install '.\[zones\]'"):
         zones_of_number("+37255555555")

@@ -48,3 +48,7 @@ def test_every_install_line_of_the_documentation_is_found():
     places = [place for place, _ in _installs.lines()]
     assert any(place.startswith("README.md:") for place in places)
     assert any(place.startswith("docs/tutorial.md:") for place in places)
+
+
+def test_every_install_line_can_be_followed():
+    assert _installs.problems() == []
