@@ -19,6 +19,14 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
         "description": "Used when time_to_send has no offset: an IANA name such as Europe/Tallinn. Empty: UTC.",
         "schema": {"type": ["string", "null"]},
     },
+    "window": {
+        "label": "Send window",
+        "description": (
+            "When messages may be sent that set no window of their own, such as "
+            "09:00-20:00; days=mon-fri; timezone=recipient; holidays=EE. Alerts ignore it. Empty: at any time."
+        ),
+        "schema": {"type": ["string", "null"]},
+    },
     "priority": {
         "label": "Priority",
         "description": "Used when a message sets no priority. Empty: regular.",

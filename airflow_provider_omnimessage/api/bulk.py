@@ -18,6 +18,7 @@ from airflow_provider_omnimessage.api.calls import Accepted, Call, NotAccepted, 
 from airflow_provider_omnimessage.api.channels import rule_of
 from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem
 from airflow_provider_omnimessage.api.fields import Problems, Rule, as_plain, describe, is_mapping, phone_number
+from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.api.messages import checked_omnimessage
 from airflow_provider_omnimessage.api.placeholders import Filler, compile_placeholders
 from airflow_provider_omnimessage.api.timing import TimeToSend
@@ -93,7 +94,7 @@ class Composer:
         self._warnings: dict[str, None] = {}
         if messages is not None:
             problems = Problems()
-            self._messages = plain_messages(messages)
+            self._messages = plain_argument(messages)
             self._fill = compile_placeholders(self._messages, "messages", problems)
             problems.raise_if_any()
             self._filled_texts = _find_filled_texts(self._messages)
@@ -268,24 +269,6 @@ def _find_filled_texts(messages: Any) -> list[_FilledText] | None:
                 return None
             found.append(_FilledText(position, str(name), fill, rule))
     return found
-
-
-def plain_messages(messages: Any) -> Any:
-    """
-    Turn messages into plain dicts and lists.
-
-    The official client's objects become dicts, and any sequence becomes a list. A sequence that Airflow reads lazily,
-    such as the output of a mapped task, would hide its placeholders from whatever expects a list.
-
-    :param messages: a list of messages, or any part of one.
-    """
-    value = as_plain(messages)
-    if isinstance(value, Mapping):
-        return {key: plain_messages(part) for key, part in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        # a slice of a lazy sequence reads it in one request
-        return [plain_messages(part) for part in value[:]]
-    return value
 
 
 def too_many_rejected(rejected: int, of: int, max_failed: float) -> bool:

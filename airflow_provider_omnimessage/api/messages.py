@@ -15,6 +15,7 @@ from typing import Any
 from airflow_provider_omnimessage.api import fields
 from airflow_provider_omnimessage.api.channels import check_message, check_messages
 from airflow_provider_omnimessage.api.fields import Problems
+from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.api.timing import as_time_to_send
 
 
@@ -235,7 +236,7 @@ def omnimessage(
     problems = Problems()
     given = {
         "to": to,
-        "messages": messages,
+        "messages": plain_argument(messages),
         "dlr_url": dlr_url,
         "text_store": text_store,
         "priority": priority,

@@ -44,6 +44,10 @@ def compile_placeholders(value: Any, path: str, problems: Problems) -> Filler | 
             return None
         pairs = list(zip(value, entries, strict=True))
         return lambda fields, found: [filler(fields, found) if filler else part for part, filler in pairs]
+    is_rendered_later = problems.draft and is_deferred(value)
+    if value is not None and not isinstance(value, (int, float, Decimal)) and not is_rendered_later:
+        # its texts could hold placeholders that would be sent as they are
+        problems.reject(path, f"{describe(value)} is not accepted; pass texts, numbers, lists and dicts")
     return None
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem
 from airflow_provider_omnimessage.api.fields import Problems, describe, is_deferred, phone_number
+from airflow_provider_omnimessage.api.lists import structure_in
 
 _WANTED = "pass a number in E.164 format such as '+37255555555', or a list of numbers"
 _CHECK = phone_number()
@@ -79,14 +78,9 @@ def _entries(to: object) -> list[Any]:
 
 
 def _listed_in(text: str) -> list[Any]:
-    if text.startswith(("[", "(")):
-        for read in (json.loads, ast.literal_eval):
-            try:
-                listed = read(text)
-            except (ValueError, SyntaxError, RecursionError, MemoryError):
-                continue
-            if isinstance(listed, (list, tuple)):
-                return list(listed)
+    listed = structure_in(text)
+    if isinstance(listed, list):
+        return listed
     for separator in ";\n":
         text = text.replace(separator, ",")
     return [part.strip() for part in text.split(",") if part.strip()]

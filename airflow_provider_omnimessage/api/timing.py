@@ -69,6 +69,13 @@ def resolve(value: Any, *, zone: str | tzinfo | None = None, now: datetime) -> T
     raise InvalidInputError.of(FIELD, f"{_shown(value)} is {_kind(value)}, which does not say when; {_ACCEPTED}")
 
 
+def is_local(value: Any) -> bool:
+    """Return whether a time has no offset, so that it means another time in each time zone."""
+    if isinstance(value, str):
+        value = _parse(value)
+    return isinstance(value, datetime) and value.utcoffset() is None
+
+
 def resolve_zone(zone: str | tzinfo | None) -> tzinfo:
     """
     Find a time zone.

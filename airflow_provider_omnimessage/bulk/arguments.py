@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_omnimessage.api.bulk import MOST_IN_A_CALL, plain_messages, require_limit
+from airflow_provider_omnimessage.api.bulk import MOST_IN_A_CALL, require_limit
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.fields import Problems, integer, is_deferred
+from airflow_provider_omnimessage.api.lists import plain, plain_argument
 from airflow_provider_omnimessage.api.messages import draft_messages
 from airflow_provider_omnimessage.api.placeholders import as_draft, compile_placeholders
 from airflow_provider_omnimessage.bulk.rows import require_source
@@ -73,16 +74,15 @@ def check_input(omnimessages: Any, recipients: Any, messages: Any) -> Any:
 
 
 def _check_messages(messages: Any) -> Any:
-    plain = _client_objects_as_dicts(messages)
+    entries: Any = plain_argument(messages)
+    if isinstance(messages, (list, tuple)):
+        entries = [each if is_deferred(each) else plain(each) for each in messages]
     problems = Problems(draft=True)
-    compile_placeholders(plain, "messages", problems)
+    compile_placeholders(entries, "messages", problems)
     problems.raise_if_any()
-    draft_messages(as_draft(plain))
-    # Airflow knows by its identity what came from an XCom, and does not render it: keep the list if it is plain
-    return messages if all(isinstance(each, Mapping) or is_deferred(each) for each in messages) else plain
-
-
-def _client_objects_as_dicts(messages: Any) -> Any:
-    if not isinstance(messages, (list, tuple)):
-        return messages
-    return [each if isinstance(each, Mapping) or is_deferred(each) else plain_messages(each) for each in messages]
+    draft_messages(as_draft(entries))
+    # Airflow knows by its identity what came from an XCom, and does not render it: keep a list without objects
+    has_objects = isinstance(messages, (list, tuple)) and not all(
+        isinstance(each, Mapping) or is_deferred(each) for each in messages
+    )
+    return entries if has_objects else messages

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from airflow_provider_omnimessage._compat import object_storage_path
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.fields import describe, is_deferred
+from airflow_provider_omnimessage.api.lists import structure_in
 
 #: Bytes of checked rows that are kept in memory before a file is used.
 KEPT_IN_MEMORY = 1024 * 1024
@@ -96,6 +97,8 @@ def read_rows(field: str, source: Any, context: Mapping[str, Any]) -> Iterator[A
     """
     if isinstance(source, RowFunction):
         source = source.call(context)
+    if isinstance(source, str) and (structure := structure_in(source)) is not None:
+        source = structure
     if isinstance(source, str) or _is_path(source):
         yield from _read_file(field, source)
         return

@@ -89,6 +89,14 @@ def get_commands() -> list[GroupCommand]:
                     *_receiver_args(),
                     ARG_VERBOSE,
                 ),
+                command("alerts", "List the alerts that are scheduled now, of all DAGs", "alerts.alerts", *every),
+                command(
+                    "disarm",
+                    "Cancel all alerts of a DAG that are scheduled now, before you pause or remove it",
+                    "alerts.disarm",
+                    _arg("dag_id", help="The id of the DAG"),
+                    *every,
+                ),
                 command("sandbox", "Run the sandbox, a local Messente", "sandbox.sandbox", *_sandbox_args()),
             ),
         )

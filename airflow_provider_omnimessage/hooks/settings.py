@@ -15,6 +15,7 @@ from airflow_provider_omnimessage.api import fields
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.fields import Problems
 from airflow_provider_omnimessage.api.timing import resolve_zone
+from airflow_provider_omnimessage.api.windows import SendWindow
 
 DEFAULT_BASE_URL = "https://api.messente.com/v1"
 DEFAULT_PATH = "/v1"
@@ -52,6 +53,7 @@ class Settings:
     :param password: API password; never shown.
     :param sender: for messages that name none.
     :param timezone: in which a ``time_to_send`` without an offset is meant.
+    :param window: in which messages are sent that set no window; alerts ignore it unless asked.
     :param dlr_url: where delivery reports are posted; if the connection sets none, the receiver's address.
     :param text_store: how Messente keeps the text.
     :param priority: ``low``, ``regular`` or ``high``.
@@ -69,6 +71,7 @@ class Settings:
     password: str = field(repr=False)
     sender: str | None = None
     timezone: str | None = None
+    window: SendWindow | None = None
     dlr_url: str | None = None
     text_store: str | None = None
     priority: str | None = None
@@ -145,6 +148,15 @@ def _zone(value: Any, path: str, problems: Problems) -> Any:
     return value
 
 
+def _window(value: Any, path: str, problems: Problems) -> Any:
+    try:
+        return SendWindow.of(value)
+    except InvalidInputError as error:
+        for problem in error.problems:
+            problems.reject(f"{path}{problem.field.removeprefix('window')}", problem.reason)
+        return value
+
+
 def _receiver_url(value: Any, path: str, problems: Problems) -> Any:
     found = len(problems)
     fields.url()(value, path, problems)
@@ -161,6 +173,7 @@ def _receiver_url(value: Any, path: str, problems: Problems) -> Any:
 _EXTRA: dict[str, fields.Rule] = {
     "sender": fields.text(),
     "timezone": _zone,
+    "window": _window,
     "dlr_url": fields.url(),
     "text_store": fields.choice("plaintext", "sha256", "nostore"),
     "priority": fields.choice("low", "regular", "high"),

@@ -24,6 +24,7 @@ from airflow_provider_omnimessage._compat import (
     has_listeners,
 )
 from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.tasks.arguments import require_choice
@@ -200,7 +201,7 @@ class OmnimessageDeliverySensor(PrivateTemplates, BaseSensorOperator):
         from airflow_provider_omnimessage.sensors.polling import WorkerPoller
         from airflow_provider_omnimessage.triggers.awaited import list_awaited
 
-        awaited = list_awaited(self.omnimessage_id, self.time_to_send, self._resolve)
+        awaited = list_awaited(plain_argument(self.omnimessage_id), plain_argument(self.time_to_send), self._resolve)
         messages = awaited.messages()
         if not messages:
             raise AirflowSkipException("There is nothing to wait for: no message was sent or accepted")
@@ -300,7 +301,7 @@ class OmnimessageDeliverySensor(PrivateTemplates, BaseSensorOperator):
         from airflow_provider_omnimessage.triggers.awaited import is_single
 
         metrics.count_wait(result, context["ti"])
-        output = result.output(single=is_single(self.omnimessage_id))
+        output = result.output(single=is_single(plain_argument(self.omnimessage_id)))
         if result.ending.value in self._returned_endings():
             if result.ending is not Ending.FULFILLED:
                 self.log.info("Not %s: %s", self.wait_for, result.reason)

@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk import task
 
 from airflow_provider_omnimessage.api.messages import sms
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.operators.omnimessage import (
     CancelScheduledMessageOperator,
     ScheduleOmnimessageOperator,
@@ -79,11 +80,11 @@ class TestCancelTooLate:
         assert run_dag(dag).tasks == {"cancel": "skipped"}
         assert sandbox.requests == []
 
-    def test_a_list_that_a_template_rendered_is_explained(self, dag, run_dag):
-        CancelScheduledMessageOperator(task_id="cancel", omnimessage_id="{{ ['1', '2'] }}")
-        run = run_dag(dag)
-        assert run.tasks == {"cancel": "failed"}
-        assert "a template renders a list as text: pass the task's output instead" in run.log
+    def test_a_list_that_a_template_rendered_as_text_is_read(self, dag, run_dag, sandbox):
+        with OmnimessageHook() as hook:
+            ids = [hook.send(TO, [sms("a")], time_to_send=SOON).omnimessage_id for _ in range(2)]
+        CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=f"{{{{ {ids!r} }}}}")
+        assert run_dag(dag).xcom("cancel") == ids
 
     def test_one_that_did_not_answer_does_not_keep_the_others_waiting(self, dag, run_dag, sandbox):
         schedule = ScheduleOmnimessageOperator.partial(task_id="schedule", to=TO, messages=[sms("a")]).expand(

@@ -21,6 +21,7 @@ from airflow_provider_omnimessage.operators.omnimessage import (
     SendOmnimessageOperator,
 )
 from airflow_provider_omnimessage.tasks import posting, sending
+from airflow_provider_omnimessage.tasks.scheduling import Schedule
 
 TO = "+37255555555"
 NEW_YEAR = "2099-01-01T09:00Z"
@@ -123,12 +124,12 @@ class TestRetryAfterACrash:
         scheduling()
         die(ScheduleOmnimessageOperator, "_report", after=True)
 
-        def gone_by(self, hook):
+        def gone_by(self, *args):
             assert not sandbox.messages, "nobody asks when, for it is scheduled"
-            return resolve(self, hook)
+            return choose(self, *args)
 
-        resolve = sending.Schedule.resolve
-        monkeypatch.setattr(sending.Schedule, "resolve", gone_by)
+        choose = Schedule.choose
+        monkeypatch.setattr(Schedule, "choose", gone_by)
         run = run_dag(dag)
         assert run.state == "success"
         assert f"keeping omnimessage_id {run.xcom('schedule')}" in run.log
@@ -286,12 +287,12 @@ class TestClear:
         assert again.xcom("schedule", "time_to_send") == after["time_to_send"]
 
     def test_a_delay_from_now_starts_again(self, dag, run_dag, clear_and_run, sandbox, monkeypatch):
-        from airflow_provider_omnimessage.hooks import omnimessage as hooks
+        from airflow_provider_omnimessage.hooks import choosing
 
         scheduling(time_to_send=timedelta(hours=1))
         first = run_dag(dag)
-        now = hooks._now()
-        monkeypatch.setattr(hooks, "_now", lambda: now + timedelta(minutes=10))
+        now = choosing.current_time()
+        monkeypatch.setattr(choosing, "current_time", lambda: now + timedelta(minutes=10))
         clear_and_run(dag, first)
         assert [message["state"] for message in sandbox.messages] == ["cancelled", "scheduled"]
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from airflow.models import Variable
 
+from airflow_provider_omnimessage.notifications import event_store
 from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
 
 EXAMPLES = Path(__file__).parent.parent.parent / "example_dags"
@@ -136,6 +138,24 @@ def test_omnimessage_notifier(examples, run_dag, sandbox):
     assert texts()[:2] == [("+37255555555", failed), ("+37255555556", failed)]
 
 
+def test_omnimessage_storms(examples, run_dag, sandbox, monkeypatch):
+    # dag.test() calls a DAG's callbacks where the SDK's Variables cannot be read; the DAG processor can
+    monkeypatch.setattr(event_store, "Variable", Variable)  # noqa: AIR311
+    dag = examples["omnimessage_storms"]
+    run_dag(dag, work_fails=True)
+    states = [(message["state"], message["body"]["messages"][0]["text"]) for message in sandbox.messages]
+    assert [state for state, _ in states][1:] == ["cancelled", "scheduled"]
+    assert "omnimessage_storms.load (manual__" in states[0][1]
+    assert states[2][1].startswith("... and at least 2 more failures of omnimessage_storms: load (since ")
+    for _ in range(2):
+        run_dag(dag, work_fails=False)
+    assert [message["state"] for message in sandbox.messages[1:3]] == ["cancelled", "cancelled"]
+    (recovered,) = sandbox.messages[3:]
+    text = recovered["body"]["messages"][0]["text"]
+    assert text.startswith("omnimessage_storms recovered after ")
+    assert ", 4 failures (manual__" in text
+
+
 def test_omnimessage_send(examples, run_dag, sandbox):
     run = run_dag(examples["omnimessage_send"], to="+37255555556")
     message = sandbox.assert_one_sent(to="+37255555556", text="The report of 20", channels=["sms"])
@@ -184,3 +204,12 @@ def test_omnimessage_cancel_reminder(examples, run_dag, sandbox):
     """Without an event, there is nothing to cancel."""
     run = run_dag(examples["omnimessage_cancel_reminder"])
     assert run.tasks == {"reminders": "success", "cancel": "skipped"}
+
+
+def test_omnimessage_next_run(examples, run_dag, sandbox):
+    run = run_dag(examples["omnimessage_next_run"])
+    assert run.state == "success"
+    assert [message["state"] for message in sandbox.messages] == ["cancelled", "scheduled"]
+    sandbox.advance(timedelta(minutes=46))
+    assert sandbox.messages[1]["body"]["messages"][0]["text"].startswith("Orders are not imported: no run has started")
+    assert sandbox.messages[1]["state"] == "delivered"

@@ -255,10 +255,15 @@ class TestSources:
         with pytest.raises(InvalidInputError, match="the file is not UTF-8"):
             rows(str(path))
 
-    @pytest.mark.parametrize("source", [None, 5, {"to": TO}, b"a", "people.txt", "[{'to': '+1'}]"])
+    @pytest.mark.parametrize("source", [None, 5, {"to": TO}, b"a", "people.txt", "{'to': '+1'}", "[{'to': 1"])
     def test_other_values_are_rejected(self, source):
         with pytest.raises(InvalidInputError, match=r"^recipients: "):
             rows(source)
+
+    @pytest.mark.parametrize("source", ["[{'to': '+1'}]", '[{"to": "+1"}]', "({'to': '+1'},)"])
+    def test_a_list_that_a_template_rendered_as_text(self, source):
+        assert rows(source) == [{"to": "+1"}]
+        assert rows("[]") == []
 
     def test_the_checked_row_is_what_is_sent(self):
         with Spool() as spool:

@@ -23,6 +23,7 @@ SHOWN = {"CancelResult"}
 """Enumerations whose values are words for people."""
 NOT_FOR_USERS = {
     "unreachable: the second attempt returns or raises": "a line that cannot be reached",
+    "not a mapping": "caught where it is raised: the Variable of a notifier holds something else",
     "a time without an offset": "caught where it is raised: the heartbeat's Variable holds something else",
     "unreachable: a week holds each day": "a line that cannot be reached",
 }

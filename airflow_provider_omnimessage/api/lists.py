@@ -1,0 +1,62 @@
+"""Make lists plain, whatever form Airflow passes them in: the one reading of what a list is."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from airflow_provider_omnimessage.api.fields import as_plain
+
+
+def plain_argument(value: object) -> Any:
+    """
+    Return a parameter as plain dicts, lists and values.
+
+    A list arrives in many forms: as the output of a mapped task, which Airflow reads lazily; as a tuple; as text, which
+    a template renders from it; with objects of the official client. Code that expects a list would treat most of them
+    as one value.
+
+    :param value: the rendered parameter. Only a text as a whole is read as a list or dict, never one inside it.
+    """
+    if isinstance(value, str):
+        structure = structure_in(value)
+        return value if structure is None else structure
+    return plain(value)
+
+
+def plain(value: object) -> Any:
+    """Return a value as plain dicts, lists and values; texts stay as they are."""
+    value = as_plain(value)
+    if isinstance(value, Mapping):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, (str, bytes)):
+        return value
+    if isinstance(value, Sequence):
+        # a slice of a lazy sequence reads it in one request; iterating would make one for each entry
+        return [plain(part) for part in value[:]]
+    if isinstance(value, Iterable):
+        return [plain(part) for part in value]
+    return value
+
+
+def structure_in(text: str) -> list[Any] | dict[Any, Any] | None:
+    """
+    Return the list or dict that a text holds, as JSON or as Python; ``None`` if it is any other text.
+
+    :param text: what a template renders from a list has the form of Python.
+    """
+    text = text.strip()
+    if not text.startswith(("[", "(", "{")):
+        return None
+    for read in (json.loads, ast.literal_eval):
+        try:
+            value = read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(value, (list, tuple)):
+            return list(value)
+        if isinstance(value, dict):
+            return value
+    return None
