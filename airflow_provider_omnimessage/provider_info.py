@@ -11,7 +11,7 @@ PACKAGE = "airflow_provider_omnimessage"
 CONN_FIELDS: dict[str, dict[str, Any]] = {
     "sender": {
         "label": "Sender",
-        "description": "Used when a message sets no sender. Must be a sender of your Messente account.",
+        "description": "Used when a message sets no sender: at most 11 characters, or a number, of your account.",
         "schema": {"type": ["string", "null"]},
     },
     "timezone": {
@@ -49,10 +49,7 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     },
     "push_url": {
         "label": "Receiver URL, public",
-        "description": (
-            "Base URL under which Messente reaches the receiver, such as https://airflow.example.com/omnimessage. "
-            "Delivery reports are then posted there."
-        ),
+        "description": "Base URL under which Messente reaches the receiver. Delivery reports are then posted there.",
         "schema": {"type": ["string", "null"]},
     },
     "receiver_url": {

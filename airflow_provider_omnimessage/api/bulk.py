@@ -14,13 +14,15 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from airflow_provider_omnimessage.api import timing
-from airflow_provider_omnimessage.api.calls import Accepted, Call, NotAccepted, Response, send_bulk
+from airflow_provider_omnimessage.api.calls import Call, send_bulk
 from airflow_provider_omnimessage.api.channels import rule_of
 from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem
-from airflow_provider_omnimessage.api.fields import Problems, Rule, as_plain, describe, is_mapping, phone_number
+from airflow_provider_omnimessage.api.fields import Problems, Rule, describe, phone_number
 from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.api.messages import checked_omnimessage
 from airflow_provider_omnimessage.api.placeholders import Filler, compile_placeholders
+from airflow_provider_omnimessage.api.records import as_plain, is_mapping
+from airflow_provider_omnimessage.api.responses import Accepted, NotAccepted, Response
 from airflow_provider_omnimessage.api.timing import TimeToSend
 
 #: The largest number of messages in one call: what Messente recommends.
@@ -74,10 +76,10 @@ class Composer:
     def __init__(
         self,
         *,
-        messages: Any,
-        defaults: Mapping[str, Any],
+        messages: object,
+        defaults: Mapping[str, object],
         sender: str | None,
-        time_to_send: Any,
+        time_to_send: object,
         timezone: str | None,
         now: datetime,
     ) -> None:
@@ -87,7 +89,7 @@ class Composer:
         self._time_to_send = time_to_send
         self._timezone = timezone
         self._now = now
-        self._times: dict[tuple[str | None, str | None], TimeToSend] = {}
+        self._times: dict[tuple[object, object], TimeToSend] = {}
         self._fill: Filler | None = None
         self._filled_texts: list[_FilledText] | None = None
         self._checked_body: dict[str, Any] | None = None
@@ -106,7 +108,7 @@ class Composer:
         """What clock changes do to some of the times, each once."""
         return list(self._warnings)
 
-    def compose(self, row: Any) -> Composed:
+    def compose(self, row: object) -> Composed:
         """
         Build the omnimessage of one row.
 
@@ -131,7 +133,7 @@ class Composer:
         problems.raise_if_any()
         return Composed(body["to"], time_to_send, body)
 
-    def _compose_and_check(self, fields: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
+    def _compose_and_check(self, fields: Mapping[str, object], problems: Problems) -> dict[str, Any]:
         if self._messages is not None:
             messages = self._fill(fields, problems) if self._fill else self._messages
             message = {"to": fields.get("to"), "messages": messages}
@@ -148,7 +150,7 @@ class Composer:
             self._checked_body = body
         return body
 
-    def _compose_quickly(self, fields: Mapping[str, Any]) -> dict[str, Any] | None:
+    def _compose_quickly(self, fields: Mapping[str, object]) -> dict[str, Any] | None:
         """
         Build a message like an earlier one that passed all checks, and check only the texts that differ.
 
@@ -164,19 +166,20 @@ class Composer:
         to = _PHONE_NUMBER(fields.get("to"), "to", problems)
         return None if problems else {**self._checked_body, "to": to, "messages": messages}
 
-    def _resolve(self, own_time: Any, zone: Any) -> TimeToSend | None:
+    def _resolve(self, own_time: object, zone: object) -> TimeToSend | None:
         """Return the time of a row: its own, or the time of the whole send if ``own_time`` is ``None``."""
         value = self._time_to_send if own_time is None else own_time
         if value is None:
             return None
         # Only texts are cached: two datetimes can be equal and still mean different times, in an hour that a clock
         # change repeats.
-        is_cached = isinstance(own_time, (str, type(None))) and isinstance(zone, (str, type(None)))
-        found = self._times.get((own_time, zone)) if is_cached else None
+        is_text = isinstance(own_time, (str, type(None))) and isinstance(zone, (str, type(None)))
+        key = (own_time, zone) if is_text else None
+        found = None if key is None else self._times.get(key)
         if found is None:
             found = timing.resolve(value, zone=zone, now=self._now)
-            if is_cached and len(self._times) < _TIMES_CACHED:
-                self._times[own_time, zone] = found
+            if key is not None and len(self._times) < _TIMES_CACHED:
+                self._times[key] = found
             if found.warning and len(self._warnings) < _TIMES_CACHED:
                 self._warnings[found.warning] = None
         return found
@@ -255,7 +258,7 @@ class _FilledText(NamedTuple):
 _PHONE_NUMBER = phone_number()
 
 
-def _find_filled_texts(messages: Any) -> list[_FilledText] | None:
+def _find_filled_texts(messages: object) -> list[_FilledText] | None:
     """Find the texts with placeholders; ``None`` if anything but a whole text of a message has one."""
     found: list[_FilledText] = []
     for position, message in enumerate(messages if isinstance(messages, list) else ()):
@@ -280,17 +283,3 @@ def too_many_rejected(rejected: int, of: int, max_failed: float) -> bool:
     :param max_failed: a number of messages (int), or a share of them (float, 0 to 1).
     """
     return rejected > (max_failed if isinstance(max_failed, int) else math.floor(max_failed * of + 1e-9))
-
-
-def require_limit(name: str, value: object) -> None:
-    """
-    Raise unless ``value`` is a number of messages or a share of them.
-
-    :param name: the parameter's name.
-    :raises InvalidInputError: for anything but an int from 0 or a float from 0 to 1.
-    """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or value < 0 or (isinstance(value, float) and not value <= 1):  # type: ignore[operator]
-        raise InvalidInputError.of(
-            name, f"{value!r} is not accepted; pass a whole number of messages, or a share of them from 0.0 to 1.0"
-        )

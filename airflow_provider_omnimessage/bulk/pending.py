@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import Literal
 
-from airflow_provider_omnimessage.api.calls import Accepted, NotAccepted
 from airflow_provider_omnimessage.api.errors import OmnimessageError
+from airflow_provider_omnimessage.api.responses import Accepted, NotAccepted
 from airflow_provider_omnimessage.bulk.memory import Batch, pack_times
 from airflow_provider_omnimessage.bulk.results import RowResult
 from airflow_provider_omnimessage.bulk.rows import CheckedRow

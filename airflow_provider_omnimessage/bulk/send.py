@@ -20,8 +20,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeGuard
 
-from airflow_provider_omnimessage.api.calls import NotAccepted
 from airflow_provider_omnimessage.api.errors import LostResponseError, OmnimessageError, RejectedError
+from airflow_provider_omnimessage.api.responses import NotAccepted
 from airflow_provider_omnimessage.bulk.memory import ChangedRecipientsError
 from airflow_provider_omnimessage.bulk.pending import Entry, NothingToPostError, PendingBatch, SendSettings
 from airflow_provider_omnimessage.tasks.memory import Since

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from airflow_provider_omnimessage.api.delivery import ChannelStatus, DeliveryReport
+from airflow_provider_omnimessage.hooks.lookup import import_transport
 from airflow_provider_omnimessage.receiver.events import EventJson
 from airflow_provider_omnimessage.receiver.signing import REQUEST_HEADER, sign_request
 
@@ -158,8 +159,7 @@ class ReceiverClient:
     @classmethod
     async def open(cls, settings: Settings, conn_id: str) -> ReceiverClient:
         """Open a session."""
-        # the import takes a quarter of a second, which would block all other triggers on this loop
-        await asyncio.to_thread(_import_aiohttp)
+        await import_transport()
         from airflow_provider_omnimessage.hooks.aiohttp_transport import open_session
 
         session, proxy = await open_session(settings.receiver_url or "", connections=4)
@@ -237,10 +237,6 @@ def _unreachable(request: EventsRequest, error: Exception) -> ReceiverError:
         f"{request.base_url} cannot be reached ({type(error).__name__}); check receiver_url, and whether the receiver "
         "runs there"
     )
-
-
-def _import_aiohttp() -> None:
-    import airflow_provider_omnimessage.hooks.aiohttp_transport  # noqa: F401
 
 
 def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -11,7 +11,7 @@ import pytest
 from _airflow import Airflow
 from playwright.sync_api import expect
 
-from .conftest import DESKTOP
+from .conftest import DESKTOP, PHONE
 
 DAG_ID = "omnimessage_schedule_and_cancel"
 PATIENCE = 60_000
@@ -58,6 +58,15 @@ def connection(page: Any, sandbox: Any, picture: Any) -> None:
     expect(form).to_contain_text("Of messages that name none")
     form.get_by_text("Sender", exact=True).scroll_into_view_if_needed()
     picture(page, "connection-form")
+    form.locator("#element_push_url").fill("https://airflow.example.com/omnimessage")
+    form.locator("#element_receiver_url").fill("http://airflow-api-server:8080/omnimessage")
+    for name, size in (("connection-form-receiver-phone", PHONE), ("connection-form-receiver", DESKTOP)):
+        page.set_viewport_size(size)
+        form.locator("input[name=element_reply_secret]").scroll_into_view_if_needed()
+        picture(page, name)
+    # this sandbox posts no reports
+    for field in ("push_url", "receiver_url"):
+        form.locator(f"#element_{field}").fill("")
     form.get_by_role("button", name="Save").click()
     expect(page.get_by_role("button", name="Test Connection")).to_be_visible()
 
@@ -104,7 +113,7 @@ def tested(page: Any, connection: None, picture: Any) -> dict[str, str]:
 
 
 def test_a_wrong_password_is_explained_and_the_right_one_greeted(tested, sandbox):
-    assert f"Wrong password: {sandbox.url} refuses the API username 'sandbox'" in tested["refusal"]
+    assert f"Wrong password: {sandbox.url} rejects the API username 'sandbox'" in tested["refusal"]
     assert f"Reached {sandbox.url}, which accepts the API username 'sandbox'." in tested["greeting"]
 
 

@@ -8,12 +8,13 @@ from decimal import Decimal
 
 import pytest
 
-from airflow_provider_omnimessage.api.bulk import Composer, RowProblems, require_limit, too_many_rejected
-from airflow_provider_omnimessage.api.calls import Accepted, NotAccepted, Response, send_bulk
+from airflow_provider_omnimessage.api.bulk import Composer, RowProblems, too_many_rejected
+from airflow_provider_omnimessage.api.calls import send_bulk
 from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem, UnexpectedResponseError
-from airflow_provider_omnimessage.api.fields import Problems
+from airflow_provider_omnimessage.api.fields import Problems, limit, require
 from airflow_provider_omnimessage.api.messages import sms, viber, whatsapp
 from airflow_provider_omnimessage.api.placeholders import compile_placeholders
+from airflow_provider_omnimessage.api.responses import Accepted, NotAccepted, Response
 from airflow_provider_omnimessage.bulk.rows import Spool, read_rows, wrap_function
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=timezone.utc)
@@ -164,10 +165,10 @@ class TestComposing:
     def test_how_many_may_fail(self, failed, of, limit, too_many):
         assert too_many_rejected(failed, of, limit) is too_many
 
-    @pytest.mark.parametrize("limit", [-1, 1.01, True, "1", None, float("nan")])
-    def test_an_invalid_limit_is_rejected(self, limit):
+    @pytest.mark.parametrize("value", [-1, 1.01, True, "1", None, float("nan")])
+    def test_an_invalid_limit_is_rejected(self, value):
         with pytest.raises(InvalidInputError, match="max_failed"):
-            require_limit("max_failed", limit)
+            require("max_failed", value, limit())
 
 
 class TestTheResponse:

@@ -163,7 +163,7 @@ class TestNotify:
 
     def test_a_deadlines_callback_fails_where_it_cannot_notify(self, sandbox):
         sandbox.add_fault("unauthorized")
-        with pytest.raises(Exception, match="refused the credentials"):
+        with pytest.raises(Exception, match="rejected the credentials"):
             OmnimessageNotifier(to=TO)({"deadline": {}})
 
 
