@@ -60,10 +60,13 @@ def connection(page: Any, sandbox: Any, picture: Any) -> None:
     picture(page, "connection-form")
     form.locator("#element_push_url").fill("https://airflow.example.com/omnimessage")
     form.locator("#element_receiver_url").fill("http://airflow-api-server:8080/omnimessage")
-    for name, size in (("connection-form-receiver-phone", PHONE), ("connection-form-receiver", DESKTOP)):
-        page.set_viewport_size(size)
-        form.locator("input[name=element_reply_secret]").scroll_into_view_if_needed()
-        picture(page, name)
+    form.locator("input[name=element_reply_secret]").scroll_into_view_if_needed()
+    picture(page, "connection-form-receiver")
+    page.set_viewport_size(PHONE)
+    for label in ("Receiver URL, public", "Receiver URL, internal", "Reply secret"):
+        # a long word in the description would squeeze the label
+        assert form.get_by_text(label, exact=True).bounding_box()["width"] > 60
+    page.set_viewport_size(DESKTOP)
     # this sandbox posts no reports
     for field in ("push_url", "receiver_url"):
         form.locator(f"#element_{field}").fill("")
