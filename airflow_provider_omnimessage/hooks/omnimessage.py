@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.responses import Accepted, NotAccepted
     from airflow_provider_omnimessage.api.timing import TimeToSend
     from airflow_provider_omnimessage.api.types import Messages, Priority, TextStore
+    from airflow_provider_omnimessage.api.windows import SendWindow
     from airflow_provider_omnimessage.hooks.requests_transport import RequestsTransport
     from airflow_provider_omnimessage.hooks.settings import Settings
 
@@ -170,6 +171,8 @@ class OmnimessageHook(BaseHook):
         *,
         time_to_send: str | datetime | timedelta | TimeToSend | None = None,
         timezone: str | None = None,
+        window: SendWindow | str | None = None,
+        on_unknown_zone: str = "fail",
         dlr_url: str | None = None,
         text_store: TextStore | None = None,
         priority: Priority | None = None,
@@ -180,7 +183,10 @@ class OmnimessageHook(BaseHook):
         :param to: the recipient in E.164 format.
         :param messages: at most one for each channel, in the order in which the channels are tried.
         :param time_to_send: any value that :meth:`resolve_time_to_send` accepts or returns; ``None``: now.
-        :param timezone: IANA name for a ``time_to_send`` without an offset; default: the connection's, else UTC.
+        :param timezone: IANA name for a local time, or ``"recipient"``; default: the connection's, else UTC.
+        :param window: outside of it, the message is scheduled for the next time in it. Default: the connection's. A
+            ``time_to_send`` that was resolved before ignores both.
+        :param on_unknown_zone: if the recipient's zone counts and is unknown: ``"fail"``, or the IANA name to use.
         :param dlr_url: where Messente posts delivery reports; default: the connection's.
         :param text_store: how Messente keeps the text; default: the connection's, else the account's.
         :param priority: default: the connection's, else regular.
@@ -190,22 +196,22 @@ class OmnimessageHook(BaseHook):
         :raises LostResponseError: if it is unknown whether Messente accepted the message.
         :raises ApiError: if Messente responded with an error.
         """
-        from airflow_provider_omnimessage.api.timing import TimeToSend
+        from airflow_provider_omnimessage.api.number_zones import require_possible
+        from airflow_provider_omnimessage.api.timing import TimeToSend, as_time_to_send
+        from airflow_provider_omnimessage.hooks.choosing import choose_time, rules_of
 
-        resolved = time_to_send
-        if resolved is not None and not isinstance(resolved, TimeToSend):
-            resolved = self.resolve_time_to_send(resolved, timezone=timezone)
-            require_future(resolved)
-        return self.post(
-            self.compose(
-                to,
-                messages,
-                time_to_send=resolved.utc if resolved else None,
-                dlr_url=dlr_url,
-                text_store=text_store,
-                priority=priority,
-            )
-        )
+        draft = self.compose(to, messages, dlr_url=dlr_url, text_store=text_store, priority=priority)
+        require_possible(draft["to"])
+        chosen: TimeToSend | None
+        if isinstance(time_to_send, TimeToSend):
+            chosen = time_to_send
+        else:
+            own: dict[str, Any] = {"time_to_send": time_to_send, "timezone": timezone, "window": window}
+            rules = rules_of(self.settings, on_unknown_zone=on_unknown_zone, **own)
+            chosen = choose_time(rules, draft["to"], self.log).chosen
+            if chosen is not None:
+                require_future(chosen)
+        return self.post({**draft, "time_to_send": as_time_to_send(chosen.utc)} if chosen else draft)
 
     def compose(
         self,
