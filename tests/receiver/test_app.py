@@ -60,7 +60,7 @@ def test_a_signed_report_is_stored_and_handed_out(receiver: RunningReceiver) -> 
         lambda client: client.events(at=time.time() + 302, after=0),
     ],
 )
-def test_whoever_cannot_sign_gets_the_same_403(receiver: RunningReceiver, forge) -> None:  # type: ignore[no-untyped-def]
+def test_every_invalid_signature_gets_the_same_403(receiver: RunningReceiver, forge) -> None:  # type: ignore[no-untyped-def]
     answer = forge(receiver)
     assert (answer.status, answer.body) == (403, {"error": "forbidden"})
     assert receiver.log() == []
@@ -136,7 +136,7 @@ def test_odd_values_of_a_report_are_stored_as_far_as_they_can_be(receiver: Runni
 
 
 @pytest.mark.parametrize("status", ["SOMETHING_NEW", None])
-def test_a_status_that_nobody_knows_is_stored(receiver: RunningReceiver, status: str | None) -> None:
+def test_an_unknown_status_is_stored(receiver: RunningReceiver, status: str | None) -> None:
     assert receiver.post(report("a", status)).status == 200
     assert receiver.log() == [("a", status)]
 
@@ -322,7 +322,7 @@ def test_a_replayed_request_does_not_set_a_consumer_back(receiver: RunningReceiv
 
 
 def test_a_position_beyond_the_end_is_answered_at_once(receiver: RunningReceiver) -> None:
-    """The log has started anew, in another database: its reader must not wait for a number that is far away."""
+    """The log was reset, in another database: a reader must not wait until it reaches the old sequence number."""
     answer = receiver.events(after=1000, wait=30).body
     assert answer["position"] == 0
 

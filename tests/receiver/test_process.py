@@ -41,7 +41,7 @@ def announced(process: subprocess.Popen[str], file: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_it_announces_itself_receives_and_stops_when_told_to(
+def test_it_announces_itself_receives_and_stops_on_a_signal(
     tmp_path: Path, database: str, stop: signal.Signals
 ) -> None:
     file = tmp_path / "announced.json"

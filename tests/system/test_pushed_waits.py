@@ -191,7 +191,7 @@ def test_a_triggerer_that_is_killed_twice_loses_no_report(waits: PushedWaits) ->
     waits.start_triggerer()
     waits.until(lambda: waits.states(run_id)["success"] == len(ids))
     assert [waits.reports(run_id)[index]["omnimessage_id"] for index in range(len(ids))] == ids
-    assert waits.polled() == polled, "what was reported meanwhile is stored, and nobody polls"
+    assert waits.polled() == polled, "the stored reports make polling unnecessary"
 
 
 def test_every_wait_ends_right_though_reports_are_lost_doubled_reordered_late_and_badly_signed(
@@ -221,7 +221,7 @@ def test_every_wait_ends_right_though_reports_are_lost_doubled_reordered_late_an
     lost = set(ids[:56]) - waits.delivered()
     assert len(lost) >= 5
     assert lost <= set(waits.polled()), "polling found what no report brought"
-    # an hour later, the late reports come: nothing of it concerns anybody any more
+    # an hour later, the late reports arrive: they change nothing
     stored = waits.delivered()
     sandbox.advance(3600)
     waits.until(lambda: waits.delivered() > stored)

@@ -248,8 +248,8 @@ def test_no_report_is_lost_when_one_of_two_api_servers_is_killed(
     found = stored(database)
     assert accepted <= set(found)
     assert set(found.values()) == {1}
-    assert set(statuses) == {0, 200}, "the killed one answers nothing, the other one everything"
-    # and whoever listens to the other one has all of them
+    assert set(statuses) == {0, 200}, "the killed one does not respond, the other one accepts everything"
+    # and a client of the other one gets all of them
     seen: set[str] = set()
     position = 0
     while True:

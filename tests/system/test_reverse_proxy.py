@@ -34,9 +34,9 @@ def nginx(folder: Path, server: str) -> Iterator[int]:
     assert shutil.which("nginx"), "install nginx (Debian: apt-get install nginx-light)"
     port = free_port()
     names = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    # Debian's nginx has all of them compiled in, and makes their folders where nobody else may write
+    # Debian's nginx has all of them compiled in, with folders that only root can write
     temporary = "".join(f"{name}_temp_path {folder}/{name};" for name in names)
-    # root's workers would be somebody else, who may not enter the test's folder
+    # as root, nginx would switch to a user that cannot read the test's folder
     user = "user root;" if os.geteuid() == 0 else ""
     configuration = folder / "nginx.conf"
     configuration.write_text(
