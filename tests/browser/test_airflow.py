@@ -58,6 +58,18 @@ def connection(page: Any, sandbox: Any, picture: Any) -> None:
     expect(form).to_contain_text("Of messages that name none")
     form.get_by_text("Sender", exact=True).scroll_into_view_if_needed()
     picture(page, "connection-form")
+    form.locator("#element_push_url").fill("https://airflow.example.com/omnimessage")
+    form.locator("#element_receiver_url").fill("http://airflow-api-server:8080/omnimessage")
+    form.locator("input[name=element_reply_secret]").scroll_into_view_if_needed()
+    picture(page, "connection-form-receiver")
+    page.set_viewport_size(PHONE)
+    for label in ("Receiver URL, public", "Receiver URL, internal", "Reply secret"):
+        # a long word in the description would squeeze the label
+        assert form.get_by_text(label, exact=True).bounding_box()["width"] > 60
+    page.set_viewport_size(DESKTOP)
+    # this sandbox posts no reports
+    for field in ("push_url", "receiver_url"):
+        form.locator(f"#element_{field}").fill("")
     form.get_by_role("button", name="Save").click()
     expect(page.get_by_role("button", name="Test Connection")).to_be_visible()
 
