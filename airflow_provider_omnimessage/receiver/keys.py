@@ -84,7 +84,7 @@ class SecretsCache:
         return is_signed(cached.secrets) or is_signed((await self._get(conn_id, RENEWED_AFTER)).secrets)
 
     def close(self) -> None:
-        """Drop what is under way."""
+        """Cancel the look-ups that have not ended."""
         for task in self._under_way.values():
             task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -120,7 +120,7 @@ class SecretsCache:
         elif before is not None and before.found_at is not None and now - before.found_at < KEPT_FOR:
             renewed = replace(before, at=now)
         else:
-            renewed = _Cached(_nobodys(), now, None)
+            renewed = _Cached(_random_secrets(), now, None)
         self._make_room()
         self._cache[conn_id] = renewed
         return renewed
@@ -160,9 +160,9 @@ def airflow_secrets(conn_id: str) -> ConnectionSecrets | None:
         return None
     extra = connection.extra_dejson
     reply_secret = extra.get("reply_secret") if isinstance(extra, dict) else None
-    # without a secret for replies, nobody can sign one
+    # without a secret for replies, a random one rejects every signature
     return ConnectionSecrets(str(connection.password), str(reply_secret or secrets.token_hex(32)))
 
 
-def _nobodys() -> ConnectionSecrets:
+def _random_secrets() -> ConnectionSecrets:
     return ConnectionSecrets(secrets.token_hex(32), secrets.token_hex(32))
