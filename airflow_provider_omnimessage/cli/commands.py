@@ -37,9 +37,22 @@ def _message_commands() -> Iterator[ActionCommand]:
         "Schedule a message at Messente, which sends it even if Airflow is down by then",
         "messages.schedule",
         *message,
-        _arg("--time-to-send", help="When: an ISO 8601 date and time such as 2026-11-24T09:00, or with an offset"),
-        _arg("--in", help="When, from now: 90s, 30m, 2h or 1d", dest="from_now", metavar="SPAN"),
-        _arg("--timezone", help="Time zone of a time without an offset (default: the connection's, else UTC)"),
+        *_time_args(),
+        *every,
+    )
+    yield _command(
+        "reschedule",
+        "Replace a scheduled message by one with another time, or other messages",
+        "messages.reschedule",
+        _arg("omnimessage_id", help="The message to replace"),
+        _arg(
+            "--order",
+            help="cancel_first: never two messages; schedule_first: never none (default: %(default)s)",
+            choices=("cancel_first", "schedule_first"),
+            default="cancel_first",
+        ),
+        *message,
+        *_time_args(),
         *every,
     )
     yield _command("cancel", "Cancel messages that are still scheduled", "messages.cancel", ids, *every)
@@ -60,11 +73,11 @@ def _service_commands() -> Iterator[ActionCommand]:
 
     yield _command(
         "doctor",
-        "Check everything between here and Messente, and report how to fix it",
+        "Check versions, connection, network and credentials, and print how to fix each problem",
         "doctor.run",
         _arg(
             "--push",
-            help="Check the path of delivery reports instead: post one to push_url, and read it back",
+            help="Check instead whether delivery reports arrive: post one to push_url, and read it back",
             action="store_true",
         ),
         *_every_arg(),
@@ -76,7 +89,26 @@ def _service_commands() -> Iterator[ActionCommand]:
         *_receiver_args(),
         ARG_VERBOSE,
     )
+    yield _command("alerts", "List the alerts that are scheduled now, of all DAGs", "alerts.alerts", *_every_arg())
+    yield _command(
+        "disarm",
+        "Cancel all alerts of a DAG that are scheduled now, before you pause or remove it",
+        "alerts.disarm",
+        _arg("dag_id", help="The id of the DAG"),
+        *_every_arg(),
+    )
     yield _command("sandbox", "Run the sandbox, a local Messente", "sandbox.sandbox", *_sandbox_args())
+
+
+def _time_args() -> tuple[Arg, ...]:
+    return (
+        _arg("--time-to-send", help="When: an ISO 8601 date and time such as 2026-11-24T09:00, or with an offset"),
+        _arg("--in", help="When, from now: 90s, 30m, 2h or 1d", dest="from_now", metavar="SPAN"),
+        _arg(
+            "--timezone",
+            help="Time zone of a time without an offset or 'recipient' (default: the connection's, else UTC)",
+        ),
+    )
 
 
 def _command(name: str, about: str, function: str, *args: Arg) -> ActionCommand:
@@ -120,6 +152,11 @@ def _message_args() -> tuple[Arg, ...]:
         ),
         _arg("--ttl", help="Seconds after which the next channel is tried", type=int),
         _arg("--sender", help="The sender (default: the connection's, else the account's)"),
+        _arg(
+            "--window",
+            help="When it may be sent, such as '09:00-20:00; days=mon-fri; timezone=recipient' (default: the "
+            "connection's); outside of it, it is scheduled for the next time in it",
+        ),
         _arg("--dlr-url", help="Where Messente posts delivery reports"),
         _arg("--text-store", help="How Messente keeps the text", choices=("plaintext", "sha256", "nostore")),
         _arg("--priority", help="low, regular or high", choices=("low", "regular", "high")),

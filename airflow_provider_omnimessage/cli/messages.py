@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import Any
 
 from airflow_provider_omnimessage.api import timing
@@ -21,12 +21,13 @@ from airflow_provider_omnimessage.cli.inputs import parse_span, read_message
 from airflow_provider_omnimessage.cli.terminal import (
     Exit,
     TerminalHook,
+    TerminalLog,
     command,
     exit_code,
     print_progress,
     print_rows,
 )
-from airflow_provider_omnimessage.hooks.omnimessage import require_future
+from airflow_provider_omnimessage.hooks.choosing import choose_time, require_future, rules_of
 
 
 @command(changes_something=True)
@@ -46,17 +47,17 @@ def schedule(args: Namespace) -> Exit:
 def _send(args: Namespace, when: str | timedelta | None) -> Exit:
     to, messages = read_message(args)
     with TerminalHook(args.conn_id) as hook:
-        time_to_send = None
-        if when is not None:
-            zone = args.timezone or hook.settings.timezone
-            time_to_send = timing.resolve(when, zone=zone, now=datetime.now(timezone.utc))
+        number = hook.compose(to, messages)["to"]
+        zone = None if when is None else args.timezone
+        rules = rules_of(hook.settings, time_to_send=when, timezone=zone, window=args.window)
+        time_to_send = choose_time(rules, number, TerminalLog()).chosen
+        if time_to_send is not None:
             _require_future(time_to_send)
-            if time_to_send.warning:
-                print_progress(time_to_send.warning)
         accepted = hook.send(
             to,
             messages,
             time_to_send=time_to_send,
+            window=args.window,
             dlr_url=args.dlr_url,
             text_store=args.text_store,
             priority=args.priority,
@@ -78,6 +79,34 @@ def _require_future(time_to_send: timing.TimeToSend) -> None:
         raise InvalidInputError.of(
             "time-to-send", f"{time_to_send} is in the past; pass a future time, or use the command send"
         ) from None
+
+
+@command(changes_something=True)
+def reschedule(args: Namespace) -> Exit:
+    """Reschedule: ``DELETE /omnimessage/{omnimessage_id}`` and ``POST /omnimessage``, in either order."""
+    if bool(args.time_to_send) == bool(args.from_now):
+        raise InvalidInputError.of("time-to-send", "pass exactly one of --time-to-send and --in")
+    to, messages = read_message(args)
+    with TerminalHook(args.conn_id) as hook:
+        done = hook.reschedule(
+            args.omnimessage_id,
+            to,
+            messages,
+            order=args.order,
+            time_to_send=parse_span(args.from_now) if args.from_now else args.time_to_send,
+            timezone=args.timezone,
+            window=args.window,
+            dlr_url=args.dlr_url,
+            text_store=args.text_store,
+            priority=args.priority,
+        )
+    row = {
+        "omnimessage_id": done.new.omnimessage_id if done.new and done.stands else None,
+        "old_omnimessage_id": args.omnimessage_id,
+        "result": str(done.old),
+    }
+    print_rows([row], args.output)
+    return Exit.NOT_FOUND if done.is_too_late else Exit.DONE
 
 
 @command()

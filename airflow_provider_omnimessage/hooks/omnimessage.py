@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_omnimessage._compat import BaseHook
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.responses import Accepted, NotAccepted
     from airflow_provider_omnimessage.api.timing import TimeToSend
     from airflow_provider_omnimessage.api.types import Messages, Priority, TextStore
+    from airflow_provider_omnimessage.api.windows import SendWindow
     from airflow_provider_omnimessage.hooks.requests_transport import RequestsTransport
+    from airflow_provider_omnimessage.hooks.rescheduling import Order, Rescheduled
     from airflow_provider_omnimessage.hooks.settings import Settings
 
 T = TypeVar("T")
@@ -157,8 +159,9 @@ class OmnimessageHook(BaseHook):
         :raises InvalidInputError: if it is not a time.
         """
         from airflow_provider_omnimessage.api import timing
+        from airflow_provider_omnimessage.hooks.choosing import current_time
 
-        resolved = timing.resolve(value, zone=timezone or self.settings.timezone, now=_now())
+        resolved = timing.resolve(value, zone=timezone or self.settings.timezone, now=current_time())
         if resolved.warning:
             self.log.warning(resolved.warning)
         return resolved
@@ -170,6 +173,8 @@ class OmnimessageHook(BaseHook):
         *,
         time_to_send: str | datetime | timedelta | TimeToSend | None = None,
         timezone: str | None = None,
+        window: SendWindow | str | None = None,
+        on_unknown_zone: str = "fail",
         dlr_url: str | None = None,
         text_store: TextStore | None = None,
         priority: Priority | None = None,
@@ -180,7 +185,10 @@ class OmnimessageHook(BaseHook):
         :param to: the recipient in E.164 format.
         :param messages: at most one for each channel, in the order in which the channels are tried.
         :param time_to_send: any value that :meth:`resolve_time_to_send` accepts or returns; ``None``: now.
-        :param timezone: IANA name for a ``time_to_send`` without an offset; default: the connection's, else UTC.
+        :param timezone: IANA name for a local time, or ``"recipient"``; default: the connection's, else UTC.
+        :param window: outside of it, the message is scheduled for the next time in it. Default: the connection's. A
+            ``time_to_send`` that was resolved before ignores both.
+        :param on_unknown_zone: if the recipient's zone counts and is unknown: ``"fail"``, or the IANA name to use.
         :param dlr_url: where Messente posts delivery reports; default: the connection's.
         :param text_store: how Messente keeps the text; default: the connection's, else the account's.
         :param priority: default: the connection's, else regular.
@@ -190,22 +198,38 @@ class OmnimessageHook(BaseHook):
         :raises LostResponseError: if it is unknown whether Messente accepted the message.
         :raises ApiError: if Messente responded with an error.
         """
-        from airflow_provider_omnimessage.api.timing import TimeToSend
+        from airflow_provider_omnimessage.hooks.choosing import prepare
 
-        resolved = time_to_send
-        if resolved is not None and not isinstance(resolved, TimeToSend):
-            resolved = self.resolve_time_to_send(resolved, timezone=timezone)
-            require_future(resolved)
         return self.post(
-            self.compose(
+            prepare(
+                self,
                 to,
                 messages,
-                time_to_send=resolved.utc if resolved else None,
+                time_to_send=time_to_send,
+                timezone=timezone,
+                window=window,
+                on_unknown_zone=on_unknown_zone,
                 dlr_url=dlr_url,
                 text_store=text_store,
                 priority=priority,
             )
         )
+
+    def reschedule(
+        self, omnimessage_id: str, to: Any, messages: Any, *, order: Order = "cancel_first", **options: Any
+    ) -> Rescheduled[Accepted]:
+        """
+        Replace a scheduled message: ``DELETE`` and ``POST``. Too late is no error: see the result's ``is_too_late``.
+
+        :param omnimessage_id: the message to replace.
+        :param to: as :meth:`send` takes it; ``messages`` too.
+        :param order: ``"cancel_first"``: never two messages. ``"schedule_first"``: never none.
+        :param options: what else :meth:`send` takes.
+        :raises OmnimessageError: if a request failed. The log says which message is scheduled.
+        """
+        from airflow_provider_omnimessage.hooks.rescheduling import reschedule_with
+
+        return reschedule_with(self, omnimessage_id, to, messages, order=order, options=options)
 
     def compose(
         self,
@@ -374,18 +398,3 @@ class OmnimessageHook(BaseHook):
 
         self.log.warning("%s. Attempt %d; repeating in %.1f s", error, attempt, seconds)
         metrics.count("retried", {"call": call.name.replace(" ", "_")})
-
-
-def require_future(time_to_send: TimeToSend) -> None:
-    """
-    Raise if a time is in the past: Messente would send the message at once.
-
-    :raises PastTimeToSendError: if it is.
-    """
-    from airflow_provider_omnimessage.api.timing import require_after
-
-    require_after(time_to_send, _now())
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage.alerts.recipients import recipients_at
+from airflow_provider_omnimessage.alerts.steps import notices
 from airflow_provider_omnimessage.api.cancel_result import CancelResult
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.masking import mask_number
+from airflow_provider_omnimessage.hooks.choosing import alert_time
 from airflow_provider_omnimessage.notifications.texts import cut_message, event_tags, with_text
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class EventSender:
     :param max_parts: most SMS parts.
     :param options: what else a message has: ``dlr_url``, ``text_store``, ``priority``.
     :param context: Airflow's context of the event.
+    :param window: as :func:`~airflow_provider_omnimessage.hooks.choosing.alert_time` takes it.
     """
 
     to: Any
@@ -47,6 +50,7 @@ class EventSender:
     options: Mapping[str, Any]
     context: Mapping[str, Any]
     log: Logger
+    window: Any = None
 
     def compose(
         self, hook: OmnimessageHook, messages: Sequence[Any], time_to_send: TimeToSend | None
@@ -58,7 +62,9 @@ class EventSender:
         for to in numbers:
             notification = Notification(to, time_to_send)
             try:
-                at = time_to_send.utc if time_to_send else None
+                if self.window is not None:
+                    notification.time_to_send = alert_time(hook.settings, self.window, to, time_to_send, self.log)
+                at = notification.time_to_send.utc if notification.time_to_send else None
                 notification.draft = hook.compose(to, cut, time_to_send=at, **self.options)
             except Exception as error:
                 notification.error = error
@@ -103,11 +109,13 @@ class EventCourier:
     """Sends, schedules and cancels for the deduplication of an event.
 
     :param messages: the event's own messages.
+    :param escalate: as :func:`~airflow_provider_omnimessage.alerts.steps.plan_escalation` returns it, rendered.
     """
 
     sender: EventSender
     hook: OmnimessageHook
     messages: Sequence[Any]
+    escalate: Sequence[Mapping[str, Any]] = ()
 
     def send(self) -> None:
         """Send the event's own messages."""
@@ -119,7 +127,19 @@ class EventCourier:
 
     def schedule_text(self, text: str, at: datetime) -> list[str]:
         """Schedule a text, and return the ids."""
-        return self.sender.post(self.hook, with_text(self.messages, text), self.hook.resolve_time_to_send(at))
+        return self._scheduler.post(self.hook, with_text(self.messages, text), self.hook.resolve_time_to_send(at))
+
+    def schedule_steps(self, now: datetime) -> Iterator[tuple[str, datetime]]:
+        """Schedule the steps of the escalation, and yield the id and the time of each."""
+        for notice in notices(self.sender.to, self.messages, self.escalate)[1:]:
+            at = self.hook.resolve_time_to_send(now + notice.after)
+            try:
+                ids = replace(self._scheduler, to=notice.to).post(self.hook, notice.messages, at)
+            except Exception as error:
+                # the other steps stand
+                self.sender.log.error("The %s is not scheduled: %s", notice, error)
+            else:
+                yield from ((omnimessage_id, at.utc) for omnimessage_id in ids)
 
     def in_zone(self, time: datetime) -> str:
         """Return a time in words, in the connection's time zone."""
@@ -132,3 +152,9 @@ class EventCourier:
         if cancellation.result is CancelResult.CANCELLED:
             metrics.count("cancelled", event_tags(self.sender.context))
         self.sender.log.info("%s %s", omnimessage_id, cancellation)
+
+    @property
+    def _scheduler(self) -> EventSender:
+        # in a deadline's callback, one wrong recipient is an error, and the ids of the others would be lost
+        context = {name: value for name, value in self.sender.context.items() if name != "deadline"}
+        return replace(self.sender, context=context)

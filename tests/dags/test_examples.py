@@ -15,6 +15,9 @@ from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDelivery
 EXAMPLES = Path(__file__).parent.parent.parent / "example_dags"
 
 
+pytestmark = pytest.mark.usefixtures("short_waits")
+
+
 @pytest.fixture(scope="module")
 def examples():
     from airflow.dag_processing.dagbag import DagBag
@@ -42,7 +45,7 @@ def test_omnimessage_schedule_and_cancel(examples, run_dag, sandbox):
     assert sandbox.messages[0]["sent_at"] is None
 
 
-def test_its_alert_goes_out_when_the_work_fails(examples, run_dag, sandbox):
+def test_its_alert_is_sent_if_the_work_fails(examples, run_dag, sandbox):
     run = run_dag(examples["omnimessage_schedule_and_cancel"], work_fails=True)
     assert run.tasks == {"schedule": "success", "work": "failed", "cancel": "upstream_failed"}
     sandbox.advance(timedelta(hours=1))
@@ -95,7 +98,7 @@ def test_omnimessage_branch_on_delivery(examples, run_dag, sandbox, to, next_tas
 
 
 def test_omnimessage_outcomes(examples, run_dag):
-    """Runs on asset events in tests/system; here, as somebody who starts it by hand."""
+    """A manual run has no events. tests/system runs it on asset events."""
     assert run_dag(examples["omnimessage_outcomes"]).xcom("count") == {}
 
 
@@ -136,6 +139,20 @@ def test_omnimessage_notifier(examples, run_dag, sandbox):
     run_dag(examples["omnimessage_notifier"], work_fails=True)
     failed = "work failed: the work failed because work_fails is set"
     assert texts()[:2] == [("+37255555555", failed), ("+37255555556", failed)]
+
+
+def test_omnimessage_on_call(examples, run_dag, sandbox):
+    run_dag(examples["omnimessage_on_call"], work_fails=False)
+    assert [message["state"] for message in sandbox.messages] == ["cancelled"] * 3
+    sandbox.reset()
+    run = run_dag(examples["omnimessage_on_call"], work_fails=True)
+    sandbox.advance(timedelta(hours=2))
+    assert [message["state"] for message in sandbox.messages] == ["delivered"] * 3
+    first, second, third = sandbox.messages
+    assert {first["to"], second["to"]} <= {"+37255555551", "+37255555552"}
+    assert third["to"] == "+37255555553"
+    late = f"Report is late: omnimessage_on_call {run.run_id}"
+    assert [message["body"]["messages"][0]["text"] for message in (first, second)] == [late, f"2nd notice: {late}"]
 
 
 def test_omnimessage_storms(examples, run_dag, sandbox, monkeypatch):
@@ -211,5 +228,6 @@ def test_omnimessage_next_run(examples, run_dag, sandbox):
     assert run.state == "success"
     assert [message["state"] for message in sandbox.messages] == ["cancelled", "scheduled"]
     sandbox.advance(timedelta(minutes=46))
-    assert sandbox.messages[1]["body"]["messages"][0]["text"].startswith("Orders are not imported: no run has started")
-    assert sandbox.messages[1]["state"] == "delivered"
+    alert = sandbox.messages[1]
+    assert alert["body"]["messages"][0]["text"].startswith("Orders are not imported: the run that was due at ")
+    assert alert["state"] == "delivered"
