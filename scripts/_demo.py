@@ -46,6 +46,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/demo", description="Show what the package does, without an account.")
     parser.add_argument("--ui", action="store_true", help="run a complete Airflow and the inbox until Ctrl+C")
     options = parser.parse_args()
+    # a shell that runs this in the background ignores Ctrl+C, and SIGTERM would skip the cleaning up
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     with running_sandbox(FOLDER, "--port", "0") as announced:
         sandbox = SandboxClient(announced["url"])
         extra = {"timezone": ZONE, "dashboard_url": f"{sandbox.inbox_url}#{{omnimessage_id}}"}
@@ -62,6 +65,11 @@ def main() -> None:
             show_alerts(home, sandbox)
             show_messages(home, sandbox)
             show_inbox(sandbox)
+
+
+def interrupt(*_: object) -> None:
+    """Leave every ``with`` block, so that all processes are stopped."""
+    raise KeyboardInterrupt
 
 
 def prepare(home: AirflowHome) -> None:
@@ -206,12 +214,6 @@ def is_working(home: AirflowHome) -> bool:
 def leave_running(home: AirflowHome, sandbox: SandboxClient) -> None:
     """Start all of Airflow, trigger some runs to look at, and wait for Ctrl+C."""
     airflow = RunningAirflow(home)
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
     try:
         say("Starting Airflow: API server, scheduler, DAG processor and triggerer ...")
         airflow.start()
@@ -294,4 +296,7 @@ def say(*lines: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
