@@ -11,7 +11,7 @@ PACKAGE = "airflow_provider_omnimessage"
 CONN_FIELDS: dict[str, dict[str, Any]] = {
     "sender": {
         "label": "Sender",
-        "description": "Used when a message sets no sender. Must be a sender of your Messente account.",
+        "description": "Used when a message sets no sender: at most 11 characters, or a number, of your account.",
         "schema": {"type": ["string", "null"]},
     },
     "timezone": {

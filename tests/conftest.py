@@ -84,7 +84,8 @@ class Pauses(list[float]):
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pauses]:
     from airflow_provider_omnimessage.alerts import beats, known
-    from airflow_provider_omnimessage.hooks import budget, omnimessage, pacing, repeating, requests_transport
+    from airflow_provider_omnimessage.hooks import budget, pacing, repeating, requests_transport
+    from airflow_provider_omnimessage.hooks import cancelling as hook_cancelling
     from airflow_provider_omnimessage.notifications import event_store
     from airflow_provider_omnimessage.tasks import cancelling, posting
 
@@ -94,7 +95,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pauses]:
         pacing,
         repeating,
         budget,
-        omnimessage,
+        hook_cancelling,
         known,
         beats,
         cancelling,

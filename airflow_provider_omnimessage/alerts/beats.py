@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage._compat import Variable
-from airflow_provider_omnimessage.api.delivery import CancelResult
+from airflow_provider_omnimessage.api.cancel_result import CancelResult
 from airflow_provider_omnimessage.api.errors import InvalidInputError, OmnimessageError
 from airflow_provider_omnimessage.api.timing import TimeToSend
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook

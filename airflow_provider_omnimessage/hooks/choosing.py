@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
+from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.send_times import ChosenTime, TimeChooser, TimeRules, window_of
 
 if TYPE_CHECKING:
+    from airflow_provider_omnimessage.api.timing import TimeToSend
     from airflow_provider_omnimessage.hooks.settings import Settings
 
 
@@ -56,6 +58,23 @@ def choose_time(rules: TimeRules, to: str, log: _Log) -> ChosenTime:
     if choice.reason:
         log.info("Wanted: %s. Chosen: %s: %s", choice.wanted or "now", choice.chosen or "now", choice.reason)
     return choice
+
+
+def alert_time(settings: Settings, window: object, to: str, wanted: TimeToSend | None, log: _Log) -> TimeToSend | None:
+    """
+    Return when an alert is sent; ``None``: now. An alert whose window cannot be applied is sent at its wanted time.
+
+    :param window: as :meth:`SendWindow.of` takes it; ``"connection"``: the connection's.
+    :param to: the recipient in E.164 format.
+    """
+    try:
+        of_alert = settings.window if window == "connection" else window_of(window, None)
+        rules = TimeRules(wanted.utc if wanted else None, settings.timezone, of_alert)
+        choice = choose_time(rules, to, log)
+    except InvalidInputError as error:
+        log.warning("The window of this alert is ignored: %s", error)
+        return wanted
+    return wanted if choice.chosen is None or choice.wanted == choice.chosen else choice.chosen
 
 
 def current_time() -> datetime:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
-import importlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -17,7 +15,7 @@ from airflow_provider_omnimessage.api.fields import is_deferred
 from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook, require_future
-from airflow_provider_omnimessage.tasks.arguments import check_time_at_parse
+from airflow_provider_omnimessage.tasks.arguments import check_time_at_parse, check_window_at_parse
 from airflow_provider_omnimessage.tasks.rendering import PlainStrings
 
 if TYPE_CHECKING:
@@ -65,6 +63,9 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
     :param recovered: with ``dedup_key``: ``True`` sends, once, that it works again when something with the same key
         succeeds after a failure that was sent, and cancels a waiting digest. Use it with :meth:`callbacks`. Default:
         ``False``.
+    :param window: when the message may be sent, a :class:`~airflow_provider_omnimessage.api.windows.SendWindow` or its
+        text form; outside of it, the message is scheduled for the next time in it. ``"connection"`` is the connection's
+        window, which is ignored by default: this is an alert. (templated)
     :param max_parts: most SMS parts, from 1. A longer text loses its middle, so that its end can still be read. Texts
         of other channels are cut to what these accept.
     :param dlr_url: where Messente posts delivery reports; default: the connection's. (templated)
@@ -80,6 +81,7 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         "to",
         "time_to_send",
         "timezone",
+        "window",
         "dlr_url",
         "text_store",
         "priority",
@@ -95,6 +97,7 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         messages: Any = None,
         time_to_send: Any = None,
         timezone: str | None = None,
+        window: Any = None,
         dedup_key: str | None = None,
         quiet_for: timedelta | None = None,
         recovered: bool = False,
@@ -120,6 +123,9 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         self.messages = drafts
         self.time_to_send = time_to_send
         self.timezone = timezone
+        self.window = window if window == "connection" else check_window_at_parse(window, "fail")
+        if window is not None and dedup_key is not None:
+            raise InvalidInputError.of("window", "cannot be combined with dedup_key; leave one of them out")
         self.dedup_key = dedup_key
         self.quiet_for = quiet_for or QUIET_FOR
         self.recovered = recovered
@@ -234,8 +240,9 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
                 self._sender(context).post(hook, self._messages(context), self._resolve_time(hook))
 
     async def _notify_on_loop(self, context: Mapping[str, Any]) -> None:
-        # importing aiohttp takes a quarter of a second, once: too long for everybody else on this loop
-        await asyncio.to_thread(importlib.import_module, "airflow_provider_omnimessage.hooks.aiohttp_transport")
+        from airflow_provider_omnimessage.hooks.lookup import import_transport
+
+        await import_transport()
         hook = OmnimessageHook(self.omnimessage_conn_id)
         await hook.look_up_connection()
         sender = self._sender(context)
@@ -277,7 +284,7 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         from airflow_provider_omnimessage.notifications.sending import EventSender
 
         options = {"dlr_url": self.dlr_url, "text_store": self.text_store, "priority": self.priority}
-        return EventSender(self.to, self.max_parts, options, context, self.log)
+        return EventSender(self.to, self.max_parts, options, context, self.log, self.window)
 
     def _resolve_time(self, hook: OmnimessageHook) -> TimeToSend | None:
         if self.time_to_send is None:

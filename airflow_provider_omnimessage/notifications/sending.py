@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage.alerts.recipients import recipients_at
-from airflow_provider_omnimessage.api.delivery import CancelResult
+from airflow_provider_omnimessage.api.cancel_result import CancelResult
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.masking import mask_number
+from airflow_provider_omnimessage.hooks.choosing import alert_time
 from airflow_provider_omnimessage.notifications.texts import cut_message, event_tags, with_text
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class EventSender:
     :param max_parts: most SMS parts.
     :param options: what else a message has: ``dlr_url``, ``text_store``, ``priority``.
     :param context: Airflow's context of the event.
+    :param window: as :func:`~airflow_provider_omnimessage.hooks.choosing.alert_time` takes it.
     """
 
     to: Any
@@ -47,6 +49,7 @@ class EventSender:
     options: Mapping[str, Any]
     context: Mapping[str, Any]
     log: Logger
+    window: Any = None
 
     def compose(
         self, hook: OmnimessageHook, messages: Sequence[Any], time_to_send: TimeToSend | None
@@ -58,7 +61,9 @@ class EventSender:
         for to in numbers:
             notification = Notification(to, time_to_send)
             try:
-                at = time_to_send.utc if time_to_send else None
+                if self.window is not None:
+                    notification.time_to_send = alert_time(hook.settings, self.window, to, time_to_send, self.log)
+                at = notification.time_to_send.utc if notification.time_to_send else None
                 notification.draft = hook.compose(to, cut, time_to_send=at, **self.options)
             except Exception as error:
                 notification.error = error

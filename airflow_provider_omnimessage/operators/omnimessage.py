@@ -14,8 +14,8 @@ from airflow_provider_omnimessage._compat import (
     BaseOperator,
     push_xcom,
 )
-from airflow_provider_omnimessage.api.calls import as_list, checked_id
 from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.ids import as_list, checked_id
 from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink

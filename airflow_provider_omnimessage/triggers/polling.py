@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakKeyDictionary
 
-from airflow_provider_omnimessage._compat import connection_of, is_connection_missing, triggerer_stats
+from airflow_provider_omnimessage._compat import is_connection_missing
 from airflow_provider_omnimessage.api import backoff
 from airflow_provider_omnimessage.api.errors import (
     AuthenticationError,
@@ -24,6 +24,7 @@ from airflow_provider_omnimessage.api.errors import (
     OmnimessageError,
     RateLimitedError,
 )
+from airflow_provider_omnimessage.hooks.lookup import import_transport, look_up_settings
 from airflow_provider_omnimessage.triggers.listening import Listener
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Poller:
     def __init__(self, omnimessage_conn_id: str, *, random_share: Callable[[], float] = random.random) -> None:
         self.waits: set[Wait] = set()
         self.rejection: AuthenticationError | None = None
-        self.listener = Listener(omnimessage_conn_id, lambda: _settings(omnimessage_conn_id))
+        self.listener = Listener(omnimessage_conn_id, lambda: look_up_settings(omnimessage_conn_id))
         self._conn_id = omnimessage_conn_id
         self._random_share = random_share
         self._loop = asyncio.get_running_loop()
@@ -197,8 +198,7 @@ class Poller:
         """Return the transport; a new one if there is none, or if the connection has changed since the rejected one."""
         async with self._opening:
             self._raise_if_stopped()
-            # importing takes a quarter of a second, once: too long to hold up everybody else on this loop
-            await asyncio.to_thread(_import_what_is_needed)
+            await import_transport()
             from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
 
             current = self._transport
@@ -219,7 +219,7 @@ class Poller:
         :raises InvalidInputError: if the connection's fields are wrong, or it is missing again and again.
         """
         try:
-            settings = await _settings(self._conn_id)
+            settings = await look_up_settings(self._conn_id)
         except OmnimessageError:
             raise
         except Exception as error:
@@ -251,24 +251,6 @@ async def _turn(lock: asyncio.Lock | asyncio.Semaphore, seconds: float, call: Ca
         yield
     finally:
         lock.release()
-
-
-def _import_what_is_needed() -> None:
-
-    import airflow_provider_omnimessage.hooks.aiohttp_transport
-    import airflow_provider_omnimessage.hooks.settings  # noqa: F401
-
-    triggerer_stats()
-
-
-async def _settings(omnimessage_conn_id: str) -> Settings:
-    from asgiref.sync import sync_to_async
-
-    from airflow_provider_omnimessage.hooks.settings import Settings
-
-    connection = await connection_of(omnimessage_conn_id)
-    # reading the extra masks it in the logs, for which Airflow 3.0 waits for its supervisor: never on this loop
-    return await sync_to_async(Settings.read)(connection)
 
 
 def _wake(woken: asyncio.Future[None]) -> None:

@@ -204,7 +204,7 @@ class TestLostAnswers:
         sandbox.add_fault("rate_limited", retry_after=500)
         run = run_dag(dag)
         assert run.tasks == {"schedule": "failed"}
-        assert "Messente asks to slow down" in run.log
+        assert "rate limited by Messente" in run.log
         assert "Nothing was posted, but that could not be stored" in run.log
 
     def test_a_timeout_of_airflows_own_in_the_middle_of_the_post_is_a_doubt_too(self, dag, run_dag, sandbox):

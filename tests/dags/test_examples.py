@@ -45,7 +45,7 @@ def test_omnimessage_schedule_and_cancel(examples, run_dag, sandbox):
     assert sandbox.messages[0]["sent_at"] is None
 
 
-def test_its_alert_goes_out_when_the_work_fails(examples, run_dag, sandbox):
+def test_its_alert_is_sent_if_the_work_fails(examples, run_dag, sandbox):
     run = run_dag(examples["omnimessage_schedule_and_cancel"], work_fails=True)
     assert run.tasks == {"schedule": "success", "work": "failed", "cancel": "upstream_failed"}
     sandbox.advance(timedelta(hours=1))
@@ -98,7 +98,7 @@ def test_omnimessage_branch_on_delivery(examples, run_dag, sandbox, to, next_tas
 
 
 def test_omnimessage_outcomes(examples, run_dag):
-    """Runs on asset events in tests/system; here, as somebody who starts it by hand."""
+    """A manual run has no events. tests/system runs it on asset events."""
     assert run_dag(examples["omnimessage_outcomes"]).xcom("count") == {}
 
 

@@ -194,14 +194,14 @@ class TestTheTrigger:
         assert fired(OmnimessageDeliveryTrigger(**bulk))["counts"]["delivered"] == 1
 
     def test_a_look_up_of_the_connection_that_fails_is_repeated(self, delivered, monkeypatch):
-        look_up, failures = polling.connection_of, [ConnectionError("no supervisor"), AirflowNotFoundException("gone")]
+        look_up, failures = lookup.connection_of, [ConnectionError("no supervisor"), AirflowNotFoundException("gone")]
 
         async def fails_at_first(conn_id):
             if failures:
                 raise failures.pop()
             return await look_up(conn_id)
 
-        monkeypatch.setattr(polling, "connection_of", fails_at_first)
+        monkeypatch.setattr(lookup, "connection_of", fails_at_first)
         assert fired(a_trigger(delivered))["ending"] == "fulfilled"
         assert failures == []
 
@@ -211,7 +211,7 @@ class TestTheTrigger:
         async def is_missing(conn_id):
             raise AirflowNotFoundException(conn_id)
 
-        monkeypatch.setattr(polling, "connection_of", is_missing)
+        monkeypatch.setattr(lookup, "connection_of", is_missing)
         payload = fired(a_trigger("m-1"))
         assert payload["ending"] == "error"
         assert "connection 'omnimessage_default' does not exist; create it in Airflow" in payload["reason"]
