@@ -25,7 +25,7 @@ from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG, Asset, AsyncCallback, DeadlineAlert, DeadlineReference, Param, task
 from airflow_provider_omnimessage.api.messages import rcs, sms, viber, whatsapp
 from airflow_provider_omnimessage.alerts import DeadMansSwitch
-from airflow_provider_omnimessage.alerts import HeartbeatOperator
+from airflow_provider_omnimessage.alerts import HeartbeatOperator, OnCall, Step
 from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
 from airflow_provider_omnimessage.operators.omnimessage import (
     CancelScheduledMessageOperator,
