@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ DAGS = ROOT / "example_dags"
 ZONE = "Europe/Tallinn"
 RECIPIENT_WHOSE_FIRST_CHANNEL_FAILS = "+37255550002"
 SWITCH = "omnimessage_dead_mans_switch"
+ON_CALL = "omnimessage_on_call"
 WAIT = "omnimessage_wait_for_delivery"
 CONNECTION = "omnimessage_default"
 STARTING_WITHIN = 180  # seconds, on a busy machine
@@ -40,6 +42,10 @@ ALERTS: list[dict[str, Any]] = [
     {"dag_id": SWITCH},
     {"dag_id": SWITCH, "conf": {"work_fails": True}},
     {"dag_id": SWITCH, "conf": {"work_seconds": 3600}},
+]
+ESCALATION: list[dict[str, Any]] = [
+    {"dag_id": ON_CALL, "conf": {"work_fails": True}},
+    {"dag_id": ON_CALL, "conf": {"work_fails": False}},
 ]
 MESSAGES: list[dict[str, Any]] = [
     {"dag_id": "omnimessage_fallback_channels", "conf": {"to": RECIPIENT_WHOSE_FIRST_CHANNEL_FAILS}},
@@ -65,6 +71,7 @@ def main() -> None:
             leave_running(home, sandbox)
         else:
             show_alerts(home, sandbox)
+            show_escalation(home, sandbox)
             show_messages(home, sandbox)
             show_wait(home, sandbox)
             show_inbox(sandbox)
@@ -131,11 +138,39 @@ def show_alerts(home: AirflowHome, sandbox: SandboxClient) -> None:
         say(f"   {clock(alert['sent_at'])}  Alert of run {number} sent to {alert['to']}: {text_of(alert)}")
 
 
+def show_escalation(home: AirflowHome, sandbox: SandboxClient) -> None:
+    """Run a DAG whose alert has two steps: once they go out, and once they are cancelled."""
+    say("", f"Escalation: {DAGS.name}/{ON_CALL}.py, whose work is due in 30 minutes", "")
+    sandbox.set_time(datetime.now(timezone.utc))
+    before = len(sandbox.messages)
+    with running(home, ESCALATION) as runs:
+        say("4. The work fails: whoever is on call is alerted, 15 minutes later again, then somebody else.")
+        run = next(runs)
+        steps = sandbox.messages[before:]
+        expect(run["state"] == "failed" and [step["state"] for step in steps] == ["scheduled"] * 3, run, *steps)
+        for step in steps:
+            say_scheduled(step)
+
+        say("", "5. The work is done in time: the alert and both steps are cancelled.")
+        run = next(runs)
+        cancelled = sandbox.messages[before + 3 :]
+        expect(run["state"] == "success" and [one["state"] for one in cancelled] == ["cancelled"] * 3, run, *cancelled)
+        for step in cancelled:
+            say(f"   {clock(step['cancelled_at'])}  Cancelled: the message to {step['to']}")
+    say("", "An hour later:")
+    for step in steps:
+        sandbox.set_time(datetime.fromisoformat(step["time_to_send"]))
+        sandbox.advance(10)
+        step = sandbox.message(step["omnimessage_id"])
+        expect(step["state"] == "delivered", step)
+        say(f"   {clock(step['sent_at'])}  Sent to {step['to']}: {text_of(step)}")
+
+
 def show_messages(home: AirflowHome, sandbox: SandboxClient) -> None:
     """Run one DAG for each of: fallback channels, local times, several recipients."""
     say("", "More than alerts", "")
     with running(home, MESSAGES) as runs:
-        say("4. One message, three channels: Viber, then WhatsApp, then SMS.")
+        say("6. One message, three channels: Viber, then WhatsApp, then SMS.")
         run = next(runs)
         expect(run["state"] == "success", run)
         sandbox.advance(30)
@@ -145,14 +180,14 @@ def show_messages(home: AirflowHome, sandbox: SandboxClient) -> None:
             say(f"   {status['channel']:<9} {status['status']}" + (f" ({status['error']})" if status["error"] else ""))
         say("   sms       not needed", "")
 
-        say("5. 09:00 in Tallinn, around the next clock change: local time stays, UTC moves.")
+        say("7. 09:00 in Tallinn, around the next clock change: local time stays, UTC moves.")
         run = next(runs)
         expect(run["state"] == "success", run)
         for index in range(3):
             say(f"   {in_zone(xcom(run, 'schedule', 'time_to_send', index))}")
         say("")
 
-        say("6. One mapped task for each recipient, each at 09:00 in their own time zone.")
+        say("8. One mapped task for each recipient, each at 09:00 in their own time zone.")
         run = next(runs)
         expect(run["state"] == "success", run)
         for index, person in enumerate(xcom(run, "recipients", "return_value")):
@@ -269,7 +304,7 @@ def runs_in(lines: Any, process: subprocess.Popen[bytes], log: Path) -> Iterator
 def is_working(home: AirflowHome) -> bool:
     """Return whether the last of the runs has reached its work, the task ``load``."""
     log = (home.folder / "runs.log").read_text(errors="replace")
-    return log.count("starting task_id=load ") == len(ALERTS)
+    return len(re.findall(r"starting task_id=(\w+\.)?load ", log)) == len(ALERTS)
 
 
 def is_deferred(home: AirflowHome) -> bool:

@@ -146,6 +146,13 @@ class RunningReceiver(Client):
         self._server.should_exit = True
         self._thread.join()
 
+    def until_somebody_waits(self, many: int = 1) -> None:
+        """Return once so many long polls wait for news."""
+        until = time.monotonic() + 20
+        while sum(map(len, self.receiver.news._waiting.values())) < many:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
     def _look_up(self, conn_id: str) -> ConnectionSecrets | None:
         self.looked_up.append(conn_id)
         return self.secrets.get(conn_id)

@@ -156,3 +156,23 @@ def test_the_rendered_template_can_be_read(page, run, picture):
     expect(page.get_by_text("+37255555555")).to_be_visible()
     expect(page.get_by_text(f'"{DAG_ID} is late: manual__', exact=False).first).to_be_visible()
     picture(page, "rendered-template")
+
+
+def test_an_alert_that_is_not_scheduled_is_seen_and_stops_nothing(page, airflow, run, sandbox, picture):
+    sandbox.add_fault("unauthorized", call="send", times="always")
+    try:
+        unguarded = run_by_hand(page, airflow, "omnimessage_dead_mans_switch")
+    finally:
+        sandbox.clear_faults()
+    page.goto(unguarded)
+    expect(page.get_by_text("report_in_time.arm").first).to_be_visible()
+    page.set_viewport_size({"width": 1280, "height": 640})
+    picture(page, "not-armed")
+    page.goto(f"{unguarded}/tasks/report_in_time.arm")
+    expect(page.get_by_text("THE ALERT IS NOT SCHEDULED").first).to_be_visible()
+    picture(page, "not-armed-log")
+    page.set_viewport_size(PHONE)
+    page.goto(unguarded)
+    expect(page.get_by_text("report_in_time.arm").first).to_be_visible()
+    picture(page, "not-armed-phone")
+    page.set_viewport_size(DESKTOP)

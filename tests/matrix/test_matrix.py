@@ -70,7 +70,7 @@ def test_a_switch_that_waits_for_work_stays_away_until_its_time(environment):
     assert environment.came_back_early("matrix_dead_mans_switch_waits", "in_time.disarm") == []
 
 
-def test_a_switch_refuses_a_schedule_that_is_due_at_its_deadline(report):
+def test_a_switch_rejects_a_schedule_that_is_due_at_its_deadline(report):
     assert "by: 09:00 UTC is when the run itself is due" in report["due_at_the_deadline"]
 
 
