@@ -118,7 +118,7 @@ class TestWhoIsOnCall:
 class TestAcrossClockChanges:
     """A weekly or daily handover at a local time, compared with a list of local times."""
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=20, deadline=None)
     @given(
         hour=st.integers(0, 23),
         first=st.dates(datetime(2026, 1, 1).date(), datetime(2026, 12, 31).date()),
