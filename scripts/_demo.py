@@ -29,7 +29,14 @@ ZONE = "Europe/Tallinn"
 RECIPIENT_WHOSE_FIRST_CHANNEL_FAILS = "+37255550002"
 SWITCH = "omnimessage_dead_mans_switch"
 ON_CALL = "omnimessage_on_call"
+WAIT = "omnimessage_wait_for_delivery"
+CONNECTION = "omnimessage_default"
 STARTING_WITHIN = 180  # seconds, on a busy machine
+#: With these, Airflow's API server runs the receiver.
+RECEIVER = {
+    "AIRFLOW__OMNIMESSAGE__RECEIVER": "True",
+    "AIRFLOW__OMNIMESSAGE__RECEIVER_DATABASE": f"sqlite:///{FOLDER}/receiver.db",
+}
 
 ALERTS: list[dict[str, Any]] = [
     {"dag_id": SWITCH},
@@ -54,9 +61,7 @@ def main() -> None:
     options = parser.parse_args()
     with running_sandbox(FOLDER, "--port", "0") as announced:
         sandbox = SandboxClient(announced["url"])
-        extra = {"timezone": ZONE, "dashboard_url": f"{sandbox.inbox_url}#{{omnimessage_id}}"}
-        connection = {**sandbox.connection, "extra": extra}
-        home = AirflowHome(FOLDER, dags=DAGS, connections={"omnimessage_default": json.dumps(connection)})
+        home = AirflowHome(FOLDER, dags=DAGS, connections={CONNECTION: connection(sandbox)}, extra=RECEIVER)
         prepare(home)
         say(
             f"Airflow {version('apache-airflow')}. A sandbox stands in for Messente: nothing leaves this machine.",
@@ -68,7 +73,17 @@ def main() -> None:
             show_alerts(home, sandbox)
             show_escalation(home, sandbox)
             show_messages(home, sandbox)
+            show_wait(home, sandbox)
             show_inbox(sandbox)
+
+
+def connection(sandbox: SandboxClient, receiver: str | None = None) -> str:
+    """Return the Airflow connection.
+
+    :param receiver: where Messente posts delivery reports.
+    """
+    extra = {"timezone": ZONE, "dashboard_url": f"{sandbox.inbox_url}#{{omnimessage_id}}"}
+    return json.dumps({**sandbox.connection, "extra": {**extra, **({"push_url": receiver} if receiver else {})}})
 
 
 def prepare(home: AirflowHome) -> None:
@@ -115,8 +130,7 @@ def show_alerts(home: AirflowHome, sandbox: SandboxClient) -> None:
 
     say("30 minutes later (the sandbox's clock is moved):")
     for alert in (after_failure, after_kill):
-        if datetime.fromisoformat(alert["time_to_send"]) > sandbox.now:
-            sandbox.set_time(datetime.fromisoformat(alert["time_to_send"]))
+        advance_to(sandbox, alert)
     sandbox.advance(10)
     for number, alert in ((2, after_failure), (3, after_kill)):
         alert = sandbox.message(alert["omnimessage_id"])
@@ -181,6 +195,61 @@ def show_messages(home: AirflowHome, sandbox: SandboxClient) -> None:
             say(f"   {xcom(run, 'schedule', 'to', index):<13} {local}")
 
 
+def show_wait(home: AirflowHome, sandbox: SandboxClient) -> None:
+    """Run a DAG that waits for delivery, with a receiver for the reports."""
+    say("", f"Wait for delivery without polling: {DAGS.name}/{WAIT}.py", "")
+    say("7. A delivery report ends the wait.")
+    with receiver(home) as url:
+        home.environment[f"AIRFLOW_CONN_{CONNECTION.upper()}"] = connection(sandbox, url)
+        sandbox.freeze()  # until the task waits
+        before = len(sandbox.requests)
+        with running(home, [{"dag_id": WAIT}]) as runs:
+            deadline = time.monotonic() + STARTING_WITHIN
+            while not is_deferred(home):
+                expect(time.monotonic() < deadline, sandbox.messages)
+                time.sleep(0.1)
+            message = sandbox.messages[-1]
+            accepted_at = clock(message["accepted_at"])
+            say(f"   {accepted_at}  The message is posted. The sensor is deferred, so it holds no worker.")
+            advance_to(sandbox, message)
+            sandbox.advance(30)
+            run = next(runs)
+        polls = sum(request["call"] == "status" for request in sandbox.requests[before:])
+        expect(run["state"] == "success" and polls == 0, run, sandbox.requests[before:])
+        report = xcom(run, "wait", "return_value")
+        say(
+            f"   {clock(sandbox.now)}  A report has arrived at the receiver: delivered by {report['delivered_by']}.",
+            f"             The wait has ended. Requests for the message's status: {polls}.",
+        )
+        sandbox.resume()
+
+
+@contextmanager
+def receiver(home: AirflowHome) -> Iterator[str]:
+    """Run the receiver in a process of its own, and return its URL."""
+    announcement, log = home.folder / "receiver.json", home.folder / "receiver.log"
+    announcement.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "airflow_provider_omnimessage", "receiver", "--port", "0"]
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            [*command, "--announce", str(announcement)],
+            env=home.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + STARTING_WITHIN
+        while not announcement.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"The receiver did not start:\n{tail(log)}")
+            time.sleep(0.05)
+        yield json.loads(announcement.read_text())["url"]
+    finally:
+        kill_group(process)
+
+
 def show_inbox(sandbox: SandboxClient) -> None:
     """Count what is in the inbox, and leave it open for who sits at the terminal."""
     states = [message["state"] for message in sandbox.messages]
@@ -238,6 +307,11 @@ def is_working(home: AirflowHome) -> bool:
     return len(re.findall(r"starting task_id=(\w+\.)?load ", log)) == len(ALERTS)
 
 
+def is_deferred(home: AirflowHome) -> bool:
+    """Return whether a task of the runs is deferred."""
+    return "Pausing task as DEFERRED" in (home.folder / "runs.log").read_text(errors="replace")
+
+
 def leave_running(home: AirflowHome, sandbox: SandboxClient) -> None:
     """Start all of Airflow, trigger some runs to look at, and wait for Ctrl+C."""
     airflow = RunningAirflow(home)
@@ -248,12 +322,14 @@ def leave_running(home: AirflowHome, sandbox: SandboxClient) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
     try:
+        home.environment[f"AIRFLOW_CONN_{CONNECTION.upper()}"] = connection(sandbox, f"{home.url}/omnimessage")
         say("Starting Airflow: API server, scheduler, DAG processor and triggerer ...")
         airflow.start()
         home.run("dags", "reserialize")
         home.run("dags", "trigger", SWITCH)
         home.run("dags", "trigger", SWITCH, "--conf", json.dumps({"work_fails": True}))
         home.run("dags", "trigger", "omnimessage_fallback_channels")
+        home.run("dags", "trigger", WAIT)
         say(
             "",
             f"  Airflow   {home.url}   login: admin, password: admin",
@@ -261,6 +337,7 @@ def leave_running(home: AirflowHome, sandbox: SandboxClient) -> None:
             "",
             f"{SWITCH} is running twice. One run is done in time, and its alert is cancelled. The other one fails,",
             "and its alert counts down in the inbox: press Next message there to move the sandbox's clock to its time.",
+            f"In {WAIT}, a delivery report to the API server ends the wait.",
             "Press Ctrl+C to stop everything.",
         )
         while True:
@@ -270,6 +347,12 @@ def leave_running(home: AirflowHome, sandbox: SandboxClient) -> None:
         say("", "Stopping ...")
     finally:
         airflow.stop()
+
+
+def advance_to(sandbox: SandboxClient, message: dict[str, Any]) -> None:
+    """Move the sandbox's clock to the time of a message, unless it is past that."""
+    if datetime.fromisoformat(message["time_to_send"]) > sandbox.now:
+        sandbox.set_time(datetime.fromisoformat(message["time_to_send"]))
 
 
 def say_scheduled(alert: dict[str, Any]) -> None:

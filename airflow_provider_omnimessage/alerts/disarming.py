@@ -189,8 +189,8 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
                 return [error]
         if not is_missing:
             return []
-        moment = hook.resolve_time_to_send(deadline) if deadline > now() else None
-        return self._send(own, deadline, moment, hook, again=True)
+        send_at = hook.resolve_time_to_send(deadline) if deadline > now() else None
+        return self._send(own, deadline, send_at, hook, again=True)
 
     def _is_live(self, omnimessage_id: str, hook: OmnimessageHook) -> bool:
         try:
@@ -210,12 +210,12 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
         return self._send(KnownAlerts(context, "sent"), now(), None, hook, again=False)
 
     def _send(
-        self, known: KnownAlerts, due: datetime, moment: TimeToSend | None, hook: OmnimessageHook, *, again: bool
+        self, known: KnownAlerts, due: datetime, send_at: TimeToSend | None, hook: OmnimessageHook, *, again: bool
     ) -> list[Exception]:
-        addressed, problems = self._addressed(moment.utc if moment else now())
-        begin = moment or hook.resolve_time_to_send(now())
+        addressed, problems = self._addressed(send_at.utc if send_at else now())
+        begin = send_at or hook.resolve_time_to_send(now())
         for notice, to in addressed:
-            at = later(begin, notice.after) if notice.after else moment
+            at = later(begin, notice.after) if notice.after else send_at
             try:
                 draft = self._compose(hook, to, messages=notice.messages)
                 earlier = known.of(fingerprint({"to": draft["to"]}, hook.settings.password), notice.number)

@@ -114,20 +114,20 @@ class KnownAlerts:
         self._keep()
 
     def schedule(
-        self, hook: OmnimessageHook, draft: dict[str, Any], due: datetime, moment: TimeToSend | None, step: int = 0
+        self, hook: OmnimessageHook, draft: dict[str, Any], due: datetime, send_at: TimeToSend | None, step: int = 0
     ) -> str:
         """Schedule an alert; repeat the request if its response was lost, since two are better than none.
 
         :param draft: the body, without its time.
         :param due: the deadline of the work; for a step, its own time.
-        :param moment: when the alert is sent; ``None``: now.
+        :param send_at: when the alert is sent; ``None``: now.
         :param step: the number of the step; 0: the alert itself.
         :return: the omnimessage_id of the alert that is known.
         :raises OmnimessageError: if none is known. With ``maybe_processed``, there may be some anyway.
         """
         password = hook.settings.password
         recipient = fingerprint({"to": draft["to"]}, password)
-        body = {**draft, "time_to_send": as_time_to_send(moment.utc)} if moment else draft
+        body = {**draft, "time_to_send": as_time_to_send(send_at.utc)} if send_at else draft
         error: OmnimessageError = LostResponseError(
             f"earlier tries of this task have made {MOST_IN_DOUBT} requests, and ended before the responses came"
         )
@@ -141,7 +141,7 @@ class KnownAlerts:
             place = _Place(self, Alert(recipient, intent, step))
             try:
                 posted = post(hook, body, intent, place, self._log)
-                metrics.count("scheduled" if moment else "sent", self._tags)
+                metrics.count("scheduled" if send_at else "sent", self._tags)
                 return str(posted.omnimessage_id)
             except OmnimessageError as failure:
                 error = failure

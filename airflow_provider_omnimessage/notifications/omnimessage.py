@@ -15,7 +15,8 @@ from airflow_provider_omnimessage.api.errors import InvalidInputError, PastTimeT
 from airflow_provider_omnimessage.api.fields import is_deferred
 from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.api.messages import sms
-from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook, require_future
+from airflow_provider_omnimessage.hooks.choosing import require_future
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.tasks.arguments import check_time_at_parse, check_window_at_parse
 from airflow_provider_omnimessage.tasks.rendering import PlainStrings
 

@@ -16,8 +16,10 @@ from airflow.sdk import DAG
 from delivery_sensor import TO, status_requests
 from lockstep import Lockstep
 
+from airflow_provider_omnimessage._compat import TaskMemory
 from airflow_provider_omnimessage.api.messages import sms, viber
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.tasks import sending
 
 
 class Run:
@@ -63,6 +65,23 @@ def _airflow() -> None:
     DagBundlesManager().sync_bundles_to_db()
     # a retry is due at once; Airflow makes the shortest delay a second if it is exponential
     TaskInstance.next_retry_datetime = lambda self: self.end_date  # type: ignore[method-assign]
+    _read_signatures_once()
+
+
+def _read_signatures_once() -> None:
+    """Cache what FastAPI reads anew for each request where, as in ``dag.test()``, a dependency is overridden."""
+    from fastapi.dependencies import utils
+
+    known: dict[Any, Any] = {}
+    read = utils.get_dependant
+
+    def get_dependant(**arguments: Any) -> Any:
+        key = tuple((name, repr(value) if isinstance(value, list) else value) for name, value in arguments.items())
+        if key not in known:
+            known[key] = read(**arguments)
+        return known[key]
+
+    utils.get_dependant = get_dependant
 
 
 def _do_not_wait_for_the_disk(connection: Any, _: Any) -> None:
@@ -194,3 +213,49 @@ def later(sandbox):
     for thread, over in threads:
         over.set()
         thread.join()
+
+
+class Died(Exception):
+    """What stands for the death of a worker: nothing of the operator runs after it."""
+
+
+@pytest.fixture
+def die(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Let the worker die once: before or after it does one thing."""
+
+    dead: list[Died] = []
+    keep, fail = TaskMemory.keep, sending.DurableMessage.fail
+
+    def keep_if_alive(self: Any, value: Any) -> None:
+        if dead:
+            raise dead[0]
+        keep(self, value)
+
+    def fail_if_alive(self: Any, error: BaseException) -> None:
+        if dead:
+            raise dead.pop()
+        fail(self, error)
+
+    monkeypatch.setattr(TaskMemory, "keep", keep_if_alive)
+    monkeypatch.setattr(sending.DurableMessage, "fail", fail_if_alive)
+
+    def died() -> Died:
+        dead.append(Died())
+        return dead[0]
+
+    def once(owner: Any, name: str, *, after: bool) -> None:
+        whole = getattr(owner, name)
+        deaths = iter([True])
+
+        def dying(*args: Any, **kwargs: Any) -> Any:
+            dies = next(deaths, False)
+            if dies and not after:
+                raise died()
+            result = whole(*args, **kwargs)
+            if dies:
+                raise died()
+            return result
+
+        monkeypatch.setattr(owner, name, dying)
+
+    return once

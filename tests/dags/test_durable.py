@@ -20,62 +20,16 @@ from airflow_provider_omnimessage.operators.omnimessage import (
     ScheduleOmnimessageOperator,
     SendOmnimessageOperator,
 )
-from airflow_provider_omnimessage.tasks import posting, sending
+from airflow_provider_omnimessage.tasks import posting
 from airflow_provider_omnimessage.tasks.scheduling import Schedule
 
 TO = "+37255555555"
 NEW_YEAR = "2099-01-01T09:00Z"
 
 
-class Died(Exception):
-    """What stands for the death of a worker: nothing of the operator runs after it."""
-
-
 def scheduling(**settings: Any) -> ScheduleOmnimessageOperator:
     settings = {"retries": 2, "retry_delay": timedelta(0), "time_to_send": NEW_YEAR, **settings}
     return ScheduleOmnimessageOperator(task_id="schedule", to=TO, messages=[sms("S3CRET")], **settings)
-
-
-@pytest.fixture
-def die(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Let the worker die once: before or after it does one thing."""
-
-    dead: list[Died] = []
-    keep, fail = TaskMemory.keep, sending.DurableMessage.fail
-
-    def keep_if_alive(self: Any, value: Any) -> None:
-        if dead:
-            raise dead[0]
-        keep(self, value)
-
-    def fail_if_alive(self: Any, error: BaseException) -> None:
-        if dead:
-            raise dead.pop()
-        fail(self, error)
-
-    monkeypatch.setattr(TaskMemory, "keep", keep_if_alive)
-    monkeypatch.setattr(sending.DurableMessage, "fail", fail_if_alive)
-
-    def died() -> Died:
-        dead.append(Died())
-        return dead[0]
-
-    def once(owner: Any, name: str, *, after: bool) -> None:
-        whole = getattr(owner, name)
-        deaths = iter([True])
-
-        def dying(*args: Any, **kwargs: Any) -> Any:
-            dies = next(deaths, False)
-            if dies and not after:
-                raise died()
-            result = whole(*args, **kwargs)
-            if dies:
-                raise died()
-            return result
-
-        monkeypatch.setattr(owner, name, dying)
-
-    return once
 
 
 def live(sandbox: Any) -> list[dict[str, Any]]:
@@ -283,6 +237,17 @@ class TestClear:
         assert (before["state"], after["state"]) == ("cancelled", "scheduled")
         assert again.xcom("schedule") == after["omnimessage_id"] != first.xcom("schedule")
         assert again.xcom("schedule", "time_to_send") == after["time_to_send"]
+
+    @pytest.mark.parametrize(("on_past", "state"), [("skip", "skipped"), ("fail", "failed")])
+    def test_a_time_that_has_passed_withdraws_the_message_first(
+        self, dag, run_dag, clear_and_run, sandbox, on_past, state
+    ):
+        task = scheduling(on_past=on_past)
+        first = run_dag(dag)
+        task.time_to_send = "2020-01-01T09:00Z"
+        again = clear_and_run(dag, first)
+        assert again.tasks == {"schedule": state}
+        assert [message["state"] for message in sandbox.messages] == ["cancelled"]
 
     def test_a_delay_from_now_starts_again(self, dag, run_dag, clear_and_run, sandbox, monkeypatch):
         from airflow_provider_omnimessage.hooks import choosing

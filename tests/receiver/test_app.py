@@ -58,7 +58,7 @@ def test_a_signed_report_is_stored_and_handed_out(receiver: RunningReceiver) -> 
         lambda client: client.events(at=time.time() + 302, after=0),
     ],
 )
-def test_whoever_cannot_sign_gets_the_same_403(receiver: RunningReceiver, forge) -> None:  # type: ignore[no-untyped-def]
+def test_every_invalid_signature_gets_the_same_403(receiver: RunningReceiver, forge) -> None:  # type: ignore[no-untyped-def]
     answer = forge(receiver)
     assert (answer.status, answer.body) == (403, {"error": "forbidden"})
     assert receiver.log() == []

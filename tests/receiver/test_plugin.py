@@ -70,5 +70,16 @@ def test_no_public_module_imports_fastapi_or_the_receivers_database(tmp_path: Pa
     assert run(tmp_path, IMPORTED_BY_PUBLIC_MODULES)[-1] == "[]"
 
 
+@pytest.mark.parametrize("module", ["triggers.omnimessage", "triggers.events", "receiver.client"])
+def test_no_trigger_imports_what_only_the_receiver_needs(tmp_path: Path, module: str) -> None:
+    code = (
+        "import sys, airflow.triggers.base, airflow.sdk; before = set(sys.modules)\n"
+        f"import airflow_provider_omnimessage.{module}\n"
+        "new = set(sys.modules) - before\n"
+        "print(sorted(m for m in new if m.split('.')[0] in ('fastapi', 'sqlalchemy', 'alembic', 'uvicorn')))"
+    )
+    assert run(tmp_path, code)[-1] == "[]"
+
+
 def test_with_the_receiver_on_the_application_is_mounted(tmp_path: Path) -> None:
     assert run(tmp_path, MOUNTED, AIRFLOW__OMNIMESSAGE__RECEIVER="True")[-1] == "FastAPI"

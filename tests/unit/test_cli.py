@@ -255,3 +255,19 @@ def test_a_window_moves_a_message_and_says_why(run, sandbox):
     ended = run("schedule", "--to", TO, "--text", "a", *words)
     assert datetime.fromisoformat(sandbox.messages[0]["time_to_send"]).hour == 7
     assert "outside the window '09:00-20:00' (Europe/Bucharest)" in ended.told
+
+
+@pytest.mark.parametrize("order", ["cancel_first", "schedule_first"])
+def test_reschedule_replaces_a_message(run, sandbox, scheduled, order):
+    ended = run("reschedule", scheduled, "--to", TO, "--text", "b", "--in", "2h", "--order", order, "--output", "json")
+    assert ended.code == 0
+    assert [message["state"] for message in sandbox.messages] == ["cancelled", "scheduled"]
+    assert ended.rows[0]["omnimessage_id"] == sandbox.messages[1]["omnimessage_id"]
+
+
+def test_reschedule_that_is_too_late_says_so(run, sandbox, scheduled):
+    sandbox.advance(timedelta(hours=2))
+    ended = run("reschedule", scheduled, "--to", TO, "--text", "b", "--in", "2h", "--output", "json")
+    assert ended.code == 4
+    assert ended.rows[0]["omnimessage_id"] is None
+    assert "sent already" in ended.rows[0]["result"]

@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 from triggering import CONNECTION, a_trigger, again, fire, fired, in_triggerer, now, status_requests
 
+from airflow_provider_omnimessage.hooks import lookup
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.triggers import omnimessage as triggers
 from airflow_provider_omnimessage.triggers import polling
