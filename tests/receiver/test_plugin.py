@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HEAVY = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "aiohttp")
 
 #: What the package imports at the plugin's module level, and when Airflow reads all that a plugin has.
@@ -16,6 +18,7 @@ before = set(sys.modules)
 for name in {HEAVY}:
     for module in [module for module in before if module == name or module.startswith(name + ".")]:
         del sys.modules[module]  # Airflow's settings import some of them: what the plugin would import must show
+import pytest
 from airflow_provider_omnimessage.receiver.plugin import OmnimessagePlugin
 plugin = OmnimessagePlugin()
 print(plugin.fastapi_apps)
