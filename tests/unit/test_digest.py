@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import re
@@ -305,3 +306,14 @@ def test_wrong_parameters_are_errors_while_the_dag_is_parsed(arguments, named):
 def test_callbacks_without_recovered_would_send_every_success():
     with pytest.raises(InvalidInputError, match="recovered: is not set"):
         OmnimessageNotifier.callbacks(to=TO, dedup_key="a")
+
+
+def test_missed_deadlines_are_deduplicated_in_the_triggerer(sandbox, variables):
+    async def is_missed(deadline_id):
+        context = {"deadline": {"id": deadline_id, "deadline_time": "09:00"}}
+        await OmnimessageNotifier(to=TO, dedup_key="deadlines", context=context)
+
+    for deadline_id in ("storm-1", "storm-2", "storm-3"):
+        asyncio.run(is_missed(deadline_id))
+    assert sent(sandbox) == ["Airflow missed its deadline of 09:00"]
+    assert pending(sandbox)[0].startswith("... and at least 2 more failures of Airflow (since ")
