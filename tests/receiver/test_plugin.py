@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HEAVY = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "aiohttp")
 
 #: What the package imports at the plugin's module level, and when Airflow reads all that a plugin has.
