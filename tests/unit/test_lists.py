@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +16,7 @@ from airflow_provider_omnimessage.api.bulk import Composer
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.lists import plain, plain_argument
 from airflow_provider_omnimessage.api.messages import sms, viber
+from airflow_provider_omnimessage.api.send_times import TimeRules
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
 from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
@@ -50,15 +51,26 @@ FORMS: dict[str, Callable[[list[Any]], Any]] = {
     "JSON": json.dumps,
     "what a template renders": str,
 }
+WINDOWS = ("window", "on_unknown_zone")
 #: Of each operator: its parameters that take a list, and those that take one value.
 PARAMETERS: dict[type[BaseOperator], tuple[set[str], set[str]]] = {
     SendOmnimessageOperator: (
         {"messages"},
-        {"to", "dlr_url", "text_store", "priority", "omnimessage_conn_id"},
+        {"to", "dlr_url", "text_store", "priority", "omnimessage_conn_id", *WINDOWS},
     ),
     ScheduleOmnimessageOperator: (
         {"messages"},
-        {"to", "dlr_url", "text_store", "priority", "omnimessage_conn_id", "time_to_send", "timezone", "on_past"},
+        {
+            "to",
+            "dlr_url",
+            "text_store",
+            "priority",
+            "omnimessage_conn_id",
+            "time_to_send",
+            "timezone",
+            "on_past",
+            *WINDOWS,
+        },
     ),
     ScheduleBulkOmnimessageOperator: (
         {"omnimessages", "recipients", "messages"},
@@ -71,6 +83,7 @@ PARAMETERS: dict[type[BaseOperator], tuple[set[str], set[str]]] = {
             "text_store",
             "priority",
             "omnimessage_conn_id",
+            *WINDOWS,
         },
     ),
     CancelScheduledMessageOperator: ({"omnimessage_id"}, {"if_already_sent", "omnimessage_conn_id"}),
@@ -175,9 +188,9 @@ def test_any_other_text_stays_as_it_is(text):
 def test_a_value_that_may_hide_a_placeholder_is_rejected(value):
     message = {"channel": "sms", **value}
     with pytest.raises(InvalidInputError, match="messages"):
-        Composer(messages=[message], defaults={}, sender=None, time_to_send=None, timezone=None, now=None).compose(
-            {"to": TO, "name": "Mari"}
-        )
+        Composer(
+            messages=[message], defaults={}, sender=None, rules=TimeRules(), now=datetime.now(timezone.utc)
+        ).compose({"to": TO, "name": "Mari"})
 
 
 def test_omnimessages_are_sent_as_they_are(sandbox):

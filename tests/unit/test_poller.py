@@ -22,7 +22,7 @@ from airflow_provider_omnimessage.api.errors import (
 from airflow_provider_omnimessage.api.messages import omnimessage, sms
 from airflow_provider_omnimessage.api.poll_times import next_poll, spread_of
 from airflow_provider_omnimessage.api.waiting import Wait
-from airflow_provider_omnimessage.hooks import network
+from airflow_provider_omnimessage.hooks import lookup, network
 from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
 from airflow_provider_omnimessage.hooks.pacing import reset_paces
 from airflow_provider_omnimessage.hooks.settings import Settings
@@ -129,7 +129,7 @@ class TestThePollerOfAll:
         assert len(status_requests(sandbox)) <= IN_FLIGHT, "what was in flight already, and then nobody"
         told = {payload["reason"] for payload in payloads if payload["ending"] == "timed_out"}
         assert told
-        assert all("Messente asks to slow down" in reason for reason in told)
+        assert all("rate limited by Messente" in reason for reason in told)
 
     def test_after_the_pause_all_go_on(self, send, sandbox):
         ids = [send() for _ in range(40)]
@@ -171,7 +171,7 @@ class TestThePollerOfAll:
         right = sandbox.airflow_conn
         wrong = json.dumps({**json.loads(right), "password": "changed-since"})
         monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", wrong)
-        looked_up, connection_of = [], polling.connection_of
+        looked_up, connection_of = [], lookup.connection_of
 
         async def corrected(conn_id):
             connection = await connection_of(conn_id)
@@ -179,7 +179,7 @@ class TestThePollerOfAll:
             monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", right)
             return connection
 
-        monkeypatch.setattr(polling, "connection_of", corrected)
+        monkeypatch.setattr(lookup, "connection_of", corrected)
         payloads = fired(*(a_trigger(delivered) for _ in range(20)))
         assert {payload["ending"] for payload in payloads} == {"fulfilled"}
         assert len(looked_up) == 2
