@@ -1,4 +1,4 @@
-"""The provider's metrics, reported through Airflow's own stats: no setup, and almost no cost if they are off."""
+"""Report the provider's metrics through Airflow's own stats: no setup, and almost no cost if they are off."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def count(
     Count an event as ``omnimessage.<event>``.
 
     :param tags: for backends that support them.
-    :param times: how often; 0 counts nothing.
-    :param in_triggerer: whether a trigger counts, and not a task.
+    :param times: 0 counts nothing.
+    :param in_triggerer: whether this runs in the triggerer, and not in a task.
     """
     if times:
         more = {"count": times} if times > 1 else {}
@@ -50,14 +50,14 @@ def count_outcome(
     outcome: Outcome, seconds: float | None, tags: Mapping[str, str], *, in_triggerer: bool = False
 ) -> None:
     """
-    Count how a message ended: ``omnimessage.delivered`` (seen included) or ``omnimessage.failed``.
+    Count the outcome of a message: ``omnimessage.delivered`` (also for seen) or ``omnimessage.failed``.
 
     For a delivered message, ``omnimessage.delivery_duration`` is reported too.
 
     :param outcome: nothing is counted if it is not final.
     :param seconds: from its time to send to its delivery, if known.
     :param tags: for backends that support them.
-    :param in_triggerer: whether a trigger counts, and not a task.
+    :param in_triggerer: whether this runs in the triggerer, and not in a task.
     """
     from airflow_provider_omnimessage.api.delivery import Outcome
 
@@ -72,10 +72,10 @@ def count_outcome(
 
 def count_wait(result: WaitResult, task_instance: RuntimeTaskInstance | None, *, in_triggerer: bool = False) -> None:
     """
-    Count how the messages of a wait ended; those of a bulk send by their numbers, without durations.
+    Count the outcomes of a wait's messages; for a bulk send by their numbers, without durations.
 
     :param task_instance: its DAG and task become the tags.
-    :param in_triggerer: whether a trigger counts, and not a task.
+    :param in_triggerer: whether this runs in the triggerer, and not in a task.
     """
     from airflow_provider_omnimessage.api.delivery import Outcome
 

@@ -11,12 +11,20 @@ PACKAGE = "airflow_provider_omnimessage"
 CONN_FIELDS: dict[str, dict[str, Any]] = {
     "sender": {
         "label": "Sender",
-        "description": "Used when a message sets no sender. Must be a sender of your Messente account.",
+        "description": "Used when a message sets no sender: at most 11 characters, or a number, of your account.",
         "schema": {"type": ["string", "null"]},
     },
     "timezone": {
         "label": "Time zone",
         "description": "Used when time_to_send has no offset: an IANA name such as Europe/Tallinn. Empty: UTC.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "window": {
+        "label": "Send window",
+        "description": (
+            "When messages may be sent that set no window of their own, such as "
+            "09:00-20:00; days=mon-fri; timezone=recipient; holidays=EE. Alerts ignore it. Empty: at any time."
+        ),
         "schema": {"type": ["string", "null"]},
     },
     "priority": {

@@ -117,8 +117,7 @@ def send_file(source: Path, count: int, **settings: Any) -> float:
         task_id="send",
         recipients=str(source),
         messages=[sms("Hello $name")],
-        time_to_send=NEW_YEAR,
-        **{"parallel": 2, **settings},
+        **{"parallel": 2, "time_to_send": NEW_YEAR, **settings},
     )
     context = {"ti": SimpleNamespace(max_tries=0, dag_id="bench", task_id="send", xcom_push=print)}
     begin = time.perf_counter()

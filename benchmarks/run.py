@@ -15,7 +15,7 @@ from figure import Figure
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
-ALL = ("imports", "sends", "polling", "receiver", "bulk")
+ALL = ("imports", "sends", "pacing", "polling", "receiver", "bulk", "whole_airflow")
 
 HEAD = """# Benchmarks
 

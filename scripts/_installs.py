@@ -8,11 +8,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 from packaging.requirements import InvalidRequirement, Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "airflow-provider-omnimessage"
-EXTRAS = {"oncall", "receiver", "sandbox"}
+EXTRAS = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
 #: Set this to True in the commit that follows the first upload to PyPI.
 PUBLISHED = False
 #: Other packages that the documentation names; all are on PyPI. Add one here after you have installed it.

@@ -73,11 +73,24 @@ class Pauses(list[float]):
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pauses]:
     from airflow_provider_omnimessage.alerts import beats, known
-    from airflow_provider_omnimessage.hooks import budget, omnimessage, pacing, repeating, requests_transport
+    from airflow_provider_omnimessage.hooks import budget, pacing, repeating, requests_transport
+    from airflow_provider_omnimessage.hooks import cancelling as hook_cancelling
+    from airflow_provider_omnimessage.notifications import event_store
     from airflow_provider_omnimessage.tasks import cancelling, posting
 
     pauses = Pauses()
-    for module in (requests_transport, pacing, repeating, budget, omnimessage, known, beats, cancelling, posting):
+    for module in (
+        requests_transport,
+        pacing,
+        repeating,
+        budget,
+        hook_cancelling,
+        known,
+        beats,
+        cancelling,
+        posting,
+        event_store,
+    ):
         monkeypatch.setattr(module, "time", pauses)
     pacing.reset_paces()
     yield pauses

@@ -42,6 +42,7 @@ from airflow_provider_omnimessage._compat.run_time import (
     success_in_triggerer,
     task_states,
     triggerer_stats,
+    xcom_model,
 )
 
 __all__ = [
@@ -82,4 +83,5 @@ __all__ = [
     "success_in_triggerer",
     "task_states",
     "triggerer_stats",
+    "xcom_model",
 ]

@@ -232,3 +232,12 @@ def triggerer_stats() -> Stats:
     except ImportError:  # Airflow 3.1 and older have one for both
         return airflow_stats()
     return Client
+
+
+def xcom_model() -> Any:
+    """Return the database model of XComs, for commands: tasks and triggers do not read Airflow's database."""
+    try:
+        from airflow.models.xcom import XComModel
+    except ImportError:  # Airflow 2
+        from airflow.models.xcom import BaseXCom as XComModel  # type: ignore[no-redef]
+    return XComModel

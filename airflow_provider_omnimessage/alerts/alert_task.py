@@ -83,8 +83,15 @@ class AlertTask(PlainStrings, SwitchTask):
         """The tags of this task's metrics."""
         return {"dag_id": self.dag_id, "task_id": self.task_id}
 
-    def _compose(self, hook: OmnimessageHook, to: str) -> dict[str, Any]:
-        return hook.compose(to, self.messages, dlr_url=self.dlr_url, text_store=self.text_store, priority=self.priority)
+    def _compose(self, hook: OmnimessageHook, to: str, time_to_send: datetime | None = None) -> dict[str, Any]:
+        return hook.compose(
+            to,
+            self.messages,
+            time_to_send=time_to_send,
+            dlr_url=self.dlr_url,
+            text_store=self.text_store,
+            priority=self.priority,
+        )
 
     def _recipients(self, when: datetime) -> tuple[list[str], list[Exception]]:
         """

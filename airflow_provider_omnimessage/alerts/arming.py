@@ -11,6 +11,7 @@ from airflow_provider_omnimessage.alerts.alert_task import AlertTask, first_that
 from airflow_provider_omnimessage.alerts.deadlines import Deadline, due_time
 from airflow_provider_omnimessage.alerts.known import KnownAlerts
 from airflow_provider_omnimessage.alerts.late_starts import silent_because
+from airflow_provider_omnimessage.alerts.next_run import cancel_next_run_alert
 from airflow_provider_omnimessage.api.errors import OmnimessageError
 from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -39,13 +40,24 @@ class ArmDeadMansSwitchOperator(AlertTask):
     The parameters of the deadline are those of the switch.
 
     :param required: whether the work must not run if the alert cannot be scheduled.
+    :param next_run_variable: name of the Airflow Variable with the alert that waits for this run; ``None``: there is
+        none.
     """
 
     template_fields: Sequence[str] = (*AlertTask.template_fields, "by", "within", "time_to_send", "days", "timezone")
     ui_color = "#e3f0ff"
 
     def __init__(
-        self, *, by: Any, within: Any, time_to_send: Any, days: Any, timezone: str | None, required: bool, **kwargs: Any
+        self,
+        *,
+        by: Any,
+        within: Any,
+        time_to_send: Any,
+        days: Any,
+        timezone: str | None,
+        required: bool,
+        next_run_variable: str | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.by = by
@@ -55,6 +67,7 @@ class ArmDeadMansSwitchOperator(AlertTask):
         self.timezone = timezone
         self.required = required
         self.may_stop_work = required
+        self.next_run_variable = next_run_variable
 
     def _execute(self, context: Mapping[str, Any]) -> list[str]:
         """Schedule what is missing, and return the ids of this run's alerts."""
@@ -135,6 +148,9 @@ class ArmDeadMansSwitchOperator(AlertTask):
             if not problems:
                 # an alert that could not be replaced is better than none
                 self._cancel_others(wanted, hook, known)
+                if self.next_run_variable is not None:
+                    tags = {"dag_id": self.dag_id, "task_id": self.task_id}
+                    cancel_next_run_alert(context, hook, self.next_run_variable, self.log, tags)
         if problems:
             raise first_that_may_pass(problems)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage._compat import Variable
-from airflow_provider_omnimessage.api.delivery import CancelResult
+from airflow_provider_omnimessage.api.cancel_result import CancelResult
 from airflow_provider_omnimessage.api.errors import InvalidInputError, OmnimessageError
 from airflow_provider_omnimessage.api.timing import TimeToSend
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Seconds between the attempts to store the id of a message that is scheduled.
 STORE_PAUSES = (1.0, 3.0, 6.0)
+#: Description of the variables. The command ``alerts`` finds them by its beginning.
+DESCRIPTION = "Messages that are scheduled for {}"
 
 
 @dataclass
@@ -32,12 +34,16 @@ class HeartbeatState:
     :param left: ids that must be cancelled: of earlier beats, or of one that did not finish.
     :param in_doubt: times, ISO 8601 in UTC, at which messages go out whose response was lost: no id is known.
     :param times: when the messages go out, ISO 8601 in UTC, by id; empty in a state that an older version stored.
+    :param expected: the time, ISO 8601 in UTC, of the run that ``live`` waits for; ``None``: any run, or a beat.
+    :param dag_id: the DAG that they are scheduled for.
     """
 
     live: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     in_doubt: list[str] = field(default_factory=list)
     times: dict[str, str] = field(default_factory=dict)
+    expected: str | None = None
+    dag_id: str | None = None
 
     @classmethod
     def read(cls, value: Any) -> HeartbeatState:
@@ -47,8 +53,11 @@ class HeartbeatState:
         :raises TypeError: if it is anything else.
         """
         times = {str(omnimessage_id): str(due) for omnimessage_id, due in value.pop("times", {}).items()}
-        state = cls(**{name: [str(item) for item in items] for name, items in value.items()}, times=times)
-        if any(datetime.fromisoformat(due).tzinfo is None for due in (*state.in_doubt, *times.values())):
+        expected, dag_id = value.pop("expected", None), value.pop("dag_id", None)
+        ids = {name: [str(item) for item in items] for name, items in value.items()}
+        state = cls(**ids, times=times, expected=expected, dag_id=dag_id)
+        known = [*state.in_doubt, *times.values(), *([expected] if expected is not None else [])]
+        if any(datetime.fromisoformat(time).tzinfo is None for time in known):
             raise ValueError("a time without an offset")
         return state
 
@@ -61,6 +70,11 @@ class HeartbeatState:
         """Return when messages go out, by id."""
         return {omnimessage_id: datetime.fromisoformat(due) for omnimessage_id, due in self.times.items()}
 
+    def is_live(self) -> bool:
+        """Return whether a message is known to be scheduled that has not gone out yet."""
+        now, times = datetime.now(timezone.utc), self.known_times()
+        return any(item in times and times[item] > now for item in self.live)
+
     def forget_past_doubts(self) -> None:
         """Drop the times that have passed: those messages have gone out, or never existed."""
         now = datetime.now(timezone.utc)
@@ -68,11 +82,15 @@ class HeartbeatState:
 
 
 class HeartbeatStore:
-    """The Airflow Variable that holds the state between the beats."""
+    """The Airflow Variable that holds the state between the beats.
 
-    def __init__(self, variable: str, log: Logger) -> None:
+    :param about: what the messages are for; the variable's description.
+    """
+
+    def __init__(self, variable: str, log: Logger, about: str = "the heartbeat") -> None:
         self.variable = variable
         self._log = log
+        self._about = about
 
     def read(self) -> HeartbeatState:
         """Return the stored state; an empty one if there is none, or if it cannot be read."""
@@ -80,13 +98,13 @@ class HeartbeatStore:
         try:
             return HeartbeatState.read(json.loads(value)) if value else HeartbeatState()
         except (ValueError, TypeError, AttributeError):
-            self._log.warning("Variable %s does not hold the state of a heartbeat; replacing it", self.variable)
+            self._log.warning("Variable %s does not hold the state of %s; replacing it", self.variable, self._about)
             return HeartbeatState()
 
     def write(self, state: HeartbeatState) -> None:
         """Store the state."""
         value = json.dumps(state.as_dict())
-        Variable.set(self.variable, value, description="Messages that the heartbeat keeps scheduled")
+        Variable.set(self.variable, value, description=DESCRIPTION.format(self._about))
 
     def write_patiently(self, state: HeartbeatState) -> None:
         """Store the state; if that fails, try again a few times, since it holds the id of a scheduled message."""
@@ -105,21 +123,28 @@ class Beat:
     """One beat.
 
     :param tags: of the metrics.
+    :param posts: requests, at most, for one message whose response is lost. More than one if no other message stands
+        meanwhile: two are better than none.
     """
 
-    def __init__(self, hook: OmnimessageHook, store: HeartbeatStore, log: Logger, tags: Mapping[str, str]) -> None:
+    def __init__(
+        self, hook: OmnimessageHook, store: HeartbeatStore, log: Logger, tags: Mapping[str, str], *, posts: int = 1
+    ) -> None:
+        self._posts = posts
         self._hook = hook
         self._store = store
         self._log = log
         self._tags = tags
         self._state = store.read()
+        self._state.dag_id = tags["dag_id"]
         self._report_doubts()
 
-    def run(self, drafts: Sequence[dict[str, Any]], due: TimeToSend) -> list[str]:
+    def run(self, drafts: Sequence[dict[str, Any]], due: TimeToSend, *, expected: datetime | None = None) -> list[str]:
         """Schedule the next messages, cancel the last ones, and return the ids that are scheduled now.
 
         :param drafts: one body for each recipient, with its ``time_to_send``.
         :param due: when they go out.
+        :param expected: the time of the run that they wait for.
         """
         self._clean_up()
         scheduled: list[str] = []
@@ -127,21 +152,37 @@ class Beat:
             for draft in drafts:
                 scheduled.append(self._schedule(draft, due))
         except Exception:
-            # the messages of the last beat are still scheduled, so those of this one are too many
-            if self._state.left:
-                self._log.error("This beat failed: its own messages are cancelled, those of the last beat stand")
-            self._state.left = self._cancel(self._state.left)
+            if self._state.live:
+                # the messages of the last beat are still scheduled, so those of this one are too many
+                if self._state.left:
+                    self._log.error("This beat failed: its own messages are cancelled, those of the last beat stand")
+                self._state.left = self._cancel(self._state.left)
+            else:
+                # some recipients are better than none; the next try cancels and schedules anew
+                self._state.expected = expected.isoformat() if expected is not None else None
             self._store.write(self._state)
             raise
-        self._log.info("Without another beat, the message goes out at %s: %s", due, ", ".join(scheduled))
+        self._log.info("The message goes out at %s unless it is cancelled: %s", due, ", ".join(scheduled))
         # Swap first, cancel second: a beat that is killed in between leaves a live message to the next one.
         self._state.live, self._state.left = scheduled, self._state.live
+        self._state.expected = expected.isoformat() if expected is not None else None
         self._store.write(self._state)
         self._state.left = self._cancel(self._state.left)
         self._store.write(self._state)
         if self._state.left:
             self._log.warning("Not cancelled yet; the next beat tries again: %s", ", ".join(self._state.left))
         return scheduled
+
+    def end(self) -> list[str]:
+        """Cancel all messages, and return the ids that may still be scheduled. The next beat tries those again."""
+        self._state.left += [item for item in self._state.live if item not in self._state.left]
+        self._state.live, self._state.expected = [], None
+        # first, so that a beat that is killed in between leaves nothing that nobody cancels
+        self._store.write(self._state)
+        if self._state.left:
+            self._state.left = self._cancel(self._state.left)
+            self._store.write(self._state)
+        return self._state.left
 
     def _clean_up(self) -> None:
         """Cancel what earlier beats left behind, so that there are never more than two messages."""
@@ -161,16 +202,20 @@ class Beat:
         doubt = due.utc.isoformat()
         self._state.in_doubt.append(doubt)
         self._store.write(self._state)
-        try:
-            omnimessage_id = self._hook.post(draft).omnimessage_id
-        except OmnimessageError as error:
-            if error.maybe_processed:
+        for attempt in range(1, self._posts + 1):
+            try:
+                omnimessage_id = self._hook.post(draft).omnimessage_id
+                break
+            except OmnimessageError as error:
+                if not error.maybe_processed:
+                    self._state.in_doubt.remove(doubt)
+                    raise
                 self._report_doubts()
-            else:
-                self._state.in_doubt.remove(doubt)
-            raise
+                if attempt == self._posts:
+                    raise
         metrics.count("scheduled", self._tags)
-        self._state.in_doubt.remove(doubt)
+        if attempt == 1:
+            self._state.in_doubt.remove(doubt)
         # at once, so that the next beat finds what this one does not live to cancel
         self._state.left.append(omnimessage_id)
         self._state.times[omnimessage_id] = doubt
@@ -181,8 +226,8 @@ class Beat:
         self._state.forget_past_doubts()
         for due in self._state.in_doubt:
             self._log.warning(
-                "The response to an earlier beat was lost. If Messente accepted its message, it goes out at %s "
-                "although Airflow is running. Its id is unknown: look for it in Messente's dashboard",
+                "The response to a request was lost. If Messente accepted its message, it goes out at %s and cannot be "
+                "cancelled from here, since its id is unknown: look for it in Messente's dashboard",
                 due,
             )
 

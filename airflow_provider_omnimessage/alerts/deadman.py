@@ -13,6 +13,7 @@ from airflow_provider_omnimessage.alerts.content import alert_messages, check_al
 from airflow_provider_omnimessage.alerts.deadlines import Deadline
 from airflow_provider_omnimessage.alerts.disarming import DisarmDeadMansSwitchOperator
 from airflow_provider_omnimessage.alerts.markers import MarkerOperator
+from airflow_provider_omnimessage.alerts.next_run import ExpectNextRunOperator, check_next_run, next_run_messages
 from airflow_provider_omnimessage.alerts.wiring import wire
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -71,6 +72,11 @@ class DeadMansSwitch(TaskGroup):
         that is repaired by then still cancels it; ``"send_now"`` sends it as soon as all tasks of the group have ended.
     :param required: ``True``: if the alert cannot be scheduled, the work does not run. Default: the work runs, and
         ``arm`` is shown as failed.
+    :param next_run_within: how late the next run may start, a timedelta of at least one minute. If it does not start in
+        time, for example because the DAG is paused or its file is broken, an alert goes out. It is scheduled when the
+        work has ended, by a task ``next_run``. Default: no such alert.
+    :param next_run_text: what that alert says, as one SMS. ``{{ expected }}`` is when the next run is due. Default:
+        names the DAG and that time. (templated)
     :param dlr_url: where Messente posts delivery reports; default: the connection's. (templated)
     :param text_store: ``"plaintext"``, ``"sha256"`` or ``"nostore"``; default: the connection's. (templated)
     :param priority: ``"low"``, ``"regular"`` or ``"high"``; default: the connection's, else regular. (templated)
@@ -98,6 +104,8 @@ class DeadMansSwitch(TaskGroup):
         timezone: str | None = None,
         on_failure: Literal["wait", "send_now"] = "wait",
         required: bool = False,
+        next_run_within: timedelta | None = None,
+        next_run_text: str | None = None,
         dlr_url: str | None = None,
         text_store: str | None = None,
         priority: str | None = None,
@@ -125,11 +133,18 @@ class DeadMansSwitch(TaskGroup):
             "omnimessage_conn_id": omnimessage_conn_id,
         }
         slots = {"pool": pool, "queue": queue, "priority_weight": priority_weight}
+        following = None
+        if next_run_within is not None:
+            following = {"within": next_run_within, "messages": next_run_messages(next_run_text)}
+        elif next_run_text is not None:
+            raise InvalidInputError.of("next_run_text", "works with next_run_within only; pass both, or neither")
         super().__init__(group_id=group_id, **kwargs)
         Deadline(**deadline).check_at_parse(self.dag)
+        if following is not None:
+            check_next_run(next_run_within, self.dag)
         # All that a switch knows is in its tasks: a copied task group loses what Airflow does not know of.
         own = {name: value for name, value in slots.items() if value is not None}
-        self._make_tasks({**alert, **own}, {**deadline, "required": required}, on_failure)
+        self._make_tasks({**alert, **own}, {**deadline, "required": required}, on_failure, following)
 
     @property
     def arm(self) -> ArmDeadMansSwitchOperator:
@@ -214,9 +229,16 @@ class DeadMansSwitch(TaskGroup):
         return InvalidInputError.of(f"DeadMansSwitch '{self.group_id}'", reason)
 
     def _make_tasks(
-        self, alert: dict[str, Any], arming: dict[str, Any], on_failure: Literal["wait", "send_now"]
+        self,
+        alert: dict[str, Any],
+        arming: dict[str, Any],
+        on_failure: Literal["wait", "send_now"],
+        following: dict[str, Any] | None,
     ) -> None:
         dag = self.dag
+        if following is not None:
+            variable = f"omnimessage_next_run__{dag.dag_id}__{self.group_id}"
+            arming = {**arming, "next_run_variable": variable}
         # At the top level of the DAG: the group then means the work alone, to Airflow and to users.
         common: dict[str, Any] = {"switch_id": str(self.group_id), "dag": dag, "task_group": dag.task_group}
         with _without_default_args(dag) as default_args:
@@ -239,6 +261,14 @@ class DeadMansSwitch(TaskGroup):
                 arm.as_teardown()
                 gate.as_teardown()
                 before.set_downstream([arm, gate, disarm])
+            if following is not None:
+                # a teardown too: the state of the run stays that of the work
+                ExpectNextRunOperator(
+                    task_id=self.task_id_of("next_run"),
+                    variable=variable,
+                    timezone=arming["timezone"],
+                    **{**own, **following},
+                ).as_teardown().set_upstream(disarm)
         disarm.as_teardown()
         arm.set_downstream([gate, disarm])
 

@@ -16,7 +16,8 @@ from airflow_provider_omnimessage.alerts.alert_task import AlertTask, first_that
 from airflow_provider_omnimessage.alerts.known import KnownAlerts
 from airflow_provider_omnimessage.alerts.markers import SwitchTask
 from airflow_provider_omnimessage.alerts.work import DONE, FAILED, Instance, describe, work_states
-from airflow_provider_omnimessage.api.delivery import CancelResult, Outcome
+from airflow_provider_omnimessage.api.cancel_result import CancelResult
+from airflow_provider_omnimessage.api.delivery import Outcome
 from airflow_provider_omnimessage.api.errors import NotFoundError, OmnimessageError
 from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook

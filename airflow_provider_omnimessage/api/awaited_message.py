@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -39,8 +40,10 @@ class AwaitedMessage:
             "last_news": self.last_news,
         }
 
-    def restore(self, data: Any) -> None:
+    def restore(self, data: object) -> None:
         """Continue with what :meth:`to_dict` returned. Data that cannot be read is ignored."""
+        if not isinstance(data, Mapping):
+            return
         try:
             statuses = data["statuses"]
             report = statuses and DeliveryReport(

@@ -1,4 +1,4 @@
-"""Which call may be repeated, and after how long: decisions only, without a clock and without waiting."""
+"""Decide whether a call may be repeated, and after how long. Nothing here reads a clock or waits."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from airflow_provider_omnimessage.api.calls import Call
 from airflow_provider_omnimessage.api.errors import (
+    ApiError,
     DeadlineExceededError,
     LostResponseError,
     NotSentError,
@@ -25,11 +26,10 @@ def may_repeat(call: Call[Any], error: BaseException | None) -> bool:
     Return whether a call may be repeated right away.
 
     A request that was surely not processed may always be repeated. One that may have been processed is repeated only if
-    that does no harm: a GET or a DELETE, never a POST, since there is no idempotency key. An untrusted certificate
-    stays untrusted, and a call without time left gets none by waiting.
+    that does no harm: a GET or a DELETE, never a POST, since there is no idempotency key. An untrusted certificate and
+    a call without time left are not repeated: waiting changes neither.
 
-    :param call: the call.
-    :param error: the error of its last attempt.
+    :param error: of the last attempt.
     """
     if isinstance(error, (UntrustedError, DeadlineExceededError)):
         return False
@@ -42,28 +42,27 @@ def pause(error: OmnimessageError, attempt: int, share: float) -> float:
     """
     Return the seconds to wait before the next attempt: exponential backoff with full jitter.
 
-    If Messente sent a ``Retry-After``, the jitter is added to it, so that callers that received the same do not come
-    back at the same time.
+    If Messente sent a ``Retry-After``, the jitter is added to it, so that callers with the same ``Retry-After`` do not
+    repeat at the same time.
 
-    :param error: the error of the last attempt.
+    :param error: of the last attempt.
     :param attempt: the number of attempts so far, from 1.
     :param share: a random number from 0 to 1.
     """
     longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempt - 1, 16))
-    return (getattr(error, "retry_after", None) or 0.0) + share * longest
+    return (error.retry_after if isinstance(error, ApiError) and error.retry_after else 0.0) + share * longest
 
 
 def next_pause(call: Call[Any], error: OmnimessageError, attempt: int, share: float, left: float) -> float | None:
     """
-    Return the seconds to wait before a call is repeated, or ``None`` if its error is to be raised instead.
+    Return the seconds to wait before a call is repeated, or ``None`` to raise its error instead.
 
-    A pause that would use up the time is not begun: an error now is more useful than the same error later.
+    A pause that would use up the time left is not started: an error now is more useful than the same error later.
 
-    :param call: the call.
-    :param error: the error of its last attempt.
+    :param error: of the last attempt.
     :param attempt: the number of attempts so far, from 1.
     :param share: a random number from 0 to 1.
-    :param left: the seconds that are left for the call.
+    :param left: seconds left for the call.
     """
     if not may_repeat(call, error):
         return None

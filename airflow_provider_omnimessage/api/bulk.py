@@ -13,22 +13,22 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from airflow_provider_omnimessage.api import timing
-from airflow_provider_omnimessage.api.calls import Accepted, Call, NotAccepted, Response, send_bulk
+from airflow_provider_omnimessage.api.calls import Call, send_bulk
 from airflow_provider_omnimessage.api.channels import rule_of
-from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem
-from airflow_provider_omnimessage.api.fields import Problems, Rule, as_plain, describe, is_mapping, phone_number
+from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem, UnknownZoneError
+from airflow_provider_omnimessage.api.fields import Problems, Rule, describe, phone_number
 from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.api.messages import checked_omnimessage
+from airflow_provider_omnimessage.api.number_zones import require_possible
 from airflow_provider_omnimessage.api.placeholders import Filler, compile_placeholders
-from airflow_provider_omnimessage.api.timing import TimeToSend
+from airflow_provider_omnimessage.api.records import as_plain, is_mapping
+from airflow_provider_omnimessage.api.responses import Accepted, NotAccepted, Response
+from airflow_provider_omnimessage.api.send_times import ChosenTime, TimeChooser, TimeRules
 
 #: The largest number of messages in one call: what Messente recommends.
 MOST_IN_A_CALL = 1000
 #: How many problems are reported one by one. The others are counted.
 PROBLEMS_REPORTED = 20
-#: How many distinct times are cached.
-_TIMES_CACHED = 1024
 
 
 class Composed(NamedTuple):
@@ -36,12 +36,12 @@ class Composed(NamedTuple):
     A row that can be sent.
 
     :param to: the recipient in E.164.
-    :param time_to_send: ``None``: now.
+    :param choice: when it is sent.
     :param body: the omnimessage, without its time.
     """
 
     to: str
-    time_to_send: TimeToSend | None
+    choice: ChosenTime
     body: dict[str, Any]
 
 
@@ -55,8 +55,7 @@ class Composer:
             messages=[sms("Hello $name")],
             defaults={"priority": "low"},
             sender=None,
-            time_to_send="2026-11-24T09:00",
-            timezone="Europe/Tallinn",
+            rules=TimeRules("2026-11-24T09:00", "Europe/Tallinn"),
             now=datetime.now(timezone.utc),
         )
         composer.compose({"to": "+37255555555", "name": "Mari"}).body
@@ -65,8 +64,7 @@ class Composer:
         omnimessage.
     :param defaults: ``dlr_url``, ``text_store`` and ``priority`` for rows without their own.
     :param sender: for messages without their own.
-    :param time_to_send: for rows without their own; ``None``: now.
-    :param timezone: for times without an offset, in rows without their own ``timezone``.
+    :param rules: the time of rows without their own, its zone, and the window of all.
     :param now: with a zone; a ``timedelta`` is added to it.
     :raises InvalidInputError: if the messages or the time are wrong for every row.
     """
@@ -74,39 +72,30 @@ class Composer:
     def __init__(
         self,
         *,
-        messages: Any,
-        defaults: Mapping[str, Any],
+        messages: object,
+        defaults: Mapping[str, object],
         sender: str | None,
-        time_to_send: Any,
-        timezone: str | None,
+        rules: TimeRules,
         now: datetime,
     ) -> None:
         self._messages = messages
         self._defaults = {name: value for name, value in defaults.items() if value is not None}
         self._sender = sender
-        self._time_to_send = time_to_send
-        self._timezone = timezone
-        self._now = now
-        self._times: dict[tuple[str | None, str | None], TimeToSend] = {}
+        self._drops_unknown_zones = rules.on_unknown_zone == "drop"
+        self._asks_for_zones = rules.asks_for_zones
+        self._any_time = rules.time_to_send is None and rules.window is None
+        self.chooser = TimeChooser(rules, now=now)
         self._fill: Filler | None = None
         self._filled_texts: list[_FilledText] | None = None
         self._checked_body: dict[str, Any] | None = None
-        self._warnings: dict[str, None] = {}
         if messages is not None:
             problems = Problems()
             self._messages = plain_argument(messages)
             self._fill = compile_placeholders(self._messages, "messages", problems)
             problems.raise_if_any()
             self._filled_texts = _find_filled_texts(self._messages)
-        if time_to_send is not None:
-            self._resolve(None, timezone)
 
-    @property
-    def warnings(self) -> list[str]:
-        """What clock changes do to some of the times, each once."""
-        return list(self._warnings)
-
-    def compose(self, row: Any) -> Composed:
+    def compose(self, row: object) -> Composed:
         """
         Build the omnimessage of one row.
 
@@ -120,18 +109,26 @@ class Composer:
         body = self._compose_quickly(fields)
         if body is None:
             body = self._compose_and_check(fields, problems)
-        time_to_send = None
-        own_time, own_zone = fields.get("time_to_send"), fields.get("timezone")
-        if own_time is not None or self._time_to_send is not None:
-            try:
+        choice = _NOW
+        own_time = fields.get("time_to_send")
+        own_zone = fields.get("timezone")
+        is_sound = not problems  # otherwise it may lack its number
+        try:
+            if is_sound:
+                require_possible(body["to"])
+            if (own_time is not None or not self._any_time) and (is_sound or not self._asks_for_zones):
                 # an empty cell of a CSV file means that the row has no time of its own
-                time_to_send = self._resolve(None if own_time == "" else own_time, own_zone or self._timezone)
-            except InvalidInputError as error:
-                problems.extend(error.problems)
+                choice = self.chooser.choose(str(body.get("to")), None if own_time == "" else own_time, own_zone)
+        except UnknownZoneError as error:
+            if self._drops_unknown_zones and not problems:
+                raise
+            problems.extend(error.problems)
+        except InvalidInputError as error:
+            problems.extend(error.problems)
         problems.raise_if_any()
-        return Composed(body["to"], time_to_send, body)
+        return Composed(body["to"], choice, body)
 
-    def _compose_and_check(self, fields: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
+    def _compose_and_check(self, fields: Mapping[str, object], problems: Problems) -> dict[str, Any]:
         if self._messages is not None:
             messages = self._fill(fields, problems) if self._fill else self._messages
             message = {"to": fields.get("to"), "messages": messages}
@@ -148,7 +145,7 @@ class Composer:
             self._checked_body = body
         return body
 
-    def _compose_quickly(self, fields: Mapping[str, Any]) -> dict[str, Any] | None:
+    def _compose_quickly(self, fields: Mapping[str, object]) -> dict[str, Any] | None:
         """
         Build a message like an earlier one that passed all checks, and check only the texts that differ.
 
@@ -163,23 +160,6 @@ class Composer:
             messages[position] = {**messages[position], name: filled}
         to = _PHONE_NUMBER(fields.get("to"), "to", problems)
         return None if problems else {**self._checked_body, "to": to, "messages": messages}
-
-    def _resolve(self, own_time: Any, zone: Any) -> TimeToSend | None:
-        """Return the time of a row: its own, or the time of the whole send if ``own_time`` is ``None``."""
-        value = self._time_to_send if own_time is None else own_time
-        if value is None:
-            return None
-        # Only texts are cached: two datetimes can be equal and still mean different times, in an hour that a clock
-        # change repeats.
-        is_cached = isinstance(own_time, (str, type(None))) and isinstance(zone, (str, type(None)))
-        found = self._times.get((own_time, zone)) if is_cached else None
-        if found is None:
-            found = timing.resolve(value, zone=zone, now=self._now)
-            if is_cached and len(self._times) < _TIMES_CACHED:
-                self._times[own_time, zone] = found
-            if found.warning and len(self._warnings) < _TIMES_CACHED:
-                self._warnings[found.warning] = None
-        return found
 
 
 class RowProblems:
@@ -253,9 +233,10 @@ class _FilledText(NamedTuple):
 
 
 _PHONE_NUMBER = phone_number()
+_NOW = ChosenTime()
 
 
-def _find_filled_texts(messages: Any) -> list[_FilledText] | None:
+def _find_filled_texts(messages: object) -> list[_FilledText] | None:
     """Find the texts with placeholders; ``None`` if anything but a whole text of a message has one."""
     found: list[_FilledText] = []
     for position, message in enumerate(messages if isinstance(messages, list) else ()):
@@ -280,17 +261,3 @@ def too_many_rejected(rejected: int, of: int, max_failed: float) -> bool:
     :param max_failed: a number of messages (int), or a share of them (float, 0 to 1).
     """
     return rejected > (max_failed if isinstance(max_failed, int) else math.floor(max_failed * of + 1e-9))
-
-
-def require_limit(name: str, value: object) -> None:
-    """
-    Raise unless ``value`` is a number of messages or a share of them.
-
-    :param name: the parameter's name.
-    :raises InvalidInputError: for anything but an int from 0 or a float from 0 to 1.
-    """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or value < 0 or (isinstance(value, float) and not value <= 1):  # type: ignore[operator]
-        raise InvalidInputError.of(
-            name, f"{value!r} is not accepted; pass a whole number of messages, or a share of them from 0.0 to 1.0"
-        )

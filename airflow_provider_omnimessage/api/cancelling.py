@@ -1,9 +1,9 @@
 """
-What a cancel has achieved, decided from the responses to a DELETE and to the GET after it.
+Decide the outcome of a cancel, from the responses to a DELETE and to the GET after it.
 
 Messente answers 404 to a DELETE in three cases: the message was cancelled before, it was sent, or it is unknown. A
-response can also get lost. The delivery report and the message's time tell these cases apart, but not always: then the
-message is not known to be cancelled, and the caller must ask again.
+response can also get lost. The delivery report and the message's time distinguish these cases, but not always: then
+the message is not known to be cancelled, and the caller must cancel again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 
-from airflow_provider_omnimessage.api.delivery import CancelResult, DeliveryReport, Outcome
+from airflow_provider_omnimessage.api.cancel_result import CancelResult
+from airflow_provider_omnimessage.api.delivery import DeliveryReport, Outcome
 from airflow_provider_omnimessage.api.errors import (
     NotFoundError,
     OmnimessageError,
@@ -61,7 +62,7 @@ def decide(
 
     :param deletion: the outcome of the DELETE. If it was accepted, the report does not count.
     :param finding: what the report shows that was requested afterwards.
-    :param before_time: whether the message's time is still to come; ``None`` if it is not known.
+    :param before_time: whether the message's time is in the future; ``None`` if it is not known.
     :param earlier_in_doubt: whether an earlier attempt of the same DELETE may have been processed.
     """
     if deletion is Deletion.ACCEPTED:
@@ -73,7 +74,7 @@ def decide(
         return CancelResult.ALREADY_SENT
     if finding is Finding.NOT_FOUND:
         return CancelResult.UNKNOWN
-    # It exists. If it cannot be cancelled any more, it was sent, unless its time is still to come.
+    # It exists. If it can no longer be cancelled, it was sent, unless its time is in the future.
     if deletion is Deletion.NOT_FOUND and (
         (finding is Finding.UNDER_WAY and before_time is not True)
         or (finding is Finding.PENDING and before_time is False)
@@ -84,9 +85,9 @@ def decide(
 
 def read_deletion(errors: Sequence[OmnimessageError]) -> Deletion | None:
     """
-    Return the outcome of a DELETE, or ``None`` if it was surely not processed, for a reason that no report explains.
+    Return the outcome of a DELETE, or ``None`` if it was surely not processed, and no report would explain that.
 
-    :param errors: the error of each attempt, in their order; none if the first was accepted.
+    :param errors: the error of each attempt, in order; empty if the first was accepted.
     """
     if not errors:
         return Deletion.ACCEPTED

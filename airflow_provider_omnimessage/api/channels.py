@@ -2,84 +2,80 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
-from airflow_provider_omnimessage.api import fields
+from airflow_provider_omnimessage.api import fields, records
 from airflow_provider_omnimessage.api.fields import Problems, Rule
+from airflow_provider_omnimessage.api.records import Record
 
 MEGABYTE = 1024 * 1024
-_NUMERIC_SENDER = re.compile(r"\+?[0-9]+", re.ASCII)
 _LONGEST_NUMERIC_SENDER = 15
 _LONGEST_ALPHANUMERIC_SENDER = 11
 
 
-def check_message(value: Any, field: str, problems: Problems) -> Any:
-    """
-    Check one channel's message: the rule that its ``channel`` chooses.
-
-    :param value: a dict, or an object with ``to_dict()``.
-    :param field: where it stands.
-    :param problems: takes what is wrong with it.
-    """
-    value = fields.as_plain(value)
-    if not fields.is_mapping(value):
+def check_message(value: object, field: str, problems: Problems) -> Any:
+    """Check one channel's message, by the rules of its ``channel``: a dict, or an object with ``to_dict()``."""
+    message = records.as_plain(value)
+    if not records.is_mapping(message):
         problems.reject(
             field,
-            f"{fields.describe(value)} is not a message; build one with sms(), viber(), whatsapp() or rcs()",
+            f"{fields.describe(message)} is not a message; build one with sms(), viber(), whatsapp() or rcs()",
         )
-        return value
-    channel = value.get("channel")
+        return message
+    channel = message.get("channel")
     if problems.draft and fields.is_deferred(channel):
-        return dict(value)
+        return dict(message)
     if not isinstance(channel, str) or channel not in _CHANNELS:
         shown = repr(channel) if isinstance(channel, str) and len(channel) <= 20 else fields.describe(channel)
         gone = " (Messente no longer offers it)" if channel == "telegram" else ""
-        problems.reject(f"{field}.channel", f"{shown}{gone} is not accepted; give one of {', '.join(_CHANNELS)}")
-        return value
-    return _CHANNELS[channel](value, field, problems)
+        problems.reject(f"{field}.channel", f"{shown}{gone} is not accepted; use one of {', '.join(_CHANNELS)}")
+        return message
+    return _CHANNELS[channel]()(message, field, problems)
 
 
 def rule_of(channel: object, field: str) -> Rule | None:
-    """
-    Give the rule for one field of a message, which does not know of its others.
-
-    :param channel: which kind of message.
-    :param field: its name.
-    :return: ``None`` where there is no such field.
-    """
-    rules: Mapping[str, Rule] = getattr(_CHANNELS.get(str(channel)), "rules", {})
-    return rules.get(field)
+    """Return the rule for one field of a channel's message; ``None`` if there is no such field."""
+    build = _CHANNELS.get(str(channel))
+    return build().rules.get(field) if build else None
 
 
-def check_messages(value: Any, field: str, problems: Problems) -> Any:
-    """
-    Check the messages of one omnimessage: at least one, and at most one per channel.
-
-    :param value: a list of messages, in the order in which they are tried.
-    :param field: where it stands.
-    :param problems: takes what is wrong with it.
-    """
-    checked = fields.many(_message_or_deferred, least=1)(value, field, problems)
+def check_messages(value: object, field: str, problems: Problems) -> Any:
+    """Check the messages of one omnimessage: at least one, and at most one for each channel."""
+    checked = records.many(check_message, least=1)(value, field, problems)
     if isinstance(checked, list):
         seen: set[str] = set()
         for index, message in enumerate(checked):
-            channel = message.get("channel") if fields.is_mapping(message) else None
+            channel = message.get("channel") if records.is_mapping(message) else None
             if isinstance(channel, str) and channel in seen:
-                problems.reject(f"{field}[{index}].channel", f"{channel} is there twice; give one message per channel")
+                problems.reject(f"{field}[{index}].channel", f"{channel} is there twice; use one message per channel")
             elif isinstance(channel, str) and not fields.is_deferred(channel):
                 seen.add(channel)
     return checked
 
 
-def _message_or_deferred(value: Any, field: str, problems: Problems) -> Any:
-    return value if problems.draft and fields.is_deferred(value) else check_message(value, field, problems)
+def sms_sender(value: object, field: str, problems: Problems) -> object:
+    """Accept a sender that SMS allows: up to 11 characters, or a number of up to 15 digits."""
+    fields.text()(value, field, problems)
+    if not isinstance(value, str):
+        return value
+    digits = value.removeprefix("+")
+    if digits.isascii() and digits.isdigit():
+        if len(digits) > _LONGEST_NUMERIC_SENDER:
+            problems.reject(field, f"{len(digits)} digits are too many; use at most {_LONGEST_NUMERIC_SENDER}")
+    elif len(value) > _LONGEST_ALPHANUMERIC_SENDER:
+        problems.reject(
+            field,
+            f"{len(value)} characters are too many for a sender on SMS; use at most {_LONGEST_ALPHANUMERIC_SENDER}, "
+            f"or a number of at most {_LONGEST_NUMERIC_SENDER} digits",
+        )
+    return value
 
 
-def _one_lifetime(present: Mapping[str, Any], field: str, problems: Problems) -> None:
+def _one_lifetime(present: Mapping[str, object], field: str, problems: Problems) -> None:
     if "ttl" in present and "validity" in present:
-        problems.reject(f"{field}.validity", "ttl is given too; give only one: ttl in seconds, or validity in minutes")
+        problems.reject(f"{field}.validity", "ttl is set too; use only one: ttl in seconds, or validity in minutes")
 
 
 _VIBER_CONTENT = [
@@ -96,219 +92,235 @@ _VIBER_CONTENT = [
 ]
 
 
-def _viber_content(present: Mapping[str, Any], field: str, problems: Problems) -> None:
+def _viber_content(present: Mapping[str, object], field: str, problems: Problems) -> None:
     _one_lifetime(present, field, problems)
-    content = set(present) - set(_ANY_CHANNEL)
+    content = set(present) - _SHARED_FIELDS
     if content not in _VIBER_CONTENT:
-        given = " + ".join(sorted(content)) or "no content"
+        found = " + ".join(sorted(content)) or "no content"
         valid = "; ".join(" + ".join(sorted(combination)) for combination in _VIBER_CONTENT)
-        problems.reject(field, f"{given} is not a valid combination; give one of: {valid}")
+        problems.reject(field, f"{found} is not a valid combination; use one of: {valid}")
 
 
-def _whatsapp_content(present: Mapping[str, Any], field: str, problems: Problems) -> None:
+def _whatsapp_content(present: Mapping[str, object], field: str, problems: Problems) -> None:
     _one_lifetime(present, field, problems)
-    fields.exactly_one_of("text", "image", "video", "audio", "document", "sticker", "template")(
+    records.exactly_one_of("text", "image", "video", "audio", "document", "sticker", "template")(
         present, field, problems
     )
 
 
-def _rcs_content(present: Mapping[str, Any], field: str, problems: Problems) -> None:
+def _rcs_content(present: Mapping[str, object], field: str, problems: Problems) -> None:
     _one_lifetime(present, field, problems)
-    fields.exactly_one_of("text", "content_info", "rich_card")(present, field, problems)
+    records.exactly_one_of("text", "content_info", "rich_card")(present, field, problems)
     if "sender" not in present and not problems.draft:
         problems.reject(f"{field}.sender", "is missing: RCS needs the agent's name, here or as the connection's sender")
 
 
-def _whatsapp_text(value: Any, field: str, problems: Problems) -> Any:
-    if isinstance(value, str):
-        value = {"body": value}
-    return fields.record({"body": fields.text(), "preview_url": fields.flag()}, required=["body"])(
-        value, field, problems
-    )
+def _whatsapp_text(value: object, field: str, problems: Problems) -> Any:
+    content = {"body": value} if isinstance(value, str) else value
+    return Record({"body": fields.text(), "preview_url": fields.flag()}, required=["body"])(content, field, problems)
 
 
-def _whatsapp_template(value: Any, field: str, problems: Problems) -> Any:
-    checked = _WHATSAPP_TEMPLATE(value, field, problems)
+def _check_whatsapp_template(value: object, field: str, problems: Problems) -> Any:
+    checked = _whatsapp_template()(value, field, problems)
     if isinstance(checked, dict):
         checked.setdefault("components", [])
     return checked
 
 
 def _media(**more: Rule) -> Rule:
-    return fields.record(
+    return Record(
         {"id": fields.text(), "link": fields.url(), "mime_type": fields.text(), **more},
-        combination=fields.exactly_one_of("id", "link"),
+        combination=records.exactly_one_of("id", "link"),
     )
 
 
-def _sms_sender(value: Any, field: str, problems: Problems) -> Any:
-    checked = fields.text()(value, field, problems)
-    if not isinstance(value, str):
-        return checked
-    if _NUMERIC_SENDER.fullmatch(value):
-        digits = len(value.lstrip("+"))
-        if digits > _LONGEST_NUMERIC_SENDER:
-            problems.reject(field, f"{digits} digits are too many; use at most {_LONGEST_NUMERIC_SENDER}")
-    elif len(value) > _LONGEST_ALPHANUMERIC_SENDER:
+def _autoconvert(value: object, field: str, problems: Problems) -> Any:
+    word = getattr(value, "value", value)  # the official client's enums
+    if isinstance(word, bool) or word in ("true", "false"):
         problems.reject(
             field,
-            f"{len(value)} characters are too many for a sender on SMS; use at most {_LONGEST_ALPHANUMERIC_SENDER}, "
-            f"or a number of at most {_LONGEST_NUMERIC_SENDER} digits",
-        )
-    return checked
-
-
-def _autoconvert(value: Any, field: str, problems: Problems) -> Any:
-    value = getattr(value, "value", value)  # the official client's enums
-    if isinstance(value, bool) or value in ("true", "false"):
-        # In YAML an unquoted `on` is a boolean: that is how true and false came into the OpenAPI description.
-        problems.reject(
-            field,
-            f"{value!r} is an error in Messente's OpenAPI description (YAML turns on into true); "
+            f"{word!r} is an error in Messente's OpenAPI description (YAML turns on into true); "
             "use 'on', 'full' or 'off'",
         )
         return value
     return fields.choice("on", "full", "off")(value, field, problems)
 
 
-_ANY_CHANNEL: dict[str, Rule] = {
-    "channel": fields.text(),
-    "sender": fields.text(),
-    "ttl": fields.integer(unit="seconds"),
-    "validity": fields.integer(unit="minutes"),
-}
+_SHARED_FIELDS = {"channel", "sender", "ttl", "validity"}
 
-_VIBER_BUTTON = fields.record({"label": fields.text(), "action_url": fields.url()}, required=["label", "action_url"])
 
-# Meta adds to these as it likes: what is known is checked, the rest goes through.
-_WHATSAPP_PARAMETER = fields.record({"type": fields.text()}, required=["type"], extra=True)
-_WHATSAPP_COMPONENT = fields.record(
-    {
-        "type": fields.text(),
-        "sub_type": fields.text(),
-        "index": fields.integer(least=0, unit="buttons"),
-        "parameters": fields.many(_WHATSAPP_PARAMETER),
-    },
-    required=["type"],
-    extra=True,
-)
-_WHATSAPP_TEMPLATE = fields.record(
-    {
-        "name": fields.text(),
-        "language": fields.record({"code": fields.text(), "policy": fields.text()}, required=["code"]),
-        "components": fields.many(_WHATSAPP_COMPONENT),
-    },
-    required=["name", "language"],
-)
-
-_RCS_FILE = fields.record(
-    {"file_url": fields.url(), "thumbnail_url": fields.url(), "force_refresh": fields.flag()},
-    required=["file_url", "force_refresh"],
-)
-_RCS_REPLY = fields.record(
-    {"text": fields.text(longest=25), "postback_data": fields.text(longest=2048)},
-    required=["text", "postback_data"],
-)
-_RCS_ACTION = fields.record(
-    {
-        "text": fields.text(longest=25),
-        "postback_data": fields.text(longest=2048),
-        "fallback_url": fields.url(longest=2048),
-        "dial_action": fields.record({"phone_number": fields.phone_number()}, required=["phone_number"]),
-        "view_location_action": fields.record(
-            {
-                "lat_long": fields.record(
-                    {"latitude": fields.number(), "longitude": fields.number()},
-                    required=["latitude", "longitude"],
-                ),
-                "label": fields.text(),
-                "query": fields.text(),
-            }
-        ),
-        "create_calendar_event_action": fields.record(
-            {
-                "start_time": fields.text(),
-                "end_time": fields.text(),
-                "title": fields.text(longest=100),
-                "description": fields.text(longest=500),
-            },
-            required=["start_time", "end_time", "title", "description"],
-        ),
-        "open_url_action": fields.record(
-            {
-                "url": fields.url(longest=2048),
-                "description": fields.text(),
-                "application": fields.choice("BROWSER", "WEBVIEW"),
-                "webview_view_mode": fields.choice("FULL", "HALF", "TALL"),
-            },
-            required=["url", "application"],
-        ),
-        "share_location_action": fields.record({}),
-    },
-    required=["text", "postback_data"],
-    combination=fields.exactly_one_of(
-        "dial_action",
-        "view_location_action",
-        "create_calendar_event_action",
-        "open_url_action",
-        "share_location_action",
-    ),
-)
-_RCS_SUGGESTION = fields.record(
-    {"reply": _RCS_REPLY, "action": _RCS_ACTION}, combination=fields.exactly_one_of("reply", "action")
-)
-_RCS_CARD = fields.record(
-    {
-        "title": fields.text(longest=200),
-        "description": fields.text(longest=2000),
-        "media": fields.record(
-            {"height": fields.choice("SHORT", "MEDIUM", "TALL"), "content_info": _RCS_FILE},
-            required=["height", "content_info"],
-        ),
-        "suggestions": fields.many(_RCS_SUGGESTION, most=4),
+def _any_channel() -> dict[str, Rule]:
+    return {
+        "channel": fields.text(),
+        "sender": fields.text(),
+        "ttl": fields.integer(unit="seconds"),
+        "validity": fields.integer(unit="minutes"),
     }
-)
-_RCS_RICH_CARD = fields.record(
-    {
-        "standalone_card": fields.record(
-            {
-                "card_orientation": fields.choice("VERTICAL", "HORIZONTAL"),
-                "thumbnail_image_alignment": fields.choice("LEFT", "RIGHT"),
-                "card_content": _RCS_CARD,
-            },
-            required=["card_orientation", "thumbnail_image_alignment", "card_content"],
-        ),
-        "carousel_card": fields.record(
-            {
-                "card_width": fields.choice("SMALL", "MEDIUM"),
-                "card_contents": fields.many(_RCS_CARD, least=2, most=10),
-            },
-            required=["card_width", "card_contents"],
-        ),
-    },
-    combination=fields.exactly_one_of("standalone_card", "carousel_card"),
-)
 
-_CHANNELS: dict[str, Rule] = {
-    "sms": fields.record(
+
+def _viber_button() -> Record:
+    return Record({"label": fields.text(), "action_url": fields.url()}, required=["label", "action_url"])
+
+
+# Meta extends these at will: known fields are checked, others are sent as they are.
+def _whatsapp_parameter() -> Record:
+    return Record({"type": fields.text()}, required=["type"], extra=True)
+
+
+def _whatsapp_component() -> Record:
+    return Record(
         {
-            **_ANY_CHANNEL,
-            "sender": _sms_sender,
+            "type": fields.text(),
+            "sub_type": fields.text(),
+            "index": fields.integer(least=0, unit="buttons"),
+            "parameters": records.many(_whatsapp_parameter()),
+        },
+        required=["type"],
+        extra=True,
+    )
+
+
+def _whatsapp_template() -> Record:
+    return Record(
+        {
+            "name": fields.text(),
+            "language": Record({"code": fields.text(), "policy": fields.text()}, required=["code"]),
+            "components": records.many(_whatsapp_component()),
+        },
+        required=["name", "language"],
+    )
+
+
+def _rcs_file() -> Record:
+    return Record(
+        {"file_url": fields.url(), "thumbnail_url": fields.url(), "force_refresh": fields.flag()},
+        required=["file_url", "force_refresh"],
+    )
+
+
+def _rcs_reply() -> Record:
+    return Record(
+        {"text": fields.text(longest=25), "postback_data": fields.text(longest=2048)},
+        required=["text", "postback_data"],
+    )
+
+
+def _rcs_action() -> Record:
+    return Record(
+        {
+            "text": fields.text(longest=25),
+            "postback_data": fields.text(longest=2048),
+            "fallback_url": fields.url(longest=2048),
+            "dial_action": Record({"phone_number": fields.phone_number()}, required=["phone_number"]),
+            "view_location_action": Record(
+                {
+                    "lat_long": Record(
+                        {"latitude": fields.number(), "longitude": fields.number()},
+                        required=["latitude", "longitude"],
+                    ),
+                    "label": fields.text(),
+                    "query": fields.text(),
+                }
+            ),
+            "create_calendar_event_action": Record(
+                {
+                    "start_time": fields.text(),
+                    "end_time": fields.text(),
+                    "title": fields.text(longest=100),
+                    "description": fields.text(longest=500),
+                },
+                required=["start_time", "end_time", "title", "description"],
+            ),
+            "open_url_action": Record(
+                {
+                    "url": fields.url(longest=2048),
+                    "description": fields.text(),
+                    "application": fields.choice("BROWSER", "WEBVIEW"),
+                    "webview_view_mode": fields.choice("FULL", "HALF", "TALL"),
+                },
+                required=["url", "application"],
+            ),
+            "share_location_action": Record({}),
+        },
+        required=["text", "postback_data"],
+        combination=records.exactly_one_of(
+            "dial_action",
+            "view_location_action",
+            "create_calendar_event_action",
+            "open_url_action",
+            "share_location_action",
+        ),
+    )
+
+
+def _rcs_suggestion() -> Record:
+    return Record(
+        {"reply": _rcs_reply(), "action": _rcs_action()}, combination=records.exactly_one_of("reply", "action")
+    )
+
+
+def _rcs_card() -> Record:
+    return Record(
+        {
+            "title": fields.text(longest=200),
+            "description": fields.text(longest=2000),
+            "media": Record(
+                {"height": fields.choice("SHORT", "MEDIUM", "TALL"), "content_info": _rcs_file()},
+                required=["height", "content_info"],
+            ),
+            "suggestions": records.many(_rcs_suggestion(), most=4),
+        }
+    )
+
+
+def _rcs_rich_card() -> Record:
+    return Record(
+        {
+            "standalone_card": Record(
+                {
+                    "card_orientation": fields.choice("VERTICAL", "HORIZONTAL"),
+                    "thumbnail_image_alignment": fields.choice("LEFT", "RIGHT"),
+                    "card_content": _rcs_card(),
+                },
+                required=["card_orientation", "thumbnail_image_alignment", "card_content"],
+            ),
+            "carousel_card": Record(
+                {
+                    "card_width": fields.choice("SMALL", "MEDIUM"),
+                    "card_contents": records.many(_rcs_card(), least=2, most=10),
+                },
+                required=["card_width", "card_contents"],
+            ),
+        },
+        combination=records.exactly_one_of("standalone_card", "carousel_card"),
+    )
+
+
+@cache
+def _sms() -> Record:
+    return Record(
+        {
+            **_any_channel(),
+            "sender": sms_sender,
             "text": fields.text(),
             "autoconvert": _autoconvert,
             "udh": fields.hexadecimal(),
         },
         required=["text"],
         combination=_one_lifetime,
-    ),
-    "viber": fields.record(
+    )
+
+
+@cache
+def _viber() -> Record:
+    return Record(
         {
-            **_ANY_CHANNEL,
+            **_any_channel(),
             "text": fields.text(longest=1000),
             "image_url": fields.url(),
             "button_text": fields.text(),
             "button_url": fields.url(),
-            "video": fields.record(
+            "video": Record(
                 {
                     "url": fields.url(),
                     "thumbnail": fields.url(),
@@ -317,15 +329,15 @@ _CHANNELS: dict[str, Rule] = {
                 },
                 required=["url", "thumbnail", "file_size", "duration"],
             ),
-            "carousel": fields.record(
+            "carousel": Record(
                 {
-                    "items": fields.many(
-                        fields.record(
+                    "items": records.many(
+                        Record(
                             {
                                 "title": fields.text(shortest=2, longest=38),
                                 "image_url": fields.url(),
-                                "primary_button": _VIBER_BUTTON,
-                                "secondary_button": _VIBER_BUTTON,
+                                "primary_button": _viber_button(),
+                                "secondary_button": _viber_button(),
                             },
                             required=["title", "image_url", "primary_button"],
                         ),
@@ -335,34 +347,45 @@ _CHANNELS: dict[str, Rule] = {
                 },
                 required=["items"],
             ),
-            "template": fields.record(
-                {"id": fields.text(), "lang": fields.text(), "params": fields.mapping_of_texts()},
+            "template": Record(
+                {"id": fields.text(), "lang": fields.text(), "params": records.mapping_of_texts()},
                 required=["id", "lang"],
             ),
         },
         combination=_viber_content,
-    ),
-    "whatsapp": fields.record(
+    )
+
+
+@cache
+def _whatsapp() -> Record:
+    return Record(
         {
-            **_ANY_CHANNEL,
+            **_any_channel(),
             "text": _whatsapp_text,
             "image": _media(caption=fields.text()),
             "video": _media(caption=fields.text()),
             "audio": _media(),
             "document": _media(caption=fields.text(), file_name=fields.text()),
             "sticker": _media(animated=fields.flag()),
-            "template": _whatsapp_template,
+            "template": _check_whatsapp_template,
         },
         combination=_whatsapp_content,
-    ),
-    "rcs": fields.record(
+    )
+
+
+@cache
+def _rcs() -> Record:
+    return Record(
         {
-            **_ANY_CHANNEL,
+            **_any_channel(),
             "text": fields.text(longest=3072),
-            "content_info": _RCS_FILE,
-            "rich_card": _RCS_RICH_CARD,
-            "suggestions": fields.many(_RCS_SUGGESTION, most=11),
+            "content_info": _rcs_file(),
+            "rich_card": _rcs_rich_card(),
+            "suggestions": records.many(_rcs_suggestion(), most=11),
         },
         combination=_rcs_content,
-    ),
-}
+    )
+
+
+# Built when a channel is first used: importing this module is part of parsing every DAG.
+_CHANNELS: dict[str, Callable[[], Record]] = {"sms": _sms, "viber": _viber, "whatsapp": _whatsapp, "rcs": _rcs}

@@ -1,4 +1,4 @@
-"""Delivery reports: what each channel's status means, and what all of them add up to."""
+"""Read delivery reports: what each channel's status means, and the outcome of all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_provider_omnimessage.api.masking import mask_numbers
 
 
 class Outcome(str, Enum):
-    """What a delivery report adds up to."""
+    """The outcome of a message, by its delivery report."""
 
     IN_PROGRESS = "in_progress"
     DELIVERED = "delivered"
@@ -38,28 +38,27 @@ STATUS_RANKS = {
     "SEEN": 6,
 }
 
-#: Seconds for which a report must look failed before the message counts as failed: a fallback may still follow.
+#: Seconds for which a report must look failed before the message counts as failed: a fallback channel may follow.
 CONFIRM_FAILED_AFTER = 5.0
 #: The same if a channel's status is UNKNOWN: the carrier may still find out.
 CONFIRM_UNKNOWN_AFTER = 900.0
 
-#: Channels that cannot tell that a message was read.
+#: Channels that cannot report that a message was read.
 BLIND_CHANNELS = frozenset({"sms"})
 
 
 @dataclass(frozen=True)
 class ChannelStatus:
     """
-    How far a message has come on one channel.
+    The status of a message on one channel.
 
     :param channel: ``sms``, ``viber``, ``whatsapp`` or ``rcs``.
-    :param status: Messente's word for it (``DELIVRD``), or ``None`` while it is in progress.
-    :param error: the carrier's reason, in words.
-    :param err: the same as a number; 0 is none.
-    :param timestamp: when the status came, ISO 8601, UTC.
+    :param status: Messente's word, such as ``DELIVRD``; ``None`` while it is in progress.
+    :param error: the carrier's reason.
+    :param err: the same as a number; 0: no error.
+    :param timestamp: of the status: ISO 8601, UTC.
     :param message_id: the id of this channel's message.
-    :param sender: who it came from.
-    :param price: in all, once known.
+    :param price: in total, once known.
     """
 
     channel: str | None
@@ -72,9 +71,9 @@ class ChannelStatus:
     price: str | None = None
 
     @classmethod
-    def read(cls, entry: Mapping[str, Any]) -> ChannelStatus:
+    def read(cls, entry: Mapping[str, object]) -> ChannelStatus:
         """
-        Read one entry of ``statuses``; what has not the expected type is left out.
+        Read one entry of ``statuses``. Values of an unexpected type are left out.
 
         :param entry: as Messente sent it.
         """
@@ -105,7 +104,7 @@ class ChannelStatus:
         return self.status == "UNKNOWN" or self.status in ENDED_STATUSES
 
     def __str__(self) -> str:
-        """Say it in a few words: ``viber: UNDELIV (invalid number)``."""
+        """Return the status in a few words: ``viber: UNDELIV (invalid number)``."""
         words = f"{self.channel or 'unknown channel'}: {self.status or 'in progress'}"
         return f"{words} ({mask_numbers(self.error)})" if self.error else words
 
@@ -115,9 +114,8 @@ class DeliveryReport:
     """
     Messente's delivery report of one omnimessage.
 
-    :param omnimessage_id: the message.
     :param to: the recipient.
-    :param statuses: one per channel, in the order in which they are tried.
+    :param statuses: one for each channel, in the order in which they are tried.
     """
 
     omnimessage_id: str
@@ -125,9 +123,9 @@ class DeliveryReport:
     statuses: tuple[ChannelStatus, ...]
 
     @classmethod
-    def read(cls, body: Mapping[str, Any]) -> DeliveryReport:
+    def read(cls, body: Mapping[str, object]) -> DeliveryReport:
         """
-        Read the answer to ``GET /omnimessage/{id}/status``.
+        Read the response to ``GET /omnimessage/{id}/status``.
 
         :param body: its JSON object.
         """
@@ -144,9 +142,9 @@ class DeliveryReport:
 
     def merged_over(self, other: DeliveryReport | None) -> DeliveryReport:
         """
-        Return what both know: of each channel, the status that is further along.
+        Return both reports as one: for each channel, the status that is further along.
 
-        :param other: an earlier report of the same message; ``None`` if there is none.
+        :param other: an earlier report of the same message.
         """
         if other is None:
             return self
@@ -159,17 +157,17 @@ class DeliveryReport:
 
     @property
     def outcome(self) -> Outcome:
-        """What it adds up to. ``FAILED`` may still change: a fallback channel can be on its way."""
+        """The outcome. ``FAILED`` may still change: a fallback channel can follow."""
         return outcome_of(status.status for status in self.statuses)
 
     @property
     def delivered_by(self) -> ChannelStatus | None:
-        """The channel that delivered, of several the one on which it was read; ``None`` while there is none."""
+        """The channel that delivered, preferably the one on which it was read; ``None`` if none has."""
         return next((status for word in ("SEEN", "DELIVRD") for status in self.statuses if status.status == word), None)
 
     @property
     def may_be_seen(self) -> bool:
-        """Whether it was read or still can be: false once only channels have delivered that cannot tell."""
+        """Whether it was read or can be: false if only channels have delivered that cannot report it."""
         return not self.statuses or any(
             status.channel not in BLIND_CHANNELS and status.status not in ENDED_STATUSES for status in self.statuses
         )
@@ -186,18 +184,18 @@ class DeliveryReport:
 
     @property
     def channels(self) -> list[tuple[str | None, str | None]]:
-        """Channel and id of each channel's message."""
+        """The name and message id of each channel."""
         return [(status.channel, status.message_id) for status in self.statuses]
 
     @property
     def changed_at(self) -> datetime | None:
-        """When the latest status came; ``None`` if no channel says."""
-        times = [time for status in self.statuses if (time := _moment(status.timestamp))]
+        """The latest timestamp of a status; ``None`` if there is none."""
+        times = [time for status in self.statuses if (time := _parse_time(status.timestamp))]
         return max(times, default=None)
 
     @property
     def price(self) -> str | None:
-        """What all channels cost together, as Messente writes prices; ``None`` while none is known."""
+        """The total price of all channels, as Messente writes prices; ``None`` while none is known."""
         try:
             prices = [Decimal(status.price) for status in self.statuses if status.price is not None]
         except InvalidOperation:
@@ -206,20 +204,20 @@ class DeliveryReport:
 
     def seconds_from(self, time_to_send: datetime | None) -> float | None:
         """
-        Tell how long the delivery took: the seconds from ``time_to_send`` to the status of the channel that delivered.
+        Return the seconds from ``time_to_send`` to the status of the channel that delivered.
 
-        :param time_to_send: when it was to be sent, with a zone; ``None`` where that is not known.
+        :param time_to_send: with a zone; ``None`` if it is not known.
         """
         if time_to_send is None or self.delivered_by is None:
             return None
-        delivered = _moment(self.delivered_by.timestamp)
+        delivered = _parse_time(self.delivered_by.timestamp)
         return None if delivered is None else (delivered - time_to_send).total_seconds()
 
     def summary(self, time_to_send: datetime | None = None) -> dict[str, Any]:
         """
-        Say it as small plain data, without the recipient: what the sensor leaves as its XCom.
+        Return the report as small plain data, without the recipient: the sensor's XCom.
 
-        :param time_to_send: when it was to be sent, with a zone; ``None`` where that is not known.
+        :param time_to_send: with a zone; ``None`` if it is not known.
         """
         delivered_by = self.delivered_by
         return {
@@ -240,46 +238,15 @@ class DeliveryReport:
         }
 
     def __str__(self) -> str:
-        """Say it channel by channel: ``viber: UNDELIV (invalid number); sms: in progress``."""
+        """Return the status of each channel: ``viber: UNDELIV (invalid number); sms: in progress``."""
         return "; ".join(map(str, self.statuses)) or "no channel tried yet"
-
-
-class CancelResult(Enum):
-    """What became of a message that was to be cancelled."""
-
-    CANCELLED = "cancelled"
-    ALREADY_CANCELLED = "was cancelled before"
-    ALREADY_SENT = "has been sent already"
-    UNKNOWN = "is unknown to Messente, or belongs to another account"
-
-
-@dataclass(frozen=True)
-class Cancellation:
-    """
-    What came of an attempt to cancel a message.
-
-    :param result: cancelled now or before, or too late, or unknown.
-    :param report: its delivery report, where one was asked for.
-    """
-
-    result: CancelResult
-    report: DeliveryReport | None = None
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether the message is cancelled, now or before, so that nobody gets it."""
-        return self.result in (CancelResult.CANCELLED, CancelResult.ALREADY_CANCELLED)
-
-    def __str__(self) -> str:
-        """Say it in words that follow the message's id: ``has been sent already (sms: DELIVRD)``."""
-        return f"{self.result.value} ({self.report})" if self.result is CancelResult.ALREADY_SENT else self.result.value
 
 
 def outcome_of(statuses: Iterable[str | None]) -> Outcome:
     """
-    Return what the statuses of all channels add up to. An unknown value counts as in progress.
+    Return the outcome of a message. An unknown status counts as in progress.
 
-    :param statuses: one for each channel of a message.
+    :param statuses: one for each channel.
     """
     present = set(statuses)
     if "SEEN" in present:
@@ -293,13 +260,13 @@ def outcome_of(statuses: Iterable[str | None]) -> Outcome:
     return Outcome.IN_PROGRESS
 
 
-def _moment(timestamp: str | None) -> datetime | None:
+def _parse_time(timestamp: str | None) -> datetime | None:
     try:
         # Python 3.10 does not read the Z
-        moment = datetime.fromisoformat((timestamp or "").replace("Z", "+00:00"))
+        time = datetime.fromisoformat((timestamp or "").replace("Z", "+00:00"))
     except ValueError:
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
 
 
 def _text(value: object) -> str | None:

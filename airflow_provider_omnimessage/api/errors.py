@@ -1,22 +1,22 @@
 """
-Every exception the package raises, as one tree.
+Every exception of the package, as one tree.
 
 ::
 
     OmnimessageError
-    ├── InvalidInputError          refused here, before anything was sent (also a ValueError)
-    │   ├── PastTimeToSendError    the moment has gone by
+    ├── InvalidInputError          rejected here; nothing was sent (also a ValueError)
+    │   ├── PastTimeToSendError    time_to_send is in the past
     │   └── UnknownZoneError       the time zone of a recipient is unknown
-    ├── NoResponseError              no answer that can be read came back
+    ├── NoResponseError            no response that can be read
     │   ├── NotSentError           the request surely did not reach Messente
-    │   │   ├── UntrustedError     whoever answers there has no certificate that is trusted
+    │   │   ├── UntrustedError     the server's certificate is not trusted
     │   │   └── DeadlineExceededError  no time was left for the request, so it was not made
-    │   └── LostResponseError        it may have been processed: nobody can tell
-    ├── NotCancelledError          a cancel was not carried out, or not for certain
-    └── ApiError                   Messente answered, and not with success
+    │   └── LostResponseError      the request may have been processed
+    ├── NotCancelledError          the message may still be scheduled
+    └── ApiError                   Messente responded with an error
         ├── AuthenticationError    401, 403
         ├── NotFoundError          404
-        ├── RejectedError           400 and other 4xx
+        ├── RejectedError          400 and other 4xx
         ├── RateLimitedError       429
         ├── ServerError            5xx
         └── UnexpectedResponseError  a redirect, or a success that cannot be read
@@ -34,10 +34,10 @@ class OmnimessageError(Exception):
     """
     Base of all errors of this package.
 
-    :param message: what happened, in words; phone numbers in it are masked.
-    :cvar maybe_processed: whether Messente may have acted on the request all the same. Only where this is false can
-        a message be sent again without the danger of a second one.
-    :cvar may_pass: whether the same call may succeed later with nothing changed here.
+    :param message: what happened; phone numbers in it are masked.
+    :cvar maybe_processed: whether Messente may have processed the request. Only if this is false, a message can be
+        sent again without the risk of a second one.
+    :cvar may_pass: whether the same call may succeed later without any change here.
     """
 
     maybe_processed = False
@@ -49,10 +49,10 @@ class OmnimessageError(Exception):
 
 class Problem(NamedTuple):
     """
-    One thing that is wrong with what was given.
+    One thing that is wrong with an input.
 
-    :param field: where it stands, as a path: ``messages[0].ttl``.
-    :param reason: what was refused and what would be accepted. Never a message text or a full phone number.
+    :param field: its path, such as ``messages[0].ttl``.
+    :param reason: what is wrong and what would be accepted. Never a message's text or a whole phone number.
     """
 
     field: str
@@ -64,7 +64,7 @@ class Problem(NamedTuple):
 
 class InvalidInputError(OmnimessageError, ValueError):
     """
-    What was given cannot be sent. Nothing was.
+    The input cannot be sent. Nothing was sent.
 
     :param problems: everything that is wrong with it, in the order of the fields.
     """
@@ -76,10 +76,10 @@ class InvalidInputError(OmnimessageError, ValueError):
     @classmethod
     def of(cls, field: str, reason: str) -> InvalidInputError:
         """
-        Make the error for a single problem.
+        Return the error for a single problem.
 
-        :param field: the refused field.
-        :param reason: what was refused and what would be accepted.
+        :param field: the path of the field.
+        :param reason: what is wrong and what would be accepted.
         """
         return cls([Problem(field, reason)])
 
@@ -88,7 +88,7 @@ class InvalidInputError(OmnimessageError, ValueError):
 
 
 class PastTimeToSendError(InvalidInputError):
-    """``time_to_send`` has gone by, and nobody said what to do then."""
+    """``time_to_send`` is in the past, and ``on_past`` does not allow that."""
 
 
 class UnknownZoneError(InvalidInputError):
@@ -96,13 +96,13 @@ class UnknownZoneError(InvalidInputError):
 
 
 class NoResponseError(OmnimessageError):
-    """No answer that can be read came back from the API."""
+    """There is no response that can be read."""
 
     may_pass = True
 
 
 class NotSentError(NoResponseError):
-    """The request surely did not reach Messente: no route, no name, connection refused, TLS refused."""
+    """The request surely did not reach Messente: name not resolved, no route, connection refused, TLS failed."""
 
     @classmethod
     def no_connection(cls, call: str, base_url: str, reason: str) -> NotSentError:
@@ -110,29 +110,27 @@ class NotSentError(NoResponseError):
         Return the error for a request that was not made.
 
         :param call: the name of the call.
-        :param base_url: the base URL of the API.
         :param reason: why there was no connection.
         """
         return cls(f"{call}: could not reach {base_url}, nothing was sent: {reason}")
 
 
 class UntrustedError(NotSentError):
-    """The certificate of whoever answers there is refused, which no repeat changes."""
+    """The server's certificate is not trusted. Repeating the call does not change that."""
 
     may_pass = False
 
     @classmethod
     def of(cls, call: str, base_url: str, reason: str) -> UntrustedError:
         """
-        Make the error, with the way out.
+        Return the error for a request that was not made.
 
-        :param call: the name of the call that was not made.
-        :param base_url: where it was to go.
+        :param call: the name of the call.
         :param reason: what is wrong with the certificate.
         """
         return cls(
             f"{call}: the certificate of {base_url} is not trusted, nothing was sent: {reason}. Check the connection's "
-            "host; where the certificate is right, name the bundle that vouches for it in REQUESTS_CA_BUNDLE"
+            "host; if the certificate is right, set REQUESTS_CA_BUNDLE to the file of its authority"
         )
 
 
@@ -141,16 +139,12 @@ class DeadlineExceededError(NotSentError):
 
     @classmethod
     def of(cls, call: str) -> DeadlineExceededError:
-        """
-        Return the error for a call that was not made.
-
-        :param call: the name of the call.
-        """
+        """Return the error for a call, by its name."""
         return cls(f"{call}: no time is left for this request, nothing was sent; allow more time, or try again later")
 
 
 class LostResponseError(NoResponseError):
-    """The request was sent, and its response did not come back: it may have been processed, or not."""
+    """The request was sent, but no complete response came back: it may have been processed."""
 
     maybe_processed = True
 
@@ -160,7 +154,6 @@ class LostResponseError(NoResponseError):
         Return the error for a request without a complete response.
 
         :param call: the name of the call.
-        :param base_url: the base URL of the API.
         :param reason: what ended the wait.
         """
         return cls(f"{call}: no complete response from {base_url}: {reason}")
@@ -188,12 +181,11 @@ class NotCancelledError(OmnimessageError):
 
 class ApiError(OmnimessageError):
     """
-    Messente answered, and not with success.
+    Messente responded with an error.
 
-    :param message: what happened, in words.
     :param status_code: the HTTP status.
-    :param codes: Messente's own error codes (``"105"``: invalid data), where the answer held any.
-    :param retry_after: seconds to wait, as a 429 or 5xx asked; ``None`` where it did not say.
+    :param codes: Messente's own error codes, such as ``"105"`` for invalid data, if the response has any.
+    :param retry_after: seconds to wait that a 429 or 5xx asks for; ``None`` if it does not.
     """
 
     def __init__(
@@ -209,25 +201,25 @@ class ApiError(OmnimessageError):
 
 
 class AuthenticationError(ApiError):
-    """401 or 403: the API username or password is wrong, or this address may not call."""
+    """401 or 403: the API username or password is wrong, or the account does not allow this IP address."""
 
 
 class NotFoundError(ApiError):
-    """404: no such message, not yours, or, for a cancel, already sent."""
+    """404: the message is unknown, of another account, or, for a cancel, already sent."""
 
 
 class RejectedError(ApiError):
-    """400 or another 4xx: Messente does not accept the request as it is."""
+    """400 or another 4xx: Messente rejects the request."""
 
 
 class RateLimitedError(ApiError):
-    """429: too many requests. It was not processed."""
+    """429: too many requests. The request was not processed."""
 
     may_pass = True
 
 
 class ServerError(ApiError):
-    """5xx, from Messente or a gateway before it: the request may have been processed."""
+    """5xx, from Messente or a gateway in front of it: the request may have been processed."""
 
     maybe_processed = True
     may_pass = True
@@ -235,15 +227,11 @@ class ServerError(ApiError):
 
 class UnexpectedResponseError(ApiError):
     """
-    An answer that is not Messente's.
+    A response that is not Messente's: a redirect, which is never followed, or a success that cannot be read.
 
-    A redirect is one, for redirects are never followed; so is a success that cannot be read. Then the request
-    may have been processed.
-
-    :param message: what happened, in words.
     :param status_code: the HTTP status.
-    :param codes: Messente's own error codes, where the answer held any.
-    :param maybe_processed: false only for a redirect, which no API processes.
+    :param codes: Messente's own error codes, if the response has any.
+    :param maybe_processed: false only for a redirect and a 404 of another server: neither processes a request.
     """
 
     def __init__(

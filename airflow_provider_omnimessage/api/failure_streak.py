@@ -37,18 +37,21 @@ class FailureStreak:
             if calls_are_repeated
             else (AuthenticationError, RateLimitedError, DeadlineExceededError)
         )
-        self._kind: type[OmnimessageError] | None = None
+        self._last: OmnimessageError | None = None
         self._in_a_row = 0
 
     def record_success(self) -> None:
         """Start counting again."""
-        self._in_a_row = 0
+        self._last, self._in_a_row = None, 0
 
     def record_failure(self, error: OmnimessageError) -> None:
         """Count a failure."""
         if isinstance(error, _OF_ONE_MESSAGE):
             return
-        self._in_a_row = self._in_a_row + 1 if type(error) is self._kind else 1
-        self._kind = type(error)
-        if self.stopped_by is None and (isinstance(error, self._stop_at_once) or self._in_a_row >= SAME_FAILURES):
+        stops_at_once = isinstance(error, self._stop_at_once)
+        if isinstance(error, DeadlineExceededError) and self._last is not None and not stops_at_once:
+            error = self._last  # the earlier failures have used up the time
+        self._in_a_row = self._in_a_row + 1 if type(error) is type(self._last) else 1
+        self._last = error
+        if self.stopped_by is None and (stops_at_once or self._in_a_row >= SAME_FAILURES):
             self.stopped_by = error

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from airflow_provider_omnimessage.api.fields import as_plain
+from airflow_provider_omnimessage.api.records import as_plain
 
 
 def plain_argument(value: object) -> Any:

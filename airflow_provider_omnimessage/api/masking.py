@@ -1,19 +1,37 @@
-"""How a phone number is shown where logs can see it: enough to recognise it, too little to call it."""
+"""Mask phone numbers in everything that logs can show: enough to recognise a number, too little to call it."""
 
 from __future__ import annotations
 
 import re
 
-_NUMBER_IN_TEXT = re.compile(r"\+\d(?:[\s()./-]{0,3}\d){6,}|(?<![\w-])\d(?: ?\d){8,}(?![\w-])")
+#: What people write between the digits of a phone number, invisible characters included: a set of a regular expression.
+SEPARATORS = r"[\s()./\-\u00ad\u2010-\u2015\u2212\u200b-\u200f\u202a-\u202e\u2060\ufeff]"
+
+# An id, a date or an IP address can look like a number. A number has a "+" and seven digits or more, or nine digits.
+_NUMBER = re.compile(
+    rf"""
+    (?P<other>
+        [0-9a-f]{{8}} (?: -[0-9a-f]{{4}} ){{3}} -[0-9a-f]{{12}}
+        | (?<![\w+.-]) (?: 19 | 20 ) \d\d -[01]\d -[0-3]\d (?![\d-])
+        | (?<![\w+.-]) (?: (?: 25[0-5] | 2[0-4]\d | 1?\d?\d ) (?: \. (?=\d) | (?![\w.]) ) ){{4}}
+    )
+    | (?: \+{SEPARATORS}{{0,3}}\d | (?<![\w-])\(?\d )
+      (?: (?! \s (?: 19 | 20 ) \d\d -\d\d -\d\d ) {SEPARATORS}{{0,3}}\d )+
+    """,
+    re.VERBOSE,
+)
+_SEPARATORS = re.compile(f"{SEPARATORS}+")
 
 
 def mask_number(number: object) -> str:
     """
-    Show the beginning and the last two digits of a phone number: ``+37255•••55``. At least four digits stay hidden.
+    Return a phone number with its beginning and its last two digits only: ``+37255•••55``.
 
-    :param number: a number as the user wrote it, well-formed or not.
+    At least four characters stay hidden. Separators are left out, so a number looks the same however it is written.
+
+    :param number: as a user wrote it, valid or not.
     """
-    shown = str(number).strip()
+    shown = _SEPARATORS.sub("", str(number))
     if not shown:
         return "''"
     end = shown[-2:] if len(shown) >= 8 else ""
@@ -22,9 +40,18 @@ def mask_number(number: object) -> str:
 
 def mask_numbers(text: str) -> str:
     """
-    Mask every phone number within a text of somebody else's, such as an error that the API answered.
+    Mask every phone number within a text, such as an error message from Messente.
 
-    :param text: any text. A ``+`` before seven digits, or nine digits with at most a space between them, are taken for
-        a number; dates and message ids are not.
+    Numbers with spaces, brackets, dashes, dots and slashes between their digits are masked, too. Dates, times, IP
+    addresses and message ids are not.
     """
-    return _NUMBER_IN_TEXT.sub(lambda match: mask_number(match.group()), text)
+    return _NUMBER.sub(_mask_match, text)
+
+
+def _mask_match(match: re.Match[str]) -> str:
+    found = match.group()
+    digits = sum(map(str.isdigit, found))
+    is_number = match["other"] is None and digits >= (7 if found[0] == "+" else 9)
+    # part of a longer word, such as an id, unless it has a plus
+    is_word = found[0] != "+" and re.match(r"\w|-\w", match.string[match.end() : match.end() + 2]) is not None
+    return mask_number(found) if is_number and not is_word else found

@@ -17,15 +17,15 @@ from typing import Any
 from airflow_provider_omnimessage.api.fields import Problems, describe, is_deferred
 
 #: Returns a part of a message, filled with a recipient's fields. Adds each missing field to the problems.
-Filler = Callable[[Mapping[str, Any], Problems], Any]
+Filler = Callable[[Mapping[str, object], Problems], object]
 
-# The channel decides which rules hold, so it is the same for all recipients.
+# The channel decides which rules apply, so it is the same for all recipients.
 _NEVER_FILLED = ("channel",)
 #: Replaces a text with placeholders while the DAG is parsed: a template passes every check of a draft.
 UNKNOWN_TEXT = "{{ '' }}"
 
 
-def compile_placeholders(value: Any, path: str, problems: Problems) -> Filler | None:
+def compile_placeholders(value: object, path: str, problems: Problems) -> Filler | None:
     """
     Find the placeholders once, so that filling them for each recipient costs little.
 
@@ -51,7 +51,7 @@ def compile_placeholders(value: Any, path: str, problems: Problems) -> Filler | 
     return None
 
 
-def as_draft(value: Any) -> Any:
+def as_draft(value: object) -> Any:
     """
     Replace every text with placeholders by one that passes the checks of a draft.
 
@@ -66,8 +66,8 @@ def as_draft(value: Any) -> Any:
     return value
 
 
-def _compile_mapping(value: Mapping[Any, Any], path: str, problems: Problems) -> Filler | None:
-    fillers: dict[Any, Filler] = {}
+def _compile_mapping(value: Mapping[object, object], path: str, problems: Problems) -> Filler | None:
+    fillers: dict[object, Filler] = {}
     for key, part in value.items():
         if isinstance(key, str) and "$" in key:
             problems.reject(f"{path}.{key[:30]}", "has a $ in its name; use placeholders in values only")
@@ -111,7 +111,7 @@ def _compile_text(text: str, path: str, problems: Problems) -> Filler | None:
     pairs = list(zip(parts, names, strict=False))
     rest = parts[-1]
 
-    def fill(fields: Mapping[str, Any], found: Problems) -> str:
+    def fill(fields: Mapping[str, object], found: Problems) -> str:
         filled = []
         for before, name in pairs:
             value = fields.get(name)
@@ -123,7 +123,7 @@ def _compile_text(text: str, path: str, problems: Problems) -> Filler | None:
     return fill
 
 
-def _as_text(name: str, value: Any, path: str, problems: Problems) -> str:
+def _as_text(name: str, value: object, path: str, problems: Problems) -> str:
     if value is None:
         problems.reject(name, f"is missing; {path} uses ${name}")
     elif isinstance(value, (int, float, Decimal)) and not isinstance(value, bool) and _is_finite(value):

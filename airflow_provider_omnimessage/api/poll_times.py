@@ -1,4 +1,4 @@
-"""When to poll for a message. The times follow from its id and its age alone, so every process computes the same."""
+"""Decide when to poll for a message. The times depend only on its id and age: every process agrees."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def next_poll(age: float, poke_interval: float, spread: float) -> float:
     Return the age at which a message is polled next.
 
     A restarted triggerer therefore continues where it stopped, and many waits for the same time, each with its own
-    spread, do not poll at the same moment.
+    spread, do not poll at the same time.
 
     :param age: seconds since its ``time_to_send``; negative before.
     :param poke_interval: seconds, more than 0: the longest gap.

@@ -10,17 +10,17 @@ from airflow_provider_omnimessage.api.fields import Problems, describe, is_defer
 from airflow_provider_omnimessage.api.lists import structure_in
 
 _WANTED = "pass a number in E.164 format such as '+37255555555', or a list of numbers"
-_CHECK = phone_number()
 
 
 def parse_recipients(to: object, field: str = "to") -> list[str]:
-    """Return the phone numbers that a value holds, each once, in their order.
+    """
+    Return the phone numbers in a value, each once, in order.
 
     A list may come as a list, as JSON or Python text (what a template renders from a list), or as numbers separated by
     commas, semicolons or line breaks. An integer is a number that lost its ``+``: Airflow's native rendering turns
     ``"+37255555555"`` into 37255555555.
 
-    :raises InvalidInputError: names every entry that is not a phone number; also if there is none.
+    :raises InvalidInputError: for every entry that is not a phone number, and if there is none.
     """
     numbers, problems = split_recipients(to, field)
     if problems:
@@ -29,20 +29,21 @@ def parse_recipients(to: object, field: str = "to") -> list[str]:
 
 
 def split_recipients(to: object, field: str = "to") -> tuple[list[str], list[Problem]]:
-    """Return the phone numbers that a value holds, and what is wrong with its other entries.
+    """
+    Return the phone numbers in a value, and what is wrong with its other entries.
 
-    For alerts: one wrong number must not cost the other recipients theirs.
+    This is for alerts: one wrong number must not cost the other recipients their alert.
 
     :raises InvalidInputError: if there is no phone number at all.
     """
     entries = _entries(to)
     if not entries:
         raise InvalidInputError.of(field, f"is empty; {_WANTED}")
-    numbers: list[str] = []
+    check, numbers = phone_number(), list[str]()
     problems: list[Problem] = []
     for index, entry in enumerate(entries):
         found = Problems()
-        number = _CHECK(_with_plus(entry), f"{field}[{index}]" if len(entries) > 1 else field, found)
+        number = check(_with_plus(entry), f"{field}[{index}]" if len(entries) > 1 else field, found)
         if found:
             problems.extend(found)
         elif number not in numbers:
@@ -53,9 +54,10 @@ def split_recipients(to: object, field: str = "to") -> tuple[list[str], list[Pro
 
 
 def check_recipients_at_parse(to: object, field: str = "to") -> None:
-    """Raise for what is wrong with recipients by the time the DAG is parsed; what is rendered later is let through.
+    """
+    Check recipients while the DAG is parsed. Deferred values pass.
 
-    :raises InvalidInputError: as :func:`parse_recipients`.
+    :raises InvalidInputError: as :func:`parse_recipients` does.
     """
     if is_deferred(to):
         return
@@ -86,6 +88,6 @@ def _listed_in(text: str) -> list[Any]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _with_plus(entry: Any) -> Any:
+def _with_plus(entry: object) -> object:
     is_number = isinstance(entry, int) and not isinstance(entry, bool)
     return f"+{entry}" if is_number else entry

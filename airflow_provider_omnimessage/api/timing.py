@@ -1,35 +1,33 @@
 """
-Any way to say when -> one UTC moment.
+Resolve a ``time_to_send`` in any accepted form to one time in UTC.
 
-An offset in the value wins. A naive value takes the time zone that is given, else UTC, which is Messente's own rule.
+An offset in the value wins. A naive value is in the given time zone, else in UTC, which is Messente's own rule.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
-from typing import Any
+from typing import NamedTuple
 
 import pendulum
 
-from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.errors import InvalidInputError, PastTimeToSendError
 
 FIELD = "time_to_send"
 
 _ACCEPTED = (
-    "give an ISO 8601 date and time as '2026-11-23T09:00' or '2026-11-23T09:00+02:00', "
+    "use an ISO 8601 date and time such as '2026-11-23T09:00' or '2026-11-23T09:00+02:00', "
     "a datetime, or a timedelta from now"
 )
 
 
-@dataclass(frozen=True)
-class TimeToSend:
+class TimeToSend(NamedTuple):
     """
-    A moment to send at.
+    A resolved time to send.
 
-    :param utc: the moment, in UTC, in whole seconds: a fraction is rounded up, so that nothing is sent early.
-    :param local: the same moment in the zone in which it was given.
-    :param warning: what the author should know: a clock change moved it, or made it ambiguous.
+    :param utc: in UTC, in whole seconds: a fraction is rounded up, so that nothing is sent early.
+    :param local: the same time in the zone of the value.
+    :param warning: set if a clock change moved the time, or made it ambiguous.
     """
 
     utc: datetime
@@ -37,21 +35,21 @@ class TimeToSend:
     warning: str | None = None
 
     def __str__(self) -> str:
-        """Show it in its own zone and in UTC, for people."""
+        """Return the time in its own zone and in UTC, for people."""
         utc = f"{self.utc:%Y-%m-%d %H:%M:%S} UTC"
         zone = _zone_name(self.local)
         return utc if zone == "UTC" else f"{self.local:%Y-%m-%d %H:%M:%S} {zone} ({utc})"
 
 
-def resolve(value: Any, *, zone: str | tzinfo | None = None, now: datetime) -> TimeToSend:
+def resolve(value: object, *, zone: object = None, now: datetime) -> TimeToSend:
     """
-    Turn any accepted way to say when into one moment.
+    Return the time that a value stands for.
 
-    :param value: an ISO 8601 date and time (what Jinja renders from a datetime included), a datetime, or a timedelta
-        (from now). Dates, times, durations and numbers are refused: they leave too much to guess.
-    :param zone: IANA name or tzinfo in which a value without an offset is meant; default UTC.
-    :param now: the current moment, with a zone.
-    :raises InvalidInputError: names ``time_to_send`` or ``timezone``, and what would be accepted.
+    :param value: an ISO 8601 date and time (also as Jinja renders a datetime), a datetime, or a timedelta (from now).
+        Dates, times, durations and numbers are ambiguous, and rejected.
+    :param zone: time zone of a value without an offset: an IANA name or a tzinfo; default: UTC.
+    :param now: the current time, with a zone.
+    :raises InvalidInputError: for ``time_to_send`` or ``timezone``, with what would be accepted.
     """
     local_zone = resolve_zone(zone)
     try:
@@ -66,15 +64,22 @@ def resolve(value: Any, *, zone: str | tzinfo | None = None, now: datetime) -> T
         if isinstance(error, InvalidInputError):
             raise
         raise InvalidInputError.of(FIELD, f"{_shown(value)} is outside the calendar; {_ACCEPTED}") from None
-    raise InvalidInputError.of(FIELD, f"{_shown(value)} is {_kind(value)}, which does not say when; {_ACCEPTED}")
+    raise InvalidInputError.of(FIELD, f"{_shown(value)} is {_kind(value)}, not a date and time; {_ACCEPTED}")
 
 
-def resolve_zone(zone: str | tzinfo | None) -> tzinfo:
+def is_local(value: object) -> bool:
+    """Return whether a time has no offset, so that it means another time in each time zone."""
+    if isinstance(value, str):
+        value = _parse(value)
+    return isinstance(value, datetime) and value.utcoffset() is None
+
+
+def resolve_zone(zone: object) -> tzinfo:
     """
-    Find a time zone.
+    Return a time zone.
 
-    :param zone: an IANA name as ``"Europe/Tallinn"``, a tzinfo, or ``None`` for UTC.
-    :raises InvalidInputError: where there is no such zone.
+    :param zone: an IANA name such as ``"Europe/Tallinn"``, a tzinfo, or ``None`` for UTC.
+    :raises InvalidInputError: if there is no such zone.
     """
     if zone is None:
         return timezone.utc
@@ -85,23 +90,49 @@ def resolve_zone(zone: str | tzinfo | None) -> tzinfo:
     except (ValueError, LookupError, OSError):
         shown = repr(zone) if len(str(zone)) <= 40 else f"a text of {len(str(zone))} characters"
         raise InvalidInputError.of(
-            "timezone", f"{shown} is not a time zone; give an IANA name as 'Europe/Tallinn'"
+            "timezone", f"{shown} is not a time zone; use an IANA name such as 'Europe/Tallinn'"
         ) from None
 
 
-def as_time_to_send(moment: datetime) -> str:
+def as_time_to_send(time: datetime) -> str:
     """
-    Write a moment as it is sent: ISO 8601 in UTC with an explicit offset.
+    Return a time as it is sent: ISO 8601 in UTC, with an explicit offset.
 
-    :param moment: a datetime with a zone.
+    :param time: with a zone.
     """
-    return moment.astimezone(timezone.utc).isoformat(timespec="seconds")
+    return time.astimezone(timezone.utc).isoformat(timespec="seconds")
 
 
-def _parse(value: str) -> Any:
+def require_after(time_to_send: TimeToSend, now: datetime) -> None:
+    """
+    Raise if a time has passed.
+
+    :param now: with a zone.
+    :raises PastTimeToSendError: with how long ago it was.
+    """
+    late = now - time_to_send.utc
+    if late > timedelta(0):
+        raise PastTimeToSendError.of(
+            FIELD,
+            f"{time_to_send} is in the past ({_in_words(late)} ago); use a future time, or set on_past to 'skip' or "
+            "'send_now'",
+        )
+
+
+def _in_words(span: timedelta) -> str:
+    seconds = max(1, int(span.total_seconds()))
+    # for a time that is weeks old, as in a backfill, the seconds do not matter
+    for unit in (86400, 3600, 60):
+        if seconds >= 2 * unit:
+            seconds -= seconds % unit
+            break
+    return pendulum.duration(seconds=seconds).in_words(locale="en")
+
+
+def _parse(value: str) -> object:
     stripped = value.strip()
     if not stripped or stripped.lower() in ("none", "null", "now", "nan", "nat"):
-        raise InvalidInputError.of(FIELD, f"{stripped!r} is not a moment; {_ACCEPTED}")
+        raise InvalidInputError.of(FIELD, f"{stripped!r} is not a time; {_ACCEPTED}")
     try:
         return pendulum.parse(stripped, exact=True, tz=None)
     except (ValueError, OverflowError, AttributeError, TypeError):
@@ -109,8 +140,8 @@ def _parse(value: str) -> Any:
 
 
 def _in_zone(value: datetime, zone: tzinfo) -> TimeToSend:
-    # Pendulum's datetimes move a skipped time either way, and call a repeated one the later, as their fold says;
-    # the standard library's follow PEP 495, where fold=0 moves a skipped time forward and means the earlier.
+    # Pendulum's datetimes move a skipped time either way, and take a repeated one for the later, as their fold says.
+    # The standard library follows PEP 495: fold=0 moves a skipped time forward, and is the earlier of a repeated one.
     is_naive = value.utcoffset() is None
     local = datetime(
         *value.timetuple()[:6],
@@ -119,48 +150,46 @@ def _in_zone(value: datetime, zone: tzinfo) -> TimeToSend:
         fold=0 if is_naive else value.fold,
     )
     written = local.replace(tzinfo=None)
-    if local.fold and _moment(local).local.replace(tzinfo=None) < written - timedelta(seconds=1):
+    if local.fold and _in_whole_seconds(local).local.replace(tzinfo=None) < written - timedelta(seconds=1):
         local = local.replace(fold=0)
-    moment = _moment(local)
-    if moment.local.replace(tzinfo=None) - written >= timedelta(minutes=1):
-        return replace(
-            moment,
+    resolved = _in_whole_seconds(local)
+    if resolved.local.replace(tzinfo=None) - written >= timedelta(minutes=1):
+        return resolved._replace(
             warning=f"{FIELD}: {written:%Y-%m-%d %H:%M} does not exist in {_zone_name(local)}, where the clock is put "
-            f"forward; it is sent at {moment.local:%H:%M} there",
+            f"forward; the message is sent at {resolved.local:%H:%M} there",
         )
     if is_naive and local.utcoffset() != local.replace(fold=1).utcoffset():
-        return replace(
-            moment,
-            warning=f"{FIELD}: {written:%Y-%m-%d %H:%M} comes twice in {_zone_name(local)}, where the clock is put "
-            "back; it is sent at the earlier of the two",
+        return resolved._replace(
+            warning=f"{FIELD}: {written:%Y-%m-%d %H:%M} occurs twice in {_zone_name(local)}, where the clock is put "
+            "back; the message is sent at the earlier of the two",
         )
-    return moment
+    return resolved
 
 
-def _moment(local: datetime) -> TimeToSend:
+def _in_whole_seconds(local: datetime) -> TimeToSend:
     utc = local.astimezone(timezone.utc)
     if utc.microsecond:
         utc = utc.replace(microsecond=0) + timedelta(seconds=1)
     return TimeToSend(utc, utc.astimezone(local.tzinfo))
 
 
-def _zone_name(moment: datetime) -> str:
-    name = getattr(moment.tzinfo, "name", None) or getattr(moment.tzinfo, "key", None) or str(moment.tzinfo)
+def _zone_name(time: datetime) -> str:
+    name = getattr(time.tzinfo, "name", None) or getattr(time.tzinfo, "key", None) or str(time.tzinfo)
     return "UTC" if name in ("UTC", "+00:00", "Etc/UTC", "utc") else str(name)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     shown = repr(value) if isinstance(value, (str, int, float)) else str(value)
     return shown if len(shown) <= 40 else f"{shown[:39]}…"
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, date):
         return "a date without a time"
     if isinstance(value, time):
         return "a time without a date"
-    if isinstance(value, timedelta):  # parsed from a text: as an object it would have been accepted
+    if isinstance(value, timedelta):  # parsed from a text; a timedelta object is accepted
         return "a duration"
     return "a number" if isinstance(value, (int, float)) else f"a {type(value).__name__}"

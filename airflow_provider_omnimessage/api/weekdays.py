@@ -16,7 +16,8 @@ _WANTED = "use names and ranges such as 'mon-fri', 'sat,sun' or 'fri-mon'"
 
 
 def parse_weekdays(value: object, field: str = "days") -> frozenset[int]:
-    """Return the days of the week that a value names, Monday being 0.
+    """
+    Return the days of the week that a value names; Monday is 0.
 
     Example: ``parse_weekdays("mon-wed,sat") == {0, 1, 2, 5}``.
 

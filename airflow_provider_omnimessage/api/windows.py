@@ -71,7 +71,7 @@ class SendWindow:
         if not _has_template(self.days) and not self._weekdays:
             raise InvalidInputError.of("window.days", "names no day; leave it out for every day")
         if not is_deferred(self.timezone) and self.timezone not in (None, RECIPIENT):
-            resolve_zone(self.timezone)
+            _require_zone(self.timezone)
         if not _has_template(self.holidays):
             check_holidays(self.holidays)
 
@@ -192,6 +192,13 @@ class SendWindow:
                             yield edge
             day += timedelta(days=1)
         yield from _clock_changes(time, until, zone)
+
+
+def _require_zone(zone: str | None) -> None:
+    try:
+        resolve_zone(zone)
+    except InvalidInputError as error:
+        raise InvalidInputError.of("window.timezone", f"{error.problems[0].reason}, or 'recipient'") from None
 
 
 class _NeverOpensError(Exception):

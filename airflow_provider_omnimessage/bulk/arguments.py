@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_omnimessage.api.bulk import MOST_IN_A_CALL, require_limit
+from airflow_provider_omnimessage.api.bulk import MOST_IN_A_CALL
 from airflow_provider_omnimessage.api.errors import InvalidInputError
-from airflow_provider_omnimessage.api.fields import Problems, integer, is_deferred
+from airflow_provider_omnimessage.api.fields import Problems, integer, is_deferred, limit
 from airflow_provider_omnimessage.api.lists import plain, plain_argument
 from airflow_provider_omnimessage.api.messages import draft_messages
 from airflow_provider_omnimessage.api.placeholders import as_draft, compile_placeholders
@@ -28,8 +28,8 @@ def require_numbers(batch_size: object, parallel: object, max_failed: object) ->
     problems = Problems()
     _BATCH_SIZE(batch_size, "batch_size", problems)
     _PARALLEL(parallel, "parallel", problems)
+    limit()(max_failed, "max_failed", problems)
     problems.raise_if_any()
-    require_limit("max_failed", max_failed)
 
 
 def require_results_path(path: Any, *, rendered: bool = False) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from airflow_provider_omnimessage.api.bulk import Composer, RowProblems
-from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem
+from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem, UnknownZoneError
 from airflow_provider_omnimessage.bulk.memory import (
     Batch,
     ChangedRecipientsError,
@@ -15,6 +15,7 @@ from airflow_provider_omnimessage.bulk.memory import (
     have_same_key,
 )
 from airflow_provider_omnimessage.bulk.rows import Spool
+from airflow_provider_omnimessage.bulk.windows import RowWindows
 
 
 class StoredBatches:
@@ -108,6 +109,9 @@ class CheckedRows:
 
     def __init__(self, composer: Composer, spool: Spool, batches: StoredBatches, *, reject_past: bool) -> None:
         self.problems = RowProblems()
+        #: Rows that are left out because the zone of their recipient is unknown.
+        self.dropped = 0
+        self.windows = RowWindows(composer.chooser)
         #: The time of the last message; ``None``: all are sent at once.
         self.last_time: datetime | None = None
         self._composer = composer
@@ -124,6 +128,9 @@ class CheckedRows:
         for number, row in enumerate(rows, 1):
             try:
                 self._add(number, row)
+            except UnknownZoneError as error:
+                self.dropped += 1
+                self._spool.leave_out(str(error))
             except InvalidInputError as error:
                 self.problems.add(number, error.problems)
                 self._spool.leave_out(str(error))
@@ -136,11 +143,13 @@ class CheckedRows:
         if isinstance(row, InvalidInputError):
             raise row
         composed = self._composer.compose(row)
-        time = composed.time_to_send
+        choice = composed.choice
+        time = choice.chosen
         utc = time.utc if time else None
         if (
             utc is not None
             and self._reject_past
+            and not choice.is_for_now
             and utc <= datetime.now(timezone.utc)
             and not self._batches.was_begun(number)
         ):
@@ -148,7 +157,7 @@ class CheckedRows:
                 "time_to_send", f"{time} is in the past; use a future time, or set on_past to 'skip' or 'send_now'"
             )
             self.problems.add(number, [problem])
-        self._spool.add(utc, composed.body)
+        self._spool.add(utc, composed.body, self.windows.of(number, choice))
         self._batches.add(number, composed.to)
         if utc is not None and (self.last_time is None or utc > self.last_time):
             self.last_time = utc

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Literal
 
-from airflow_provider_omnimessage.api.calls import Accepted, NotAccepted
 from airflow_provider_omnimessage.api.errors import OmnimessageError
+from airflow_provider_omnimessage.api.responses import Accepted, NotAccepted
 from airflow_provider_omnimessage.bulk.memory import Batch, pack_times
 from airflow_provider_omnimessage.bulk.results import RowResult
 from airflow_provider_omnimessage.bulk.rows import CheckedRow
+from airflow_provider_omnimessage.bulk.windows import RowWindows
 from airflow_provider_omnimessage.tasks.memory import Mark
 
 OnPast = Literal["fail", "skip", "send_now"]
@@ -32,6 +33,7 @@ class SendSettings:
     :param batch_size: rows in a batch.
     :param parallel: calls in flight at the same time.
     :param mark: of this try.
+    :param windows: of the rows; ``None``: they have none.
     """
 
     on_past: OnPast
@@ -39,6 +41,7 @@ class SendSettings:
     batch_size: int
     parallel: int
     mark: Mark
+    windows: RowWindows | None = None
 
 
 class NothingToPostError(OmnimessageError):
@@ -73,6 +76,7 @@ class PendingBatch:
         #: When each position is sent, ISO 8601 in UTC; ``None``: at once.
         self.times: list[str | None]
         self._on_past = settings.on_past
+        self._windows = settings.windows
         self._sendable = [row for row in rows if not row.problem]
         self._past: dict[int, str] = {}
         self._bodies: list[bytes] = []
@@ -179,18 +183,17 @@ class PendingBatch:
         for position in self._candidates:
             row = self._sendable[position]
             time = row.time_to_send
-            if not time:
-                body = row.body
-            elif time > now:
-                body = row.json
-                self._valid_until = min(self._valid_until, time)
-            elif self._on_past == "send_now":
-                time, body = "", row.body
-            else:
+            if time and time <= now and self._on_past != "send_now" and not row.window.is_for_now:
                 self._past[position] = time
                 continue
+            if time <= now:  # also for the empty text: at once, if its window is still open
+                time = self._windows.next_opening(row.window, now) if self._windows else ""
+                if row.window.zones >= 0:
+                    self._valid_until = min(self._valid_until, _next_minute(now))
+            if time:
+                self._valid_until = min(self._valid_until, time)
             self.posted.append(position)
-            self._bodies.append(body)
+            self._bodies.append(row.json(time))
             self.times[position] = time or None
 
     def _about_to_be_posted(self, fingerprint: str, mark: Mark) -> Batch:
@@ -209,6 +212,12 @@ class PendingBatch:
             times=pack_times(self.times),
             left_out=left_out,
         )
+
+
+def _next_minute(now: str) -> str:
+    """Return the next time at which a window may close: they close at whole minutes."""
+    minute = datetime.fromisoformat(now).replace(second=0) + timedelta(minutes=1)
+    return minute.isoformat(timespec="seconds")
 
 
 def _without(errors: dict[str, list[int]], positions: set[int]) -> dict[str, list[int]]:

@@ -49,6 +49,8 @@ class Results(Protocol):
     """Takes the results in the order of the rows, and returns the XCom in the end."""
 
     counts: Counter[str]
+    #: More entries of the XCom.
+    extra: dict[str, Any]
 
     def add(self, result: RowResult) -> None:
         """Add the result of the next row."""
@@ -65,6 +67,7 @@ class ResultsTable:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
+        self.extra: dict[str, Any] = {}
         self._ids: list[str | None] = []
         self._times: list[str | None] = []
         self._errors: dict[str, list[int]] = {}
@@ -87,6 +90,7 @@ class ResultsTable:
             "omnimessage_id": self._ids,
             "time_to_send": next(iter(distinct), None) if len(distinct) < 2 else self._times,
             "errors": [{"error": error, "rows": rows} for error, rows in self._errors.items()],
+            **self.extra,
         }
 
     def as_table(self) -> ResultsTable:
@@ -105,6 +109,7 @@ class ResultsFile:
 
     def __init__(self, path: Any) -> None:
         self.counts: Counter[str] = Counter()
+        self.extra: dict[str, Any] = {}
         self._path = object_storage_path(path)
         self._url = _url_with_connection(path, self._path)
         self._first_id: str | None = None
@@ -152,11 +157,13 @@ class ResultsFile:
                 {"error": error, "count": self._error_counts[error], "first_rows": rows}
                 for error, rows in self._errors.items()
             ],
+            **self.extra,
         }
 
     def as_table(self) -> ResultsTable:
         """Return the collected results as a table, for a task whose file cannot be written."""
         table = ResultsTable()
+        table.extra = self.extra
         self._collected.seek(0)
         for line in self._collected:
             table.add(RowResult(**json.loads(line)))

@@ -21,6 +21,7 @@ from airflow_provider_omnimessage._compat import object_storage_path
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.fields import describe, is_deferred
 from airflow_provider_omnimessage.api.lists import structure_in
+from airflow_provider_omnimessage.bulk.windows import NO_WINDOW, RowWindow
 
 #: Bytes of checked rows that are kept in memory before a file is used.
 KEPT_IN_MEMORY = 1024 * 1024
@@ -116,19 +117,24 @@ class CheckedRow(NamedTuple):
     :param time_to_send: ISO 8601 in UTC; empty: now.
     :param body: the omnimessage as JSON, without its time; empty if the row is left out.
     :param problem: why it is left out.
+    :param window: in which it is sent if its time passes before it is posted.
     """
 
     row: int
     time_to_send: str
     body: bytes
     problem: str = ""
+    window: RowWindow = NO_WINDOW
 
-    @property
-    def json(self) -> bytes:
-        """The omnimessage as it is posted, with its time."""
-        if not self.time_to_send:
+    def json(self, time_to_send: str) -> bytes:
+        """
+        Return the omnimessage as it is posted.
+
+        :param time_to_send: ISO 8601 in UTC; empty: now.
+        """
+        if not time_to_send:
             return self.body
-        return b'%s, "time_to_send": "%s"}' % (self.body[:-1], self.time_to_send.encode())
+        return b'%s, "time_to_send": "%s"}' % (self.body[:-1], time_to_send.encode())
 
 
 class Spool:
@@ -148,7 +154,7 @@ class Spool:
     ) -> None:
         self._file.close()
 
-    def add(self, time_to_send: datetime | None, body: Mapping[str, Any]) -> None:
+    def add(self, time_to_send: datetime | None, body: Mapping[str, Any], window: RowWindow = NO_WINDOW) -> None:
         """
         Add the next row.
 
@@ -159,12 +165,13 @@ class Spool:
         if time_to_send is not self._last_time[0]:
             written = time_to_send.isoformat(timespec="seconds").encode() if time_to_send else b""
             self._last_time = (time_to_send, written)
-        self._file.write(b"%s\t%s\n" % (self._last_time[1], json.dumps(body).encode()))
+        mark = b"" if window is NO_WINDOW else b"%d %d" % window
+        self._file.write(b"%s\t%s\t%s\n" % (self._last_time[1], mark, json.dumps(body).encode()))
 
     def leave_out(self, problem: str) -> None:
         """Add the next row as one that is not sent, with the reason."""
         self.rows += 1
-        self._file.write(b"%s\t%s\n" % (_INVALID, json.dumps(problem).encode()))
+        self._file.write(b"%s\t\t%s\n" % (_INVALID, json.dumps(problem).encode()))
 
     def batches(self, size: int) -> Iterator[list[CheckedRow]]:
         """
@@ -175,16 +182,23 @@ class Spool:
         self._file.seek(0)
         batch: list[CheckedRow] = []
         for row, line in enumerate(self._file, 1):
-            time_to_send, _, rest = line.rstrip(b"\n").partition(b"\t")
+            time_to_send, mark, rest = line.rstrip(b"\n").split(b"\t", 2)
             if time_to_send == _INVALID:
                 batch.append(CheckedRow(row, "", b"", json.loads(rest)))
             else:
-                batch.append(CheckedRow(row, time_to_send.decode(), rest))
+                batch.append(CheckedRow(row, time_to_send.decode(), rest, "", _read_window(mark)))
             if len(batch) == size:
                 yield batch
                 batch = []
         if batch:
             yield batch
+
+
+def _read_window(mark: bytes) -> RowWindow:
+    if not mark:
+        return NO_WINDOW
+    zones, is_for_now = mark.split()
+    return RowWindow(int(zones), is_for_now == b"1")
 
 
 def _is_path(source: Any) -> bool:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage._compat import AirflowFailException, AirflowSkipException
-from airflow_provider_omnimessage.api.bulk import Composer, too_many_rejected
+from airflow_provider_omnimessage.api.bulk import too_many_rejected
 from airflow_provider_omnimessage.api.errors import LostResponseError
 from airflow_provider_omnimessage.bulk.arguments import require_results_path
 from airflow_provider_omnimessage.bulk.check import CheckedRows, StoredBatches
 from airflow_provider_omnimessage.bulk.memory import BulkMemory, BulkStep, Plan, next_bulk_step
-from airflow_provider_omnimessage.bulk.pending import OnPast, SendSettings
+from airflow_provider_omnimessage.bulk.pending import SendSettings
 from airflow_provider_omnimessage.bulk.results import Results, ResultsFile, ResultsTable, in_words
 from airflow_provider_omnimessage.bulk.rows import Spool, read_rows
 from airflow_provider_omnimessage.bulk.send import BulkSender
+from airflow_provider_omnimessage.bulk.settings import BulkSettings
 from airflow_provider_omnimessage.bulk.uninterrupted import run_uninterrupted
+from airflow_provider_omnimessage.bulk.windows import RowWindows
 from airflow_provider_omnimessage.tasks.arguments import ON_PAST, require_choice, task_tags
 from airflow_provider_omnimessage.tasks.cancelling import CancelSummary, cancel_each
 from airflow_provider_omnimessage.tasks.failures import task_failures
@@ -42,29 +44,19 @@ NO_MEMORY = (
 BATCHES_NAMED = 5
 
 
-@dataclass(frozen=True)
-class BulkSettings:
+class Checked(NamedTuple):
     """
-    The rendered parameters of a bulk send, see
-    :class:`~airflow_provider_omnimessage.operators.bulk.ScheduleBulkOmnimessageOperator`.
+    What the check of all rows found.
 
-    :param defaults: ``dlr_url``, ``text_store`` and ``priority`` of the task.
+    :param fingerprints: of the batches.
+    :param problem: why nothing more may be sent.
+    :param windows: of the rows.
     """
 
-    omnimessages: Any
-    recipients: Any
-    messages: Any
-    time_to_send: Any
-    timezone: str | None
-    on_past: OnPast
-    on_invalid: Literal["fail", "drop"]
-    max_failed: float
-    batch_size: int
-    parallel: int
-    results_path: Any
-    defaults: Mapping[str, str | None]
-    at_least_once: bool
-    durable: bool
+    plan: Plan
+    fingerprints: list[str]
+    problem: Exception | None
+    windows: RowWindows
 
 
 class BulkRun:
@@ -128,7 +120,7 @@ class BulkRun:
                 "send everything again, clear this task again"
             )
         try:
-            plan, fingerprints, problem = self._check(spool, resumed)
+            checked = self._check(spool, resumed)
         except Exception:
             if self._memory and stored:
                 self._report_stored(self._memory, stored, results)
@@ -137,31 +129,35 @@ class BulkRun:
             self._cancel_stored(self._memory, stored)
         if not spool.rows:
             raise AirflowSkipException("There are no rows, so there is nobody to send to")
-        if self._memory and problem is None:
-            self._memory.keep_plan(plan)
+        results.extra.update(checked.windows.as_dict())
+        if self._memory and checked.problem is None:
+            self._memory.keep_plan(checked.plan)
         sender = self._sender = BulkSender(
             self._hook,
             SendSettings(
                 on_past=settings.on_past,
                 at_least_once=settings.at_least_once,
-                batch_size=plan.batch_size,
+                batch_size=checked.plan.batch_size,
                 parallel=settings.parallel,
                 mark=self._mark,
+                windows=checked.windows,
             ),
             self._memory,
             results,
             self._log,
         )
-        sender.stop = problem
-        return self._send_uninterrupted(sender, spool, fingerprints, plan, results)
+        sender.stop = checked.problem
+        return self._send_uninterrupted(sender, spool, checked, results)
 
     def _send_uninterrupted(
-        self, sender: BulkSender, spool: Spool, fingerprints: list[str], plan: Plan, results: Results
+        self, sender: BulkSender, spool: Spool, checked: Checked, results: Results
     ) -> dict[str, Any]:
         def send() -> dict[str, Any]:
-            xcom = self._xcom = self._send(sender, spool, fingerprints, results)
+            xcom = self._xcom = self._send(sender, spool, checked.fingerprints, results)
             if self._memory and self._interruption is None:
-                self._end(self._memory, plan)
+                # a window may have delayed messages further than when they were checked
+                times = filter(None, (checked.plan.last_time, sender.last_time))
+                self._end(self._memory, replace(checked.plan, last_time=max(times, default=None)))
             return xcom
 
         def interrupt(error: BaseException) -> None:
@@ -206,11 +202,10 @@ class BulkRun:
         file.require_writable()
         return file
 
-    def _check(self, spool: Spool, resumed: Plan | None) -> tuple[Plan, list[str], Exception | None]:
+    def _check(self, spool: Spool, resumed: Plan | None) -> Checked:
         """
         Check each row, and compare the rows with what an earlier try stored.
 
-        :return: the plan, the fingerprints of its batches, and why nothing more may be sent.
         :raises AirflowFailException: if nothing was sent before either, or if the recipients changed.
         """
         settings = self._settings
@@ -222,7 +217,7 @@ class BulkRun:
             look_up=self._memory.batch if self._memory and resumed else None,
             count=resumed.batches if resumed else 0,
         )
-        composer = self._make_composer(since)
+        composer = settings.make_composer(self._hook.settings, since)
         checked = CheckedRows(composer, spool, batches, reject_past=settings.on_past == "fail")
         if settings.omnimessages is None:
             rows = read_rows("recipients", settings.recipients, self._context)
@@ -236,8 +231,9 @@ class BulkRun:
                 "The connection's password changed since an earlier try, so only the number of recipients can be "
                 "compared with it"
             )
-        for warning in composer.warnings[:10]:
+        for warning in list(composer.chooser.warnings)[:10]:
             self._log.warning(warning)
+        self._log_times(checked)
         problem = self._judge_problems(checked, spool.rows, resumed)
         seconds = (datetime.now(timezone.utc) - began).total_seconds()
         self._log.info("Checked %s rows in %.1f s", f"{spool.rows:,}", seconds)
@@ -251,7 +247,22 @@ class BulkRun:
             state="sending",
             rows=spool.rows,
         )
-        return plan, batches.fingerprints, problem
+        return Checked(plan, batches.fingerprints, problem, checked.windows)
+
+    def _log_times(self, checked: CheckedRows) -> None:
+        if checked.dropped:
+            self._log.warning(
+                "Leaving out %s rows whose time zone is unknown, because on_unknown_zone='drop'", f"{checked.dropped:,}"
+            )
+        for each in checked.windows.as_dict().get("time_choices", [])[:10]:
+            self._log.info(
+                "%s rows are sent at another time than wanted: %s. The first is row %s: wanted %s, chosen %s",
+                f"{each['rows']:,}",
+                each["reason"],
+                f"{each['first_row']:,}",
+                each["wanted"] or "now",
+                each["chosen"] or "now",
+            )
 
     def _judge_problems(self, checked: CheckedRows, rows: int, resumed: Plan | None) -> Exception | None:
         if not checked.problems.rows:
@@ -267,22 +278,6 @@ class BulkRun:
         if resumed is None:
             raise problem
         return problem
-
-    def _make_composer(self, since: datetime) -> Composer:
-        settings, connection = self._settings, self._hook.settings
-        own = settings.defaults
-        return Composer(
-            messages=settings.messages if settings.omnimessages is None else None,
-            defaults={
-                "dlr_url": own["dlr_url"] or connection.dlr_url,
-                "text_store": own["text_store"] or connection.text_store,
-                "priority": own["priority"] or connection.priority,
-            },
-            sender=connection.sender,
-            time_to_send=None if settings.time_to_send in ("", "None") else settings.time_to_send,
-            timezone=settings.timezone or connection.timezone,
-            now=since,
-        )
 
     def _cancel_stored(self, memory: BulkMemory, stored: Plan) -> None:
         """Cancel what a task scheduled that was cleared after it succeeded, and forget it."""

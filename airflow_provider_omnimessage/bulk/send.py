@@ -20,8 +20,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeGuard
 
-from airflow_provider_omnimessage.api.calls import NotAccepted
 from airflow_provider_omnimessage.api.errors import LostResponseError, OmnimessageError, RejectedError
+from airflow_provider_omnimessage.api.responses import NotAccepted
 from airflow_provider_omnimessage.bulk.memory import ChangedRecipientsError
 from airflow_provider_omnimessage.bulk.pending import Entry, NothingToPostError, PendingBatch, SendSettings
 from airflow_provider_omnimessage.tasks.memory import Since
@@ -78,6 +78,8 @@ class BulkSender:
         self.unknown_batches: list[str] = []
         self._unknown_records: dict[int, Batch] = {}
         self.scheduled = self.sent = self.unknown = 0
+        #: When the last of the accepted messages is sent, ISO 8601 in UTC; ``None``: all were sent at once.
+        self.last_time: str | None = None
 
     @property
     def may_have_sent(self) -> bool:
@@ -213,8 +215,9 @@ class BulkSender:
         for position, entry in zip(batch.posted, entries, strict=True):
             if isinstance(entry, NotAccepted):
                 unknown += entry.maybe_processed
-            elif batch.times[position]:
+            elif time := batch.times[position]:
                 self.scheduled += 1
+                self.last_time = max(time, self.last_time or time)
             else:
                 self.sent += 1
         self.unknown += unknown

@@ -28,7 +28,10 @@ def get_commands() -> list[GroupCommand]:
     schedule = (
         _arg("--time-to-send", help="When: an ISO 8601 date and time such as 2026-11-24T09:00, or with an offset"),
         _arg("--in", help="When, from now: 90s, 30m, 2h or 1d", dest="from_now", metavar="SPAN"),
-        _arg("--timezone", help="Time zone of a time without an offset (default: the connection's, else UTC)"),
+        _arg(
+            "--timezone",
+            help="Time zone of a time without an offset or 'recipient' (default: the connection's, else UTC)",
+        ),
     )
 
     def command(name: str, about: str, function: str, *args: Arg) -> ActionCommand:
@@ -89,6 +92,14 @@ def get_commands() -> list[GroupCommand]:
                     *_receiver_args(),
                     ARG_VERBOSE,
                 ),
+                command("alerts", "List the alerts that are scheduled now, of all DAGs", "alerts.alerts", *every),
+                command(
+                    "disarm",
+                    "Cancel all alerts of a DAG that are scheduled now, before you pause or remove it",
+                    "alerts.disarm",
+                    _arg("dag_id", help="The id of the DAG"),
+                    *every,
+                ),
                 command("sandbox", "Run the sandbox, a local Messente", "sandbox.sandbox", *_sandbox_args()),
             ),
         )
@@ -121,6 +132,11 @@ def _message_args() -> tuple[Arg, ...]:
         ),
         _arg("--ttl", help="Seconds after which the next channel is tried", type=int),
         _arg("--sender", help="The sender (default: the connection's, else the account's)"),
+        _arg(
+            "--window",
+            help="When it may be sent, such as '09:00-20:00; days=mon-fri; timezone=recipient' (default: the "
+            "connection's); outside of it, it is scheduled for the next time in it",
+        ),
         _arg("--dlr-url", help="Where Messente posts delivery reports"),
         _arg("--text-store", help="How Messente keeps the text", choices=("plaintext", "sha256", "nostore")),
         _arg("--priority", help="low, regular or high", choices=("low", "regular", "high")),

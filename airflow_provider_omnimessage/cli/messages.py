@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import Any
 
 from airflow_provider_omnimessage.api import timing
@@ -21,11 +21,13 @@ from airflow_provider_omnimessage.cli.inputs import parse_span, read_message
 from airflow_provider_omnimessage.cli.terminal import (
     Exit,
     TerminalHook,
+    TerminalLog,
     command,
     exit_code,
     print_progress,
     print_rows,
 )
+from airflow_provider_omnimessage.hooks.choosing import choose_time, rules_of
 from airflow_provider_omnimessage.hooks.omnimessage import require_future
 
 
@@ -46,17 +48,17 @@ def schedule(args: Namespace) -> Exit:
 def _send(args: Namespace, when: str | timedelta | None) -> Exit:
     to, messages = read_message(args)
     with TerminalHook(args.conn_id) as hook:
-        time_to_send = None
-        if when is not None:
-            zone = args.timezone or hook.settings.timezone
-            time_to_send = timing.resolve(when, zone=zone, now=datetime.now(timezone.utc))
+        number = hook.compose(to, messages)["to"]
+        zone = None if when is None else args.timezone
+        rules = rules_of(hook.settings, time_to_send=when, timezone=zone, window=args.window)
+        time_to_send = choose_time(rules, number, TerminalLog()).chosen
+        if time_to_send is not None:
             _require_future(time_to_send)
-            if time_to_send.warning:
-                print_progress(time_to_send.warning)
         accepted = hook.send(
             to,
             messages,
             time_to_send=time_to_send,
+            window=args.window,
             dlr_url=args.dlr_url,
             text_store=args.text_store,
             priority=args.priority,

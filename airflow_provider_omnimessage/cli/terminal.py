@@ -104,6 +104,16 @@ def print_rows(rows: Sequence[dict[str, Any]], output: str) -> None:
     )
 
 
+class TerminalLog:
+    """Prints what a task would log."""
+
+    def info(self, message: str, /, *args: object) -> None:
+        """Print a fact."""
+        print_progress(message % args)
+
+    warning = info
+
+
 class TerminalHook(OmnimessageHook):
     """A hook that reads its connection where the deployment keeps it: there is no task to read it for."""
 

@@ -7,9 +7,9 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
-from airflow_provider_omnimessage.api.calls import checked_id
 from airflow_provider_omnimessage.api.delivery import DeliveryReport, Outcome
 from airflow_provider_omnimessage.api.errors import InvalidInputError, OmnimessageError
+from airflow_provider_omnimessage.api.ids import checked_id
 from airflow_provider_omnimessage.cli.messages import report_rows
 from airflow_provider_omnimessage.cli.terminal import Exit, TerminalHook, command, print_progress, print_rows
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook

@@ -1,4 +1,4 @@
-"""Makes the API's calls with aiohttp, for event loops; its twin for tasks is ``requests_transport``."""
+"""Make the API's calls with aiohttp, for event loops. For tasks, ``requests_transport`` does the same."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import aiohttp
 from yarl import URL
 
 from airflow_provider_omnimessage import __version__
-from airflow_provider_omnimessage.api.calls import Call, Response
+from airflow_provider_omnimessage.api.calls import Call
 from airflow_provider_omnimessage.api.errors import LostResponseError, NotSentError, UntrustedError
+from airflow_provider_omnimessage.api.responses import Response
 from airflow_provider_omnimessage.hooks import network
 from airflow_provider_omnimessage.hooks.pacing import pace_of
 from airflow_provider_omnimessage.hooks.settings import CONNECT_TIMEOUT, Settings
@@ -27,7 +28,7 @@ class AiohttpTransport:
     It is an :class:`~airflow_provider_omnimessage.hooks.repeating.AsyncTransport`. Use :meth:`open` to make one.
 
     :param settings: base URL, credentials, timeout and rate limit.
-    :param session: has no settings of its own; closed with this.
+    :param session: closed together with this transport.
     :param proxy: the proxy's URL, if there is one.
     """
 
@@ -48,7 +49,7 @@ class AiohttpTransport:
         Open a session. Files are read in a thread, off the event loop.
 
         :param settings: base URL, credentials, timeout and rate limit.
-        :param connections: how many connections are open at a time, at most.
+        :param connections: the largest number of open connections.
         """
         session, proxy = await open_session(settings.base_url, connections=connections)
         return cls(settings, session, proxy)
@@ -87,18 +88,19 @@ class AiohttpTransport:
                 content = await response.read()
                 return Response(response.status, response.headers, content, datetime.now(timezone.utc))
         except aiohttp.ClientConnectorCertificateError as error:
-            reason = _words(error.certificate_error)
+            reason = _describe(error.certificate_error)
             raise UntrustedError.of(call.name, self.settings.base_url, reason) from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise NotSentError.no_connection(call.name, self.settings.base_url, _words(error)) from error
+            raise NotSentError.no_connection(call.name, self.settings.base_url, _describe(error)) from error
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            raise LostResponseError.of(call.name, self.settings.base_url, _words(error)) from error
+            raise LostResponseError.of(call.name, self.settings.base_url, _describe(error)) from error
 
 
 async def open_session(base_url: str, *, connections: int) -> tuple[aiohttp.ClientSession, str | None]:
-    """Open a session for one server. Files are read in a thread, off the event loop.
+    """
+    Open a session for one server. Files are read in a thread, off the event loop.
 
-    :param connections: how many connections are open at a time, at most.
+    :param connections: the largest number of open connections.
     :return: the session, and the URL of the proxy, if there is one.
     """
     tls: ssl.SSLContext | bool = True
@@ -111,5 +113,5 @@ async def open_session(base_url: str, *, connections: int) -> tuple[aiohttp.Clie
     return session, proxy
 
 
-def _words(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".rstrip(": ")

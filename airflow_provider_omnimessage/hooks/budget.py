@@ -1,4 +1,4 @@
-"""How long the calls of a hook may take together: ends on the monotonic clock, of which the earliest counts."""
+"""Limit the time that the calls of a hook may take together. Of several limits, the earliest counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 class Budget:
     """
-    The time that calls may take. It is shared by all threads that use the same hook.
+    The time that calls may take, shared by all threads that use the same hook.
 
     Without a limit, only the connection's ``deadline`` bounds a call.
     """
@@ -24,7 +24,7 @@ class Budget:
         """
         Limit every call made inside the ``with`` block. If limits are nested, the earliest end counts.
 
-        :param seconds: from now; 0 or less allows no call.
+        :param seconds: from now; if 0 or less, no call is made.
         """
         end = time.monotonic() + seconds
         with self._lock:
@@ -45,7 +45,7 @@ class Budget:
         """
         Return the time on the monotonic clock by which a call that starts now must end.
 
-        :param deadline: seconds that the call may take if there is no earlier limit.
+        :param deadline: seconds for the call if there is no earlier limit.
         """
         with self._lock:
             return min([time.monotonic() + deadline, *self._ends])

@@ -1,8 +1,8 @@
-"""The connection form: its fields on Airflow 2.11 to 3.1, and what its Test button says on every version."""
+"""The connection form: its fields on Airflow 2.11 to 3.1, and its Test button on every version."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_omnimessage.provider_info import CONN_FIELDS, UI_FIELD_BEHAVIOUR
 
@@ -13,33 +13,33 @@ if TYPE_CHECKING:
 
 
 class TestedHook(Protocol):
-    """What the test of a connection needs of its hook."""
+    """The part of the hook that the Test button needs."""
 
     omnimessage_conn_id: str
 
     @property
     def settings(self) -> Settings:
-        """What the connection says; raises ``InvalidInputError`` if it is invalid."""
+        """The connection's fields; raises ``InvalidInputError`` if they are invalid."""
 
     def get_conn(self) -> Transport:
         """Return the transport."""
 
 
-# Messente answers this, or 401, to an address that the account does not let in.
+# Messente responds with this, or 401, to an IP address that the account does not allow.
 _FORBIDDEN = 403
 
 
-def connection_form_widgets() -> dict[str, Any]:
+def connection_form_widgets() -> dict[str, object]:
     """
-    Make WTForms fields of what the provider's metadata says; Airflow 3.2 and newer read the metadata themselves.
+    Return the WTForms fields of the provider's metadata. Airflow 3.2 and newer read the metadata themselves.
 
-    :raises ImportError: where there is no WTForms, which Airflow 3.0 and 3.1 bring with the FAB provider only. Airflow
-        expects that, and draws its plain form.
+    :raises ImportError: if there is no WTForms, which Airflow 3.0 and 3.1 install with the FAB provider only. Airflow
+        expects that, and shows its plain form.
     """
     from wtforms import BooleanField, IntegerField, PasswordField, StringField
     from wtforms.validators import Optional, any_of
 
-    widgets: dict[str, Any] = {}
+    widgets: dict[str, object] = {}
     text_widgets = _text_widgets()
     for name, about in CONN_FIELDS.items():
         schema = about["schema"]
@@ -57,16 +57,16 @@ def connection_form_widgets() -> dict[str, Any]:
     return widgets
 
 
-def _text_widgets() -> dict[str, Any]:
+def _text_widgets() -> dict[str, object]:
     try:
         from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
-    except ImportError:  # Airflow 3.0 and 3.1 without FAB: their form draws fields in its own way
+    except ImportError:  # Airflow 3.0 and 3.1 without FAB: their form has its own look
         return {}
     return {"widget": BS3TextFieldWidget()}
 
 
-def ui_field_behaviour() -> dict[str, Any]:
-    """Give the metadata's words for the standard fields as the hook's method spells them; no port is needed there."""
+def ui_field_behaviour() -> dict[str, object]:
+    """Return how the form shows the standard fields, in the format of the hook's method. The port is hidden there."""
     return {
         "hidden_fields": [*UI_FIELD_BEHAVIOUR["hidden-fields"], "port"],
         "relabeling": UI_FIELD_BEHAVIOUR["relabeling"],
@@ -76,12 +76,11 @@ def ui_field_behaviour() -> dict[str, Any]:
 
 def check_connection(hook: TestedHook) -> tuple[bool, str]:
     """
-    Ask for the report of a message that nobody has, and say what that shows.
+    Request the report of a message that does not exist, and return what the response shows.
 
-    :param hook: on the connection that is tested.
-    :return: whether it works, and what it reached, or what is wrong and the way out.
+    :return: whether the connection works, and what was reached, or what is wrong and what to do.
     """
-    from airflow_provider_omnimessage.api import calls
+    from airflow_provider_omnimessage.api import calls, responses
     from airflow_provider_omnimessage.api.errors import (
         ApiError,
         AuthenticationError,
@@ -94,7 +93,7 @@ def check_connection(hook: TestedHook) -> tuple[bool, str]:
     try:
         settings = hook.settings
     except InvalidInputError as error:
-        # The form tests under a name that Airflow made up, which would tell the reader nothing.
+        # the form tests under an id that Airflow made up, which would only confuse
         made_up = f"connection '{hook.omnimessage_conn_id}', "
         return False, "; ".join(f"{item.field.removeprefix(made_up)}: {item.reason}" for item in error.problems)
     try:
@@ -109,29 +108,29 @@ def check_connection(hook: TestedHook) -> tuple[bool, str]:
             f"No route: {error}. Check the base URL, DNS, firewall and proxy of the machine that runs this test",
         )
     except OmnimessageError as error:
-        if isinstance(error, ApiError) and calls.is_messentes_not_found(error):
+        if isinstance(error, ApiError) and responses.is_messentes_not_found(error):
             return True, f"Reached {settings.base_url}, which accepts the API username '{settings.username}'."
         if getattr(error, "status_code", None) == 404:
             return (
                 False,
-                f"Not Messente: {settings.base_url} answers, but not as Messente does (404 without its error code "
+                f"Not Messente: {settings.base_url} responds, but not as Messente does (404 without its error code "
                 "101). Check the base URL",
             )
         return False, str(error)
     return (
         False,
-        f"Not Messente: {settings.base_url} answers, but not as Messente does: it knows a message that nobody has. "
-        "Check the base URL",
+        f"Not Messente: {settings.base_url} responds, but not as Messente does: it returns a report of a message that "
+        "does not exist. Check the base URL",
     )
 
 
 def _invalid(error: ApiError, base_url: str, username: str) -> str:
     if error.status_code == _FORBIDDEN:
         return (
-            f"Refused address: {base_url} forbids this call (403). Check in Messente's dashboard which IP addresses "
-            f"the account lets in, and whether the API username '{username}' is active"
+            f"Rejected address: {base_url} forbids this call (403). Check in Messente's dashboard which IP addresses "
+            f"the account allows, and whether the API username '{username}' is active"
         )
     return (
-        f"Wrong password: {base_url} refuses the API username '{username}' with this API password (401). Check both in "
-        "Messente's dashboard, API settings; where they are right, check which IP addresses the account lets in"
+        f"Wrong password: {base_url} rejects the API username '{username}' with this API password (401). Check both in "
+        "Messente's dashboard, API settings; if they are right, check which IP addresses the account allows"
     )

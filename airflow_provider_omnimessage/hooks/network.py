@@ -1,4 +1,4 @@
-"""Which certificates are trusted and which proxy is used: what requests would do, for both transports and `doctor`."""
+"""Choose trusted certificates and the proxy as requests does, for both transports and ``doctor``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def ca_bundle() -> str:
 
 
 def tls_context() -> ssl.SSLContext:
-    """Return a TLS context that trusts :func:`ca_bundle`. It reads files."""
+    """Return a TLS context that trusts :func:`ca_bundle`. Reads files."""
     bundle = ca_bundle()
     if os.path.isdir(bundle):
         return ssl.create_default_context(capath=bundle)
@@ -25,9 +25,10 @@ def tls_context() -> ssl.SSLContext:
 
 
 def proxies(base_url: str) -> dict[str, str]:
-    """Return the proxies of the environment, by scheme, without those that ``NO_PROXY`` excludes.
+    """
+    Return the proxies of the environment, by scheme, without those that ``NO_PROXY`` excludes.
 
-    A base URL on this machine has none: a proxy must not see a password that goes over plain http.
+    A base URL on this machine has none: a proxy must not see a password that is sent over plain http.
     """
     from requests.utils import get_environ_proxies
 

@@ -1,50 +1,52 @@
-"""The hook: an Airflow connection of type ``omnimessage``, and the API's calls made with it."""
+"""The hook: makes the API's calls with an Airflow connection of type ``omnimessage``."""
 
 from __future__ import annotations
 
-import random
-import time
 from datetime import datetime, timedelta, timezone
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_omnimessage._compat import BaseHook
-from airflow_provider_omnimessage.api.errors import AuthenticationError, NotCancelledError, OmnimessageError
+from airflow_provider_omnimessage.api.errors import InvalidInputError, NotFoundError, OmnimessageError
 from airflow_provider_omnimessage.hooks.budget import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from airflow_provider_omnimessage.api.calls import Accepted, Call, NotAccepted
-    from airflow_provider_omnimessage.api.delivery import Cancellation, DeliveryReport
+    from airflow_provider_omnimessage.api.calls import Call
+    from airflow_provider_omnimessage.api.cancel_result import Cancellation
+    from airflow_provider_omnimessage.api.delivery import DeliveryReport
+    from airflow_provider_omnimessage.api.responses import Accepted, NotAccepted
     from airflow_provider_omnimessage.api.timing import TimeToSend
+    from airflow_provider_omnimessage.api.types import Messages, Priority, TextStore
+    from airflow_provider_omnimessage.api.windows import SendWindow
     from airflow_provider_omnimessage.hooks.requests_transport import RequestsTransport
     from airflow_provider_omnimessage.hooks.settings import Settings
 
 T = TypeVar("T")
 
-#: Messages that are posted at a time from an event loop, at most.
-_SIDE_BY_SIDE = 16
-
-#: How often a message is cancelled, at most, while it stays open whether it is cancelled.
-CANCEL_ATTEMPTS = 4
+#: Messages that an event loop posts at a time, at most.
+_IN_FLIGHT = 16
 
 
 class OmnimessageHook(BaseHook):
     """
-    Talk to Messente's Omnichannel API with the credentials of an Airflow connection.
+    Send, schedule, cancel and follow messages through Messente's Omnichannel API.
 
-    The connection's login is the API username, its password the API password, its host the base URL (default
-    ``https://api.messente.com/v1``). Its extra may hold defaults for every message: ``sender``, ``timezone``,
-    ``dlr_url``, ``text_store``, ``priority``; ``timeout``, the seconds to wait for an answer (default 30);
-    ``deadline``, the seconds that a call may take in all, its repeats included (default 120); and ``dashboard_url``,
-    to which the tasks' link leads.
+    The connection's login is the API username, its password the API password, its host the base URL (default:
+    ``https://api.messente.com/v1``). Its extra can set defaults for every message (``sender``, ``timezone``,
+    ``dlr_url``, ``text_store``, ``priority``), ``timeout``, the seconds to wait for a response (default: 30),
+    ``deadline``, the seconds for a call including its repeats (default: 120), ``rate_limit`` and ``dashboard_url``.
 
-    GET and DELETE are repeated on connection errors, timeouts, 429 and 5xx; POST only where it surely was not
-    processed: no connection, or 429. Between attempts it waits with exponential backoff, full jitter and Messente's
-    ``Retry-After``; each repeat is logged. No redirect is followed. The HTTP session is pooled and opened with the
-    first call; use the hook in a ``with`` statement, or :meth:`close` it, where many hooks come and go.
+    GET and DELETE are repeated on connection errors, timeouts, 429 and 5xx; POST only if it surely was not processed
+    (no connection, or 429). The pauses between attempts grow exponentially, with full jitter and Messente's
+    ``Retry-After``; each repeat is logged. Redirects are not followed.
+
+    The first call opens a pooled HTTP session. Use the hook in a ``with`` statement, or :meth:`close` it::
+
+        with OmnimessageHook() as hook:
+            accepted = hook.send("+37255555555", [sms("Hello")], time_to_send=timedelta(hours=1))
+            hook.cancel(accepted.omnimessage_id)
 
     :param omnimessage_conn_id: the Airflow connection.
     """
@@ -54,17 +56,17 @@ class OmnimessageHook(BaseHook):
     conn_type = "omnimessage"
     hook_name = "Messente Omnimessage"
 
-    # Airflow looks for these two in the class itself, and asks for them before version 3.2 only.
+    # Airflow looks for these two in the class itself, and only before version 3.2.
     @staticmethod
-    def get_connection_form_widgets() -> dict[str, Any]:
-        """Draw the connection form's fields of its own, for Airflow 2.11 to 3.1."""
+    def get_connection_form_widgets() -> dict[str, object]:
+        """Return the connection form's own fields, for Airflow 2.11 to 3.1."""
         from airflow_provider_omnimessage.hooks.form import connection_form_widgets
 
         return connection_form_widgets()
 
     @staticmethod
-    def get_ui_field_behaviour() -> dict[str, Any]:
-        """Hide, name and explain the connection form's standard fields, for Airflow 2.11 to 3.1."""
+    def get_ui_field_behaviour() -> dict[str, object]:
+        """Return how the connection form shows the standard fields, for Airflow 2.11 to 3.1."""
         from airflow_provider_omnimessage.hooks.form import ui_field_behaviour
 
         return ui_field_behaviour()
@@ -72,8 +74,10 @@ class OmnimessageHook(BaseHook):
     def __init__(self, omnimessage_conn_id: str = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.omnimessage_conn_id = omnimessage_conn_id
-        self._unanswered: Call[Any] | None = None
         self._budget = Budget()
+        self._settings: Settings | None = None
+        self._transport: RequestsTransport | None = None
+        self._unanswered: Call[Any] | None = None
 
     def __enter__(self) -> OmnimessageHook:
         return self
@@ -81,41 +85,53 @@ class OmnimessageHook(BaseHook):
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    @cached_property
+    @property
     def settings(self) -> Settings:
         """
-        What the connection says.
+        The connection's fields. The connection is looked up once.
 
-        :raises InvalidInputError: names the connection, the refused field and what would be accepted.
+        :raises InvalidInputError: with the connection, the invalid field and what would be accepted.
         """
-        from airflow_provider_omnimessage.hooks.settings import Settings
+        if self._settings is None:
+            from airflow_provider_omnimessage.hooks.settings import Settings
 
-        return Settings.read(self.get_connection(self.omnimessage_conn_id))
+            self._settings = Settings.read(self.get_connection(self.omnimessage_conn_id))
+        return self._settings
+
+    async def look_up_connection(self) -> Settings:
+        """
+        Look up the connection without blocking the event loop, and return its :attr:`settings`.
+
+        :raises InvalidInputError: as :attr:`settings` does.
+        """
+        if self._settings is None:
+            from airflow_provider_omnimessage.hooks.lookup import look_up_settings
+
+            self._settings = await look_up_settings(self.omnimessage_conn_id)
+        return self._settings
 
     def get_conn(self) -> RequestsTransport:
         """Return the transport: one pooled session with the connection's credentials."""
+        if self._transport is None:
+            from airflow_provider_omnimessage.hooks.requests_transport import RequestsTransport
+
+            self._transport = RequestsTransport(self.settings)
         return self._transport
-
-    @cached_property
-    def _transport(self) -> RequestsTransport:
-        from airflow_provider_omnimessage.hooks.requests_transport import RequestsTransport
-
-        return RequestsTransport(self.settings)
 
     def close(self) -> None:
         """Close the session. The next call opens a new one."""
-        transport = self.__dict__.pop("_transport", None)
+        transport, self._transport = self._transport, None
         if transport is not None:
             self._unanswered = transport.unanswered
             transport.close()
 
     def within(self, seconds: float) -> AbstractContextManager[None]:
         """
-        Limit the time of every call inside a ``with`` block, repeats and pauses included.
+        Limit the time of every call inside a ``with`` block, including repeats and pauses.
 
-        The timeout of each request is bounded by what is left, and a pause that would end too late is not begun: the
-        call then raises the error of its last attempt. A call that would begin too late is not made. Limits may be
-        nested; the earliest end counts. They hold in all threads that use this hook.
+        No request times out later than the limit. A pause that would end too late is not started: the call raises the
+        error of its last attempt instead. A call that would start too late is not made. Limits can be nested; the
+        earliest end counts. They apply to all threads that use this hook.
 
         Example::
 
@@ -133,86 +149,85 @@ class OmnimessageHook(BaseHook):
         """Seconds left of the time that :meth:`within` set; ``None`` if it set none."""
         return self._budget.remaining()
 
-    def resolve_time_to_send(self, value: Any, *, timezone: str | None = None) -> TimeToSend:
+    def resolve_time_to_send(self, value: object, *, timezone: str | None = None) -> TimeToSend:
         """
-        Turn any accepted way to say when into one UTC moment; log what a clock change does to it.
+        Return the time that a value stands for, and log a warning if a clock change affects it.
 
         :param value: an ISO 8601 date and time, a datetime, or a timedelta from now.
         :param timezone: IANA name for a value without an offset; default: the connection's, else UTC.
-        :raises InvalidInputError: where it does not say when.
+        :raises InvalidInputError: if it is not a time.
         """
         from airflow_provider_omnimessage.api import timing
 
-        moment = timing.resolve(value, zone=timezone or self.settings.timezone, now=_now())
-        if moment.warning:
-            self.log.warning(moment.warning)
-        return moment
+        resolved = timing.resolve(value, zone=timezone or self.settings.timezone, now=_now())
+        if resolved.warning:
+            self.log.warning(resolved.warning)
+        return resolved
 
     def send(
         self,
-        to: Any,
-        messages: Any,
+        to: str,
+        messages: Messages,
         *,
         time_to_send: str | datetime | timedelta | TimeToSend | None = None,
         timezone: str | None = None,
+        window: SendWindow | str | None = None,
+        on_unknown_zone: str = "fail",
         dlr_url: str | None = None,
-        text_store: str | None = None,
-        priority: str | None = None,
+        text_store: TextStore | None = None,
+        priority: Priority | None = None,
     ) -> Accepted:
         """
-        Send a message, or schedule it: ``POST /omnimessage``. What is left out, the connection may say.
+        Send or schedule a message: ``POST /omnimessage``.
 
-        :param to: the recipient in E.164.
-        :param messages: one per channel at most, in the order in which they are tried.
-        :param time_to_send: when, as :meth:`resolve_time_to_send` takes it, or what that returned; ``None``: now.
-        :param timezone: IANA name for a ``time_to_send`` without an offset; default: the connection's, else UTC.
+        :param to: the recipient in E.164 format.
+        :param messages: at most one for each channel, in the order in which the channels are tried.
+        :param time_to_send: any value that :meth:`resolve_time_to_send` accepts or returns; ``None``: now.
+        :param timezone: IANA name for a local time, or ``"recipient"``; default: the connection's, else UTC.
+        :param window: outside of it, the message is scheduled for the next time in it. Default: the connection's. A
+            ``time_to_send`` that was resolved before ignores both.
+        :param on_unknown_zone: if the recipient's zone counts and is unknown: ``"fail"``, or the IANA name to use.
         :param dlr_url: where Messente posts delivery reports; default: the connection's.
-        :param text_store: ``plaintext``, ``sha256`` or ``nostore``; default: the connection's, else the account's.
-        :param priority: ``low``, ``regular`` or ``high``; default: the connection's, else regular.
-        :raises InvalidInputError: where it cannot be sent; nothing was.
-        :raises PastTimeToSendError: where the moment has gone by; nothing was sent. What was resolved before is not
-            asked again: its age has then been judged.
-        :raises NotSentError: where Messente was not reached.
-        :raises LostResponseError: where it may have been accepted, but nobody can tell.
-        :raises ApiError: where Messente answered, and not with success.
+        :param text_store: how Messente keeps the text; default: the connection's, else the account's.
+        :param priority: default: the connection's, else regular.
+        :raises InvalidInputError: if the message is invalid; nothing was sent.
+        :raises PastTimeToSendError: if the time is in the past; nothing was sent. A resolved time is not checked again.
+        :raises NotSentError: if Messente was not reached.
+        :raises LostResponseError: if it is unknown whether Messente accepted the message.
+        :raises ApiError: if Messente responded with an error.
         """
-        from airflow_provider_omnimessage.api.timing import TimeToSend
+        from airflow_provider_omnimessage.api.number_zones import require_possible
+        from airflow_provider_omnimessage.api.timing import TimeToSend, as_time_to_send
+        from airflow_provider_omnimessage.hooks.choosing import choose_time, rules_of
 
-        moment = time_to_send
-        if moment is not None and not isinstance(moment, TimeToSend):
-            moment = self.resolve_time_to_send(moment, timezone=timezone)
-            require_future(moment)
-        return self.post(
-            self.compose(
-                to,
-                messages,
-                time_to_send=moment.utc if moment else None,
-                dlr_url=dlr_url,
-                text_store=text_store,
-                priority=priority,
-            )
-        )
+        draft = self.compose(to, messages, dlr_url=dlr_url, text_store=text_store, priority=priority)
+        require_possible(draft["to"])
+        chosen: TimeToSend | None
+        if isinstance(time_to_send, TimeToSend):
+            chosen = time_to_send
+        else:
+            own: dict[str, Any] = {"time_to_send": time_to_send, "timezone": timezone, "window": window}
+            rules = rules_of(self.settings, on_unknown_zone=on_unknown_zone, **own)
+            chosen = choose_time(rules, draft["to"], self.log).chosen
+            if chosen is not None:
+                require_future(chosen)
+        return self.post({**draft, "time_to_send": as_time_to_send(chosen.utc)} if chosen else draft)
 
     def compose(
         self,
-        to: Any,
-        messages: Any,
+        to: str,
+        messages: Messages,
         *,
         time_to_send: datetime | None = None,
         dlr_url: str | None = None,
-        text_store: str | None = None,
-        priority: str | None = None,
+        text_store: TextStore | None = None,
+        priority: Priority | None = None,
     ) -> dict[str, Any]:
         """
-        Build what :meth:`send` posts, and post nothing. What is left out, the connection may say.
+        Build the body that :meth:`send` posts, and post nothing. Parameters: as of :meth:`send`.
 
-        :param to: the recipient in E.164.
-        :param messages: one per channel at most, in the order in which they are tried.
-        :param time_to_send: when, with a zone; ``None``: now.
-        :param dlr_url: where Messente posts delivery reports; default: the connection's.
-        :param text_store: ``plaintext``, ``sha256`` or ``nostore``; default: the connection's, else the account's.
-        :param priority: ``low``, ``regular`` or ``high``; default: the connection's, else regular.
-        :raises InvalidInputError: where it cannot be sent.
+        :param time_to_send: with a zone; ``None``: now.
+        :raises InvalidInputError: if the message is invalid.
         """
         from airflow_provider_omnimessage.api.messages import omnimessage
 
@@ -229,38 +244,21 @@ class OmnimessageHook(BaseHook):
 
     def post(self, omnimessage: dict[str, Any]) -> Accepted:
         """
-        Post what :meth:`compose` built: ``POST /omnimessage``.
+        Post a body that :meth:`compose` built: ``POST /omnimessage``.
 
-        :param omnimessage: the whole body.
         :raises OmnimessageError: as :meth:`send` does.
         """
         from airflow_provider_omnimessage.api import calls
 
         return self._make(calls.send(omnimessage))
 
-    async def look_up_connection(self) -> Settings:
-        """
-        Read the connection without blocking the event loop; after that, what asks for :attr:`settings` has them.
-
-        :raises InvalidInputError: as :attr:`settings` does.
-        """
-        from asgiref.sync import sync_to_async
-
-        from airflow_provider_omnimessage._compat import connection_of
-        from airflow_provider_omnimessage.hooks.settings import Settings
-
-        if "settings" not in self.__dict__:
-            connection = await connection_of(self.omnimessage_conn_id)
-            # reading the extra masks it in the logs, for which Airflow may wait for its supervisor: not on this loop
-            self.__dict__["settings"] = await sync_to_async(Settings.read)(connection)
-        return self.settings
-
     async def post_all(self, omnimessages: Sequence[dict[str, Any]]) -> list[Accepted | BaseException]:
         """
-        Post what :meth:`compose` built, side by side and without blocking the event loop; repeated as :meth:`post` is.
+        Post bodies that :meth:`compose` built, a few at a time, without blocking the event loop.
 
-        :param omnimessages: whole bodies. :meth:`look_up_connection` comes first.
-        :return: in their order, what was accepted, or the error that :meth:`post` would have raised.
+        Each is repeated as by :meth:`post`.
+
+        :return: in order, the accepted message, or the error that :meth:`post` would have raised.
         """
         import asyncio
 
@@ -268,13 +266,14 @@ class OmnimessageHook(BaseHook):
         from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
         from airflow_provider_omnimessage.hooks.repeating import repeat_async
 
-        transport = await AiohttpTransport.open(self.settings, connections=_SIDE_BY_SIDE)
+        settings = await self.look_up_connection()
+        transport = await AiohttpTransport.open(settings, connections=_IN_FLIGHT)
         try:
             posting = [
                 repeat_async(
                     calls.send(omnimessage),
                     transport,
-                    self._budget.end_of_call(self.settings.deadline),
+                    self._budget.end_of_call(settings.deadline),
                     self._report_repeat,
                 )
                 for omnimessage in omnimessages
@@ -293,12 +292,11 @@ class OmnimessageHook(BaseHook):
 
         :param omnimessages: the whole bodies, or their JSON. A function is called before each attempt and returns the
             JSON: a call that is rate limited may wait for minutes. What it raises ends the call.
-        :raises InvalidInputError: for none, or more than 1,000.
+        :raises InvalidInputError: unless there are 1 to 1,000.
         :raises OmnimessageError: as :meth:`send` does, for all of them.
         """
         from airflow_provider_omnimessage.api import calls
         from airflow_provider_omnimessage.api.bulk import MOST_IN_A_CALL, BulkCall
-        from airflow_provider_omnimessage.api.errors import InvalidInputError
 
         if callable(omnimessages):
             return self._make(BulkCall.of(omnimessages))
@@ -316,12 +314,10 @@ class OmnimessageHook(BaseHook):
         It also succeeds if the message was cancelled before.
 
         :param omnimessage_id: the id that :meth:`send` returned.
-        :param time_to_send: the message's time, default: not known; see :meth:`try_to_cancel`.
+        :param time_to_send: the message's time; default: unknown; see :meth:`try_to_cancel`.
         :raises NotFoundError: if the message was sent already, or is unknown; the error says which.
         :raises OmnimessageError: as :meth:`try_to_cancel` does.
         """
-        from airflow_provider_omnimessage.api.errors import NotFoundError
-
         cancellation = self.try_to_cancel(omnimessage_id, time_to_send)
         if not cancellation.is_cancelled:
             raise NotFoundError(f"cancel: {omnimessage_id} {cancellation}", status_code=404)
@@ -330,71 +326,27 @@ class OmnimessageHook(BaseHook):
         """
         Cancel a message if it is still scheduled, and return the outcome.
 
-        Messente answers 404 if the message was cancelled before, was sent, or is unknown; the delivery report tells
-        which. If that leaves it open whether the message is cancelled, the cancel is repeated a few times.
+        Messente responds with 404 if the message was cancelled before, was sent, or is unknown; the delivery report
+        shows which. If it stays unknown whether the message is cancelled, the cancel is repeated a few times.
 
         :param omnimessage_id: the id that :meth:`send` returned.
-        :param time_to_send: the message's time, with a zone; default: not known. Pass it if you know it: a message in
-            progress was sent if its time has passed, and is not cancelled if it has not. Without it, that stays open.
+        :param time_to_send: the message's time, with a zone; default: unknown. Pass it if you can: a message in
+            progress was sent if its time has passed, and is not cancelled if it has not.
         :raises NotCancelledError: if Messente does not cancel the message, and does not show that it was sent.
         :raises OmnimessageError: if a request failed. The message may still be scheduled.
         """
-        from airflow_provider_omnimessage.api import backoff
+        from airflow_provider_omnimessage.hooks.cancelling import try_to_cancel
 
         due = time_to_send if isinstance(time_to_send, datetime) or time_to_send is None else time_to_send.utc
         end = self._budget.end_of_call(self.settings.deadline)
-        attempt = 0
-        while True:
-            attempt += 1
-            found = self._cancel_once(omnimessage_id, None if due is None else _now() < due)
-            if not isinstance(found, OmnimessageError):
-                return found
-            seconds = backoff.pause(found, attempt, random.random())
-            if attempt == CANCEL_ATTEMPTS or time.monotonic() + seconds >= end:
-                raise found
-            self.log.warning("%s. Attempt %d; cancelling again in %.1f s", found, attempt, seconds)
-            time.sleep(seconds)
-
-    def _cancel_once(self, omnimessage_id: str, before_time: bool | None) -> Cancellation | OmnimessageError:
-        """Return the outcome of a cancel, or the error to raise if it stays open."""
-        from airflow_provider_omnimessage.api import calls, cancelling
-        from airflow_provider_omnimessage.api.delivery import Cancellation, CancelResult, DeliveryReport
-
-        errors: list[OmnimessageError] = []
-        try:
-            self._make(calls.cancel(omnimessage_id), errors)
-            return Cancellation(CancelResult.CANCELLED)
-        except OmnimessageError as error:
-            errors.append(error)
-        deletion = cancelling.read_deletion(errors)
-        if deletion is None:
-            raise errors[-1]
-        report: DeliveryReport | OmnimessageError
-        try:
-            report = self.get_delivery_report(omnimessage_id)
-        except AuthenticationError:
-            raise
-        except OmnimessageError as error:
-            report = error
-        finding = cancelling.read_finding(report)
-        in_doubt = any(error.maybe_processed for error in errors)
-        result = cancelling.decide(deletion, finding, before_time=before_time, earlier_in_doubt=in_doubt)
-        if result is CancelResult.CANCELLED:
-            self.log.info("%s is cancelled, although a response was lost", omnimessage_id)
-        if result is not None:
-            return Cancellation(result, report if isinstance(report, DeliveryReport) else None)
-        if deletion is not cancelling.Deletion.NOT_FOUND:
-            return errors[-1]
-        if isinstance(report, OmnimessageError):
-            return report
-        return NotCancelledError.of(omnimessage_id, str(report))
+        return try_to_cancel(self._make, omnimessage_id, due=due, end=end, log=self.log)
 
     def get_delivery_report(self, omnimessage_id: str) -> DeliveryReport:
         """
-        Ask how far a message has come: ``GET /omnimessage/{omnimessage_id}/status``.
+        Return a message's delivery report: ``GET /omnimessage/{omnimessage_id}/status``.
 
-        :param omnimessage_id: what :meth:`send` returned.
-        :raises NotFoundError: where there is no such message, or it is not yours.
+        :param omnimessage_id: the id that :meth:`send` returned.
+        :raises NotFoundError: if the message is unknown, or belongs to another account.
         :raises OmnimessageError: as :meth:`send` does.
         """
         from airflow_provider_omnimessage.api import calls
@@ -402,16 +354,15 @@ class OmnimessageHook(BaseHook):
         return self._make(calls.delivery_report(omnimessage_id))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Check address and credentials by asking, once, for a message that nobody has; it never sends one."""
+        """Check the base URL and the credentials, with one request for a message that does not exist."""
         from airflow_provider_omnimessage.hooks.form import check_connection
 
         return check_connection(self)
 
     @property
     def unanswered_call(self) -> str | None:
-        """Name and method of the call that may be at Messente, without an answer: it is awaited, or was interrupted."""
-        transport = self.__dict__.get("_transport")
-        call = transport.unanswered if transport is not None else self._unanswered
+        """Name and method of a call that may have reached Messente, but has no response: in flight, or interrupted."""
+        call = self._transport.unanswered if self._transport is not None else self._unanswered
         return f"'{call.name}' ({call.method})" if call is not None else None
 
     def _make(self, call: Call[T], failures: list[OmnimessageError] | None = None) -> T:
@@ -427,38 +378,20 @@ class OmnimessageHook(BaseHook):
     def _report_repeat(self, call: Call[Any], error: OmnimessageError, attempt: int, seconds: float) -> None:
         from airflow_provider_omnimessage import metrics
 
-        self.log.warning("%s. That was attempt %d; the next is in %.1f s", error, attempt, seconds)
+        self.log.warning("%s. Attempt %d; repeating in %.1f s", error, attempt, seconds)
         metrics.count("retried", {"call": call.name.replace(" ", "_")})
 
 
-def require_future(moment: TimeToSend) -> None:
+def require_future(time_to_send: TimeToSend) -> None:
     """
-    Demand a moment that is still to come: Messente would send at once what is scheduled for the past.
+    Raise if a time is in the past: Messente would send the message at once.
 
-    :param moment: when the message is to be sent.
-    :raises PastTimeToSendError: where it has gone by.
+    :raises PastTimeToSendError: if it is.
     """
-    from airflow_provider_omnimessage.api.errors import PastTimeToSendError
+    from airflow_provider_omnimessage.api.timing import require_after
 
-    late = _now() - moment.utc
-    if late > timedelta(0):
-        raise PastTimeToSendError.of(
-            "time_to_send",
-            f"{moment} has gone by ({_in_words(late)} ago); give a moment to come, or say with on_past what to do then",
-        )
+    require_after(time_to_send, _now())
 
 
 def _now() -> datetime:
     return datetime.now(timezone.utc)
-
-
-def _in_words(span: timedelta) -> str:
-    import pendulum
-
-    seconds = max(1, int(span.total_seconds()))
-    # a backfill's moment is weeks old: nobody reads the seconds of those
-    for unit in (86400, 3600, 60):
-        if seconds >= 2 * unit:
-            seconds -= seconds % unit
-            break
-    return pendulum.duration(seconds=seconds).in_words(locale="en")

@@ -1,5 +1,5 @@
 """
-The pace at which this process calls Messente: one rate limit and one pause after a 429 for all tasks and triggers.
+Pace this process's requests to Messente: one rate limit and one pause after a 429 for all tasks and triggers.
 
 Messente limits the requests from an address, not those of a connection. So the state is kept for each base URL, and
 shared by all threads and event loops.
@@ -16,6 +16,9 @@ from contextlib import contextmanager
 from airflow_provider_omnimessage.api import pacing
 from airflow_provider_omnimessage.api.errors import DeadlineExceededError, RateLimitedError
 from airflow_provider_omnimessage.api.pacing import Pacing
+
+#: Seconds: with less time left, a request is not made. It would only end without a response.
+SHORTEST_REQUEST = 0.01
 
 
 class Pace:
@@ -36,7 +39,7 @@ class Pace:
     def reset(self) -> None:
         """Forget all turns and the pause."""
         self._pacing = Pacing()
-        # a new one: after a fork, the old one may be held by a thread that does not exist any more
+        # a new one: after a fork, the old one may be held by a thread that no longer exists
         self._lock = threading.Lock()
 
     def take_turn(self, call: str, *, rate_limit: float, left: float) -> float:
@@ -44,15 +47,15 @@ class Pace:
         Take the next turn, and return the seconds until it comes.
 
         :param call: the name of the call, for errors.
-        :param rate_limit: the requests that are allowed in any second.
-        :param left: the seconds that are left for the call.
+        :param rate_limit: requests a second.
+        :param left: seconds left for the call.
         :raises RateLimitedError: if all requests pause after a 429.
-        :raises DeadlineExceededError: if the turn comes too late. It is left to others.
+        :raises DeadlineExceededError: if the turn comes too late. Other calls may take it.
         """
         with self._lock:
             self._require_no_pause(call)
             wait, after = pacing.take_turn(self._pacing, time.monotonic(), rate_limit)
-            if wait >= left:
+            if left - wait < SHORTEST_REQUEST:
                 raise DeadlineExceededError.of(call)
             self._pacing = after
             return wait
@@ -63,7 +66,7 @@ class Pace:
         Make a request inside the ``with`` block; a ``RateLimitedError`` in it pauses all requests.
 
         :param call: the name of the call, for errors.
-        :raises RateLimitedError: if a pause has begun since the turn was taken. The block is not run.
+        :raises RateLimitedError: if a pause has started since the turn was taken. The block is not run.
         """
         with self._lock:
             self._require_no_pause(call)
@@ -89,8 +92,7 @@ class Pace:
         left = self._pacing.paused_until - time.monotonic()
         if left > 0:
             raise RateLimitedError(
-                f"{call}: all requests pause for {left:.1f} s more, as Messente limits their rate (429); nothing was "
-                "sent",
+                f"{call}: all requests pause for another {left:.1f} s after a 429 from Messente; nothing was sent",
                 status_code=429,
                 retry_after=left,
             )
@@ -100,17 +102,13 @@ _paces: dict[str, Pace] = {}
 
 
 def pace_of(base_url: str) -> Pace:
-    """
-    Return the pace that everything in this process shares.
-
-    :param base_url: of the API.
-    """
+    """Return the pace that all requests of this process to a base URL share."""
     # dict.setdefault is atomic
     return _paces.setdefault(base_url, Pace())
 
 
 def reset_paces() -> None:
-    """Forget all turns and pauses, as tests and forked processes need it."""
+    """Forget all turns and pauses, for tests and forked processes."""
     for pace in _paces.values():
         pace.reset()
 

@@ -1,4 +1,4 @@
-"""The contract of a transport, and the loops that repeat its calls: one for tasks, one for event loops."""
+"""The interface of a transport, and the loops that repeat its calls: one for tasks, one for event loops."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ class Transport(Protocol):
         """
         Make one attempt at a call, when its turn comes.
 
-        :param call: the call.
         :param timeout: seconds for the turn and the request; default: the connection's ``deadline``.
         :raises DeadlineExceededError: if no time is left; nothing was sent.
         :raises RateLimitedError: if Messente responds with 429, or all requests pause after a 429.
@@ -45,7 +44,6 @@ class AsyncTransport(Protocol):
         """
         Make one attempt at a call, as :meth:`Transport.make` does.
 
-        :param call: the call.
         :param timeout: seconds for the turn and the request; default: the connection's ``deadline``.
         """
 
@@ -57,7 +55,6 @@ def repeat(call: Call[T], transport: Transport, end: float, on_repeat: OnRepeat)
     """
     Make a call, and repeat it while that is safe and in time.
 
-    :param call: the call.
     :param transport: makes each attempt.
     :param end: the time on the monotonic clock by which the call ends.
     :param on_repeat: called before each pause.
@@ -82,7 +79,6 @@ async def repeat_async(call: Call[T], transport: AsyncTransport, end: float, on_
     """
     Make a call, and repeat it while that is safe and in time: :func:`repeat` on an event loop.
 
-    :param call: the call.
     :param transport: makes each attempt.
     :param end: the time on the monotonic clock by which the call ends.
     :param on_repeat: called before each pause.
@@ -104,5 +100,5 @@ async def repeat_async(call: Call[T], transport: AsyncTransport, end: float, on_
 
 
 def _more_telling(error: OmnimessageError, earlier: OmnimessageError | None) -> OmnimessageError:
-    """Return the error to raise: one for want of time says nothing of what an earlier attempt may have done."""
+    """Return the error to raise: running out of time does not hide what an earlier attempt may have done."""
     return earlier if isinstance(error, DeadlineExceededError) and earlier is not None else error

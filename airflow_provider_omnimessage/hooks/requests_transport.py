@@ -1,4 +1,4 @@
-"""Makes the API's calls with requests, for tasks; its twin for event loops is ``aiohttp_transport``."""
+"""Make the API's calls with requests, for tasks. For event loops, ``aiohttp_transport`` does the same."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util import Timeout
 
 from airflow_provider_omnimessage import __version__
-from airflow_provider_omnimessage.api.calls import Call, Response
+from airflow_provider_omnimessage.api.calls import Call
 from airflow_provider_omnimessage.api.errors import LostResponseError, NoResponseError, NotSentError, UntrustedError
+from airflow_provider_omnimessage.api.responses import Response
 from airflow_provider_omnimessage.hooks import network
 from airflow_provider_omnimessage.hooks.pacing import pace_of
 from airflow_provider_omnimessage.hooks.settings import CONNECT_TIMEOUT, Settings
@@ -49,7 +50,7 @@ class RequestsTransport:
         self._adapter = DeadlineAdapter(pool_maxsize=POOL_SIZE, max_retries=0)
         for scheme in ("https://", "http://"):
             session.mount(scheme, self._adapter)
-        # What is the same for every call is made once; requests would compute it again for each.
+        # prepared once: requests would compute it again for every call
         self._template = session.prepare_request(requests.Request("GET", settings.base_url))
         self._base_url = (self._template.url or "").rstrip("/")
         self._verify = network.ca_bundle()
@@ -86,8 +87,8 @@ class RequestsTransport:
         limit = Timeout(total=seconds, connect=min(CONNECT_TIMEOUT, seconds), read=seconds)
         self._in_flight[threading.get_ident()] = (call, body)
         try:
-            # Not Session.send, which keeps cookies and looks for redirects. requests passes the timeout on to urllib3
-            # as it is; only its type stubs do not know this kind.
+            # Not Session.send, which keeps cookies and follows redirects. requests passes the timeout to urllib3 as it
+            # is; only its type stubs do not know this type.
             response = self._adapter.send(
                 request,
                 stream=True,
@@ -98,10 +99,10 @@ class RequestsTransport:
             with response:
                 content = self._content(response)
         except Exception as error:
-            # Not only the errors of requests: a broken Location or certificate bundle raises others.
+            # any exception: a broken Location or certificate bundle raises others than those of requests
             self._in_flight.pop(threading.get_ident(), None)
             raise self._no_response(call, body, error) from error
-        # Not in a finally: a call that is interrupted here, by a timeout of Airflow's or a kill, stays unanswered.
+        # not in a finally: a call that is interrupted here, by a timeout in Airflow or a kill, stays unanswered
         self._in_flight.pop(threading.get_ident(), None)
         return Response(response.status_code, response.headers, content, datetime.now(timezone.utc))
 
@@ -130,7 +131,7 @@ class RequestsTransport:
 
 
 class _Body:
-    """A request body that knows whether sending it has begun. Before that, nothing can have been processed."""
+    """A request body that records when it is sent. Before that, nothing can have been processed."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -160,12 +161,12 @@ class _BasicAuth(AuthBase):
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what caused it, down to the innermost cause, which names the problem best."""
+    """Yield an error and its causes, down to the innermost one, which names the problem best."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
         yield current
-        # Not __context__: it may lead to what the caller was handling when it called.
+        # not __context__: it may be an unrelated error that the caller was handling
         nested = (getattr(current, "reason", None), *current.args, current.__cause__)
         current = next((cause for cause in nested if isinstance(cause, BaseException)), None)

@@ -1,4 +1,4 @@
-"""What an Airflow connection of type ``omnimessage`` says, read and checked once."""
+"""Read and check the fields of an Airflow connection of type ``omnimessage``."""
 
 from __future__ import annotations
 
@@ -11,54 +11,58 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import SplitResult, quote, urlsplit
 
-from airflow_provider_omnimessage.api import fields
+from airflow_provider_omnimessage.api import fields, records
+from airflow_provider_omnimessage.api.channels import sms_sender
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.fields import Problems
 from airflow_provider_omnimessage.api.timing import resolve_zone
+from airflow_provider_omnimessage.api.windows import SendWindow
 
 DEFAULT_BASE_URL = "https://api.messente.com/v1"
 DEFAULT_PATH = "/v1"
+_MESSENTES_HOST = "api.messente.com"
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_DEADLINE = 120.0
-#: Requests a second: what Messente allows an address.
+#: Requests a second: what Messente allows from one IP address.
 DEFAULT_RATE_LIMIT = 150.0
-#: Seconds for making a connection, at most.
+#: Seconds for opening a TCP connection, at most.
 CONNECT_TIMEOUT = 10.0
 
 
 class AirflowConnection(Protocol):
     """The part of Airflow's ``Connection`` that is read here."""
 
-    conn_id: Any
-    host: Any
-    port: Any
-    schema: Any
-    login: Any
-    password: Any
-    extra: Any
+    conn_id: str
+    host: str | None
+    port: int | None
+    schema: str | None
+    login: str | None
+    password: str | None
+    extra: str | None
 
     @property
-    def extra_dejson(self) -> Any:
+    def extra_dejson(self) -> Mapping[str, object]:
         """The connection's extra, as a dict."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """
-    What a connection says.
+    The checked fields of a connection.
 
     :param base_url: without a slash at its end.
     :param username: API username.
     :param password: API password; never shown.
-    :param sender: for messages that name none.
-    :param timezone: in which a ``time_to_send`` without an offset is meant.
+    :param sender: for messages without their own.
+    :param timezone: of a ``time_to_send`` without an offset.
+    :param window: of messages without their own; alerts ignore it unless they ask for it.
     :param dlr_url: where delivery reports are posted; if the connection sets none, the receiver's address.
     :param text_store: how Messente keeps the text.
     :param priority: ``low``, ``regular`` or ``high``.
-    :param timeout: seconds to wait for an answer.
-    :param deadline: seconds that a call may take in all, its repeats and the pauses between them included.
+    :param timeout: seconds to wait for a response.
+    :param deadline: seconds for a call, including its repeats and the pauses between them.
     :param rate_limit: requests a second that Messente allows; all calls of a process stay below it.
-    :param dashboard_url: where a person looks at a message, with ``{omnimessage_id}`` in the place of its id.
+    :param dashboard_url: the page of a message, with ``{omnimessage_id}`` in place of its id.
     :param push_url: public base URL of the receiver.
     :param receiver_url: base URL under which triggers and tasks reach the receiver; default: ``push_url``.
     :param reply_secret: signs replies; shared with the number that receives them.
@@ -69,6 +73,7 @@ class Settings:
     password: str = field(repr=False)
     sender: str | None = None
     timezone: str | None = None
+    window: SendWindow | None = None
     dlr_url: str | None = None
     text_store: str | None = None
     priority: str | None = None
@@ -85,14 +90,14 @@ class Settings:
         """
         Read an Airflow connection: login, password, host (base URL) and extra.
 
-        :param connection: of type ``omnimessage``. Its host may be left out, be a bare name, or the whole base URL.
-        :raises InvalidInputError: names the connection, each refused field and what would be accepted.
+        :param connection: its host may be empty, a bare name, or the whole base URL.
+        :raises InvalidInputError: with the connection, each invalid field and what would be accepted.
         """
         problems = Problems()
-        checked = fields.record(_EXTRA)(_given_extra(connection, problems), "extra", problems)
+        checked = records.Record(_EXTRA)(_known_extra(connection, problems), "extra", problems)
         for name, label in (("login", "API username"), ("password", "API password")):
             if not getattr(connection, name):
-                problems.reject(name, f"is missing; give the {label}")
+                problems.reject(name, f"is missing; set it to the {label}")
             else:
                 fields.text()(getattr(connection, name), name, problems)
         base_url = _base_url(connection, problems)
@@ -110,34 +115,31 @@ class Settings:
 
     @property
     def authorization(self) -> str:
-        """The header of Basic authentication, in UTF-8, as RFC 7617 has it."""
+        """The header of Basic authentication, in UTF-8, as RFC 7617 requires."""
         return f"Basic {base64.b64encode(f'{self.username}:{self.password}'.encode()).decode('ascii')}"
 
 
 def is_loopback_url(url: str) -> bool:
-    """
-    Return whether a URL points at this machine.
-
-    :param url: a valid one.
-    """
+    """Return whether a valid URL points at this machine."""
     return _is_loopback(urlsplit(url).hostname or "")
 
 
-def _given_extra(connection: AirflowConnection, problems: Problems) -> dict[str, Any]:
-    extra = connection.extra_dejson
+def _known_extra(connection: AirflowConnection, problems: Problems) -> dict[str, object]:
+    extra: object = connection.extra_dejson
     if connection.extra and not extra and str(connection.extra).strip() not in ("{}", "null"):
-        extra = None  # Airflow reads broken JSON as nothing, which would drop the time zone without a word
+        extra = None  # Airflow reads broken JSON as an empty extra, which would silently drop the time zone
     if not isinstance(extra, Mapping):
-        problems.reject("extra", 'is not a JSON object; give one as {"sender": "ACME"}')
+        problems.reject("extra", 'is not a JSON object; use one such as {"sender": "ACME"}')
         return {}
     for name in set(extra) - set(_EXTRA):
+        # other fields are not this provider's: only what looks like a misspelt one is an error
         near = difflib.get_close_matches(str(name), _EXTRA, n=1, cutoff=0.8)
         if near:
             problems.reject(f"extra.{name}", f"no such field; did you mean {near[0]}?")
     return {name: value for name, value in extra.items() if name in _EXTRA and value not in (None, "")}
 
 
-def _zone(value: Any, path: str, problems: Problems) -> Any:
+def _zone(value: object, path: str, problems: Problems) -> object:
     try:
         resolve_zone(str(value))
     except InvalidInputError as error:
@@ -145,10 +147,27 @@ def _zone(value: Any, path: str, problems: Problems) -> Any:
     return value
 
 
-def _receiver_url(value: Any, path: str, problems: Problems) -> Any:
+def _sender(value: object, path: str, problems: Problems) -> object:
+    found = Problems()
+    sms_sender(value, path, found)
+    other_channels = "; set a longer sender, such as one of Viber, in the message instead"
+    problems.extend(item._replace(reason=f"{item.reason}{other_channels}") for item in found)
+    return value
+
+
+def _window(value: object, path: str, problems: Problems) -> object:
+    try:
+        return SendWindow.of(value)
+    except InvalidInputError as error:
+        for problem in error.problems:
+            problems.reject(f"{path}{problem.field.removeprefix('window')}", problem.reason)
+        return value
+
+
+def _receiver_url(value: object, path: str, problems: Problems) -> object:
     found = len(problems)
     fields.url()(value, path, problems)
-    if len(problems) > found:
+    if len(problems) > found or not isinstance(value, str):
         return value
     parts = urlsplit(value)
     if parts.query or parts.fragment or parts.username or parts.password:
@@ -159,8 +178,9 @@ def _receiver_url(value: Any, path: str, problems: Problems) -> Any:
 
 
 _EXTRA: dict[str, fields.Rule] = {
-    "sender": fields.text(),
+    "sender": _sender,
     "timezone": _zone,
+    "window": _window,
     "dlr_url": fields.url(),
     "text_store": fields.choice("plaintext", "sha256", "nostore"),
     "priority": fields.choice("low", "regular", "high"),
@@ -173,18 +193,18 @@ _EXTRA: dict[str, fields.Rule] = {
     "reply_secret": fields.text(),
 }
 
-#: What the receiver's routes accept as a connection id: what Airflow does, without slashes.
+#: Connection ids that the receiver's routes accept: all that Airflow accepts, except slashes.
 _ROUTABLE_CONN_ID = re.compile(r"[\w#!()\-.:]{1,250}")
 
 
 def _point_at_receiver(checked: dict[str, Any], conn_id: str, problems: Problems) -> None:
-    """Fill in what follows from ``push_url``."""
+    """Set the fields that follow from ``push_url``."""
     push_url = checked.get("push_url")
     if not isinstance(push_url, str):
         return
     parts = urlsplit(push_url)
     if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
-        problems.reject("extra.push_url", "would have recipients' numbers posted in clear; use an https:// URL")
+        problems.reject("extra.push_url", "would let Messente post recipients' numbers in clear; use an https:// URL")
     if not _ROUTABLE_CONN_ID.fullmatch(conn_id):
         problems.reject(
             "extra.push_url", "needs a connection id without slashes; rename the connection, or set dlr_url instead"
@@ -204,17 +224,19 @@ def _base_url(connection: AirflowConnection, problems: Problems) -> str:
         parts, port = SplitResult("", "", "", "", ""), 0
     name = parts.hostname or ""
     if parts.scheme not in ("http", "https") or not _is_host_name(name) or parts.query or parts.fragment:
-        problems.reject("host", f"is not a base URL; leave it out, or give one as '{DEFAULT_BASE_URL}'")
+        problems.reject("host", f"is not a base URL; leave it empty, or use one such as '{DEFAULT_BASE_URL}'")
         return ""
     if parts.username or parts.password:
-        problems.reject("host", "holds credentials; give them as login and password")
+        problems.reject("host", "contains credentials; set login and password instead")
         return ""
     if parts.scheme == "http" and not _is_loopback(name):
-        problems.reject("host", f"http://{name} would send the password in clear; give an https:// URL")
+        problems.reject("host", f"http://{name} would send the password in clear; use an https:// URL")
         return ""
-    # An Airflow URI keeps a path of one word in the schema field, and other providers a scheme.
+    # an Airflow URI keeps a path of one word in the schema field, where other providers keep a scheme
     word = str(connection.schema or "").strip("/")
     path = parts.path.rstrip("/") or (f"/{word}" if word not in ("", "http", "https") else DEFAULT_PATH)
+    if parts.path == "/" and name != _MESSENTES_HOST:
+        path = ""  # an explicit slash: the API is at the server's root
     shown = f"[{name}]" if ":" in name else name
     return f"{parts.scheme}://{shown}{f':{port}' if port else ''}{path}"
 

@@ -1,7 +1,7 @@
 """
-Connections whose timeout holds for the whole response.
+HTTP connections whose timeout applies to the whole response.
 
-The timeout of a socket is for each packet: a response that drips, byte by byte, would never time out.
+The timeout of a socket applies to each packet: a response that arrives byte by byte would never time out.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 
 class _WholeResponse(http.client.HTTPResponse):
-    """A response of which headers and body arrive within the timeout."""
+    """A response whose headers and body must arrive within the timeout."""
 
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
+    def __init__(
+        self, sock: socket.socket, debuglevel: int = 0, method: str | None = None, url: str | None = None
+    ) -> None:
+        super().__init__(sock, debuglevel, method, url)
         raw = self.fp.detach()
         self.fp = io.BufferedReader(_DeadlineReader(sock, raw))
 
 
 class _DeadlineReader(io.RawIOBase):
-    """Reads a socket to its end, within the timeout that the socket has when the reading begins."""
+    """Reads a socket to its end, within the timeout that the socket has at the start."""
 
     def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
         self._sock = sock

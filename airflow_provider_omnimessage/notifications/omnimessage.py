@@ -2,45 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
-import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage._compat import BaseNotifier
 from airflow_provider_omnimessage.alerts.content import alert_messages, check_alert_at_parse
-from airflow_provider_omnimessage.alerts.recipients import as_recipients, recipients_at
+from airflow_provider_omnimessage.alerts.recipients import as_recipients
 from airflow_provider_omnimessage.api.errors import InvalidInputError, PastTimeToSendError
+from airflow_provider_omnimessage.api.fields import is_deferred
 from airflow_provider_omnimessage.api.lists import plain_argument
-from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook, require_future
-from airflow_provider_omnimessage.tasks.arguments import check_time_at_parse
+from airflow_provider_omnimessage.tasks.arguments import check_time_at_parse, check_window_at_parse
 from airflow_provider_omnimessage.tasks.rendering import PlainStrings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_omnimessage.api.timing import TimeToSend
+    from airflow_provider_omnimessage.notifications.sending import EventSender
 
+#: How long the events after the first are counted instead of sent.
+QUIET_FOR = timedelta(hours=1)
+_SHORTEST_QUIET = timedelta(minutes=1)
 
 #: The error by which Airflow 3.3 refuses to read a connection from its database; older versions do not have the class.
 _DENIED = "AirflowSecretsBackendAccessDenied"
-
-
-@dataclass
-class _Notification:
-    """A message to one recipient: what is posted, and its outcome."""
-
-    to: str
-    time_to_send: TimeToSend | None = None
-    draft: dict[str, Any] | None = None
-    omnimessage_id: str | None = None
-    error: BaseException | None = None
 
 
 class OmnimessageNotifier(PlainStrings, BaseNotifier):
@@ -67,6 +56,16 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
     :param time_to_send: when; default: now. A time in the past means now. (templated)
     :param timezone: IANA name for a ``time_to_send`` without an offset; default: the connection's, else UTC.
         (templated)
+    :param dedup_key: events with the same key are one storm: the first is sent, those that follow within ``quiet_for``
+        are counted, and one digest is sent at its end. Such as ``"{{ dag.dag_id }}"``. Default: each event is sent.
+        (templated)
+    :param quiet_for: with ``dedup_key``: how long, a timedelta of at least one minute; default: one hour.
+    :param recovered: with ``dedup_key``: ``True`` sends, once, that it works again when something with the same key
+        succeeds after a failure that was sent, and cancels a waiting digest. Use it with :meth:`callbacks`. Default:
+        ``False``.
+    :param window: when the message may be sent, a :class:`~airflow_provider_omnimessage.api.windows.SendWindow` or its
+        text form; outside of it, the message is scheduled for the next time in it. ``"connection"`` is the connection's
+        window, which is ignored by default: this is an alert. (templated)
     :param max_parts: most SMS parts, from 1. A longer text loses its middle, so that its end can still be read. Texts
         of other channels are cut to what these accept.
     :param dlr_url: where Messente posts delivery reports; default: the connection's. (templated)
@@ -82,9 +81,11 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         "to",
         "time_to_send",
         "timezone",
+        "window",
         "dlr_url",
         "text_store",
         "priority",
+        "dedup_key",
         "messages",
     )
 
@@ -96,6 +97,10 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         messages: Any = None,
         time_to_send: Any = None,
         timezone: str | None = None,
+        window: Any = None,
+        dedup_key: str | None = None,
+        quiet_for: timedelta | None = None,
+        recovered: bool = False,
         max_parts: int = 2,
         dlr_url: str | None = None,
         text_store: str | None = None,
@@ -113,16 +118,44 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
             )
         if time_to_send is not None:
             check_time_at_parse(time_to_send, timezone)
+        _check_deduplication(dedup_key, quiet_for, recovered, time_to_send)
         self.to = as_recipients(to)
         self.messages = drafts
         self.time_to_send = time_to_send
         self.timezone = timezone
+        self.window = window if window == "connection" else check_window_at_parse(window, "fail")
+        if window is not None and dedup_key is not None:
+            raise InvalidInputError.of("window", "cannot be combined with dedup_key; leave one of them out")
+        self.dedup_key = dedup_key
+        self.quiet_for = quiet_for or QUIET_FOR
+        self.recovered = recovered
         self.max_parts = max_parts
         self.dlr_url = dlr_url
         self.text_store = text_store
         self.priority = priority
         self.omnimessage_conn_id = omnimessage_conn_id
         self._arguments = repr((to, drafts, time_to_send, omnimessage_conn_id))  # as passed: rendering changes them
+
+    @classmethod
+    def callbacks(cls, **kwargs: Any) -> dict[str, Any]:
+        """Return both callbacks of a DAG or a task: one notifier for its failures and its successes.
+
+        Example::
+
+            DAG(
+                "report",
+                **OmnimessageNotifier.callbacks(to="+37255555555", dedup_key="{{ dag.dag_id }}", recovered=True),
+            )
+
+        :param kwargs: the notifier's parameters; ``recovered=True`` among them.
+        """
+        notifier = cls(**kwargs)
+        if not notifier.recovered:
+            raise InvalidInputError.of(
+                "recovered",
+                "is not set, so each success would be sent; set recovered=True, or pass on_failure_callback",
+            )
+        return {"on_failure_callback": notifier, "on_success_callback": notifier}
 
     def __call__(self, *args: Any) -> None:
         """Notify, on a copy: rendering is for one event, and the next one has the same notifier."""
@@ -175,7 +208,13 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
 
     async def _async_notify(self, context: Context) -> None:
         try:
-            await self._notify_on_loop(context)
+            if self._is_deduplicated():
+                from asgiref.sync import sync_to_async
+
+                # Variables are read and written synchronously, with pauses in between
+                await sync_to_async(self._notify, thread_sensitive=False)(context)
+            else:
+                await self._notify_on_loop(context)
         except Exception as error:
             self._log_failure(context, error)
             if "deadline" in context:
@@ -195,22 +234,19 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
 
     def _notify(self, context: Mapping[str, Any]) -> None:
         with OmnimessageHook(self.omnimessage_conn_id) as hook, hook.within(hook.settings.deadline):
-            notifications = self._compose(context, hook)
-            for each in notifications:
-                try:
-                    if each.draft is not None:
-                        each.omnimessage_id = hook.post(each.draft).omnimessage_id
-                except Exception as error:
-                    # the other recipients must still be notified
-                    each.error = error
-        self._report(context, notifications)
+            if self._is_deduplicated():
+                self._deduplicate(context, hook)
+            else:
+                self._sender(context).post(hook, self._messages(context), self._resolve_time(hook))
 
     async def _notify_on_loop(self, context: Mapping[str, Any]) -> None:
-        # importing aiohttp takes a quarter of a second, once: too long for everybody else on this loop
-        await asyncio.to_thread(importlib.import_module, "airflow_provider_omnimessage.hooks.aiohttp_transport")
+        from airflow_provider_omnimessage.hooks.lookup import import_transport
+
+        await import_transport()
         hook = OmnimessageHook(self.omnimessage_conn_id)
         await hook.look_up_connection()
-        notifications = self._compose(context, hook)
+        sender = self._sender(context)
+        notifications = sender.compose(hook, self._messages(context), self._resolve_time(hook))
         complete = [each for each in notifications if each.draft is not None]
         results = await hook.post_all([each.draft for each in complete if each.draft is not None])
         for each, result in zip(complete, results, strict=True):
@@ -218,49 +254,37 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
                 each.error = result
             else:
                 each.omnimessage_id = result.omnimessage_id
-        self._report(context, notifications)
+        sender.report(notifications)
 
-    def _compose(self, context: Mapping[str, Any], hook: OmnimessageHook) -> list[_Notification]:
-        from airflow_provider_omnimessage.notifications.texts import cut_message, default_text
+    def _is_deduplicated(self) -> bool:
+        # a template that does not fit the event is still there
+        return bool(self.dedup_key) and not is_deferred(self.dedup_key)
 
-        drafts = [sms(default_text(context))] if self.messages is None else plain_argument(self.messages)
-        messages = [cut_message(message, self.max_parts) for message in drafts]
-        time_to_send = self._resolve_time(hook)
-        numbers, problems = recipients_at(self.to, time_to_send.utc if time_to_send else datetime.now(timezone.utc))
-        notifications = [_Notification("", error=InvalidInputError([problem])) for problem in problems]
-        for to in numbers:
-            notification = _Notification(to, time_to_send)
-            try:
-                notification.draft = hook.compose(
-                    to,
-                    messages,
-                    time_to_send=time_to_send.utc if time_to_send else None,
-                    dlr_url=self.dlr_url,
-                    text_store=self.text_store,
-                    priority=self.priority,
-                )
-            except Exception as error:
-                notification.error = error
-            notifications.append(notification)
-        return notifications
+    def _deduplicate(self, context: Mapping[str, Any], hook: OmnimessageHook) -> None:
+        from airflow_provider_omnimessage.notifications.digest import Deduplicator
+        from airflow_provider_omnimessage.notifications.event_store import EventStore
+        from airflow_provider_omnimessage.notifications.sending import EventCourier
+        from airflow_provider_omnimessage.notifications.texts import event_of, is_success
 
-    def _report(self, context: Mapping[str, Any], notifications: Sequence[_Notification]) -> None:
-        """Count and log every outcome; raise if nobody was notified, or anybody was not in a deadline's callback."""
-        from airflow_provider_omnimessage.notifications.texts import event_tags
+        courier = EventCourier(self._sender(context), hook, self._messages(context))
+        store = EventStore(str(self.dedup_key), self.log)
+        deduplicator = Deduplicator(store, courier, self.log, quiet_for=self.quiet_for, is_tracked=self.recovered)
+        now = datetime.now(timezone.utc)
+        if self.recovered and is_success(context):
+            deduplicator.succeeded(event_of(context), now, is_told=self.recovered)
+        else:
+            deduplicator.happened(event_of(context), now)
 
-        tags = event_tags(context)
-        for each in notifications:
-            if each.error is None:
-                metrics.count("scheduled" if each.time_to_send else "sent", tags)
-                when = f"Scheduled for {each.time_to_send}" if each.time_to_send else "Sent"
-                self.log.info("%s to %s: omnimessage_id %s", when, mask_number(each.to), each.omnimessage_id)
-            elif len(notifications) > 1:
-                self.log.error(
-                    "%s was not notified: %s", mask_number(each.to) if each.to else "A recipient", each.error
-                )
-        errors = [each.error for each in notifications if each.error is not None]
-        if errors and (len(errors) == len(notifications) or "deadline" in context):
-            raise errors[0]
+    def _messages(self, context: Mapping[str, Any]) -> list[Any]:
+        from airflow_provider_omnimessage.notifications.texts import default_text
+
+        return [sms(default_text(context))] if self.messages is None else list(plain_argument(self.messages))
+
+    def _sender(self, context: Mapping[str, Any]) -> EventSender:
+        from airflow_provider_omnimessage.notifications.sending import EventSender
+
+        options = {"dlr_url": self.dlr_url, "text_store": self.text_store, "priority": self.priority}
+        return EventSender(self.to, self.max_parts, options, context, self.log, self.window)
 
     def _resolve_time(self, hook: OmnimessageHook) -> TimeToSend | None:
         if self.time_to_send is None:
@@ -271,3 +295,26 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         except PastTimeToSendError:
             return None
         return time_to_send
+
+
+def _check_deduplication(dedup_key: Any, quiet_for: Any, recovered: Any, time_to_send: Any) -> None:
+    """Raise for a deduplication that cannot work, while the DAG is parsed."""
+    if not isinstance(recovered, bool):
+        raise InvalidInputError.of("recovered", f"{recovered!r} is not accepted; use True or False")
+    if dedup_key is None:
+        for name, value in (("quiet_for", quiet_for), ("recovered", recovered)):
+            if value:
+                raise InvalidInputError.of(
+                    name, "works with dedup_key only; set dedup_key, such as '{{ dag.dag_id }}', or leave it out"
+                )
+        return
+    if not isinstance(dedup_key, str) or not dedup_key.strip():
+        raise InvalidInputError.of(
+            "dedup_key", f"{dedup_key!r} is not accepted; use a text, such as '{{{{ dag.dag_id }}}}'"
+        )
+    if quiet_for is not None and (not isinstance(quiet_for, timedelta) or quiet_for < _SHORTEST_QUIET):
+        raise InvalidInputError.of(
+            "quiet_for", f"{quiet_for!r} is not accepted; use a timedelta of at least one minute"
+        )
+    if time_to_send is not None:
+        raise InvalidInputError.of("time_to_send", "cannot be combined with dedup_key; leave one of them out")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_provider_omnimessage._compat import mask_secrets
+from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.api.sms_parts import cut_to_length, cut_to_parts
+from airflow_provider_omnimessage.notifications.event_state import Event
 
 #: Most characters of a text, by channel, except for SMS, whose parts are counted.
 LONGEST_TEXTS = {"viber": 1000, "whatsapp": 4096, "rcs": 3072}
@@ -41,6 +43,38 @@ def cut_message(message: Any, parts: int) -> Any:
     if channel == "sms":
         return {**message, "text": cut_to_parts(text, parts)}
     return {**message, "text": cut_to_length(text, LONGEST_TEXTS[channel])} if channel in LONGEST_TEXTS else message
+
+
+def with_text(messages: Sequence[Any], text: str) -> list[Any]:
+    """Return messages on the same channels with another text; an SMS, if none of them has a plain text."""
+    plain = ("channel", "sender", "ttl", "validity", "autoconvert")
+    found: list[Any] = []
+    for message in messages:
+        if isinstance(message, Mapping) and message.get("text"):
+            own: Any = {**message["text"], "body": text} if isinstance(message["text"], Mapping) else text
+            found.append({**{name: message[name] for name in plain if name in message}, "text": own})
+    return found or [sms(text)]
+
+
+def is_success(context: Mapping[str, Any]) -> bool:
+    """Return whether a task or a run has succeeded."""
+    if context.get("reason") is not None:
+        return str(context["reason"]) == "success"
+    ti = _first(context.get("ti"), context.get("task_instance"))
+    return ti is not None and _state(ti) == "success"
+
+
+def event_of(context: Mapping[str, Any]) -> Event:
+    """Return what a digest says about an event."""
+    dag_run = context.get("dag_run")
+    ti = None if context.get("reason") is not None else _first(context.get("ti"), context.get("task_instance"))
+    state = _state(ti) if ti is not None else "failed"
+    return Event(
+        scope=str(_first(_attribute(context.get("dag"), "dag_id"), _attribute(dag_run, "dag_id"), "Airflow")),
+        name=str(_attribute(ti, "task_id") or ""),
+        run=str(_first(context.get("run_id"), _attribute(dag_run, "dag_run_id", "run_id"), "")),
+        noun="events" if state in _VERBS or is_success(context) else "failures",
+    )
 
 
 def event_tags(context: Mapping[str, Any]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -10,12 +10,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow_provider_omnimessage._compat import BaseOperator
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
-from airflow_provider_omnimessage.tasks.arguments import ON_PAST, check_time_at_parse, require_choice
+from airflow_provider_omnimessage.tasks.arguments import (
+    ON_PAST,
+    check_time_at_parse,
+    check_window_at_parse,
+    require_choice,
+)
 from airflow_provider_omnimessage.tasks.failures import constructor_errors
 from airflow_provider_omnimessage.tasks.rendering import PlainStrings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath, XComArg
+
+    from airflow_provider_omnimessage.api.windows import SendWindow
 
     Rows = Sequence[Any] | Callable[..., Any] | str | ObjectStoragePath | XComArg
 
@@ -56,7 +63,13 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
         of the ``omnimessages`` has its own. (templated)
     :param time_to_send: for rows without their own; ``None`` (default): now. (templated)
     :param timezone: IANA name for times without an offset, for rows without their own; default: the connection's, else
-        UTC. (templated)
+        UTC. ``"recipient"`` is the zone of each recipient's number; if that may be in several zones, the latest of the
+        times. (templated)
+    :param window: when messages may be sent, a :class:`~airflow_provider_omnimessage.api.windows.SendWindow` or its
+        text form; a row whose time is outside of it is scheduled for the next time in it. Default: the connection's.
+        ``"00:00-24:00"`` is any time. (templated)
+    :param on_unknown_zone: what to do with a row if the time zone of its recipient counts and is unknown: ``"fail"``
+        (default): the row cannot be sent; ``"drop"`` leaves it out; or the IANA name of a zone to use. (templated)
     :param on_past: what to do with a row whose time has passed when it is posted: ``"fail"`` (default) does not send
         it and fails the task, ``"skip"`` leaves it out, ``"send_now"`` sends it now. (templated)
     :param on_invalid: what to do if rows cannot be sent: ``"fail"`` (default) sends nothing, ``"drop"`` leaves them
@@ -86,6 +99,8 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
         "messages",
         "time_to_send",
         "timezone",
+        "window",
+        "on_unknown_zone",
         "on_past",
         "results_path",
         "dlr_url",
@@ -105,6 +120,8 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
         messages: Sequence[Any] | XComArg | None = None,
         time_to_send: str | datetime | timedelta | XComArg | None = None,
         timezone: str | None = None,
+        window: SendWindow | Mapping[str, Any] | str | None = None,
+        on_unknown_zone: str = "fail",
         on_past: Literal["fail", "skip", "send_now"] = "fail",
         on_invalid: Literal["fail", "drop"] = "fail",
         max_failed: float = 0,
@@ -131,11 +148,13 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
             if time_to_send is not None:
                 check_time_at_parse(time_to_send, timezone)
             require_results_path(results_path)
+            self.window = check_window_at_parse(window, on_unknown_zone)
             self.messages = check_input(omnimessages, recipients, messages)
         self.omnimessages = wrap_function(omnimessages)
         self.recipients = wrap_function(recipients)
         self.time_to_send = time_to_send
         self.timezone = timezone
+        self.on_unknown_zone = on_unknown_zone
         self.on_past = on_past
         self.on_invalid = on_invalid
         self.max_failed = max_failed
@@ -156,7 +175,8 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check everything, send what is not sent yet, and return the result of each row."""
-        from airflow_provider_omnimessage.bulk.run import BulkRun, BulkSettings
+        from airflow_provider_omnimessage.bulk.run import BulkRun
+        from airflow_provider_omnimessage.bulk.settings import BulkSettings
 
         settings = BulkSettings(
             omnimessages=self.omnimessages,
@@ -173,6 +193,8 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
             defaults={"dlr_url": self.dlr_url, "text_store": self.text_store, "priority": self.priority},
             at_least_once=self.delivery_guarantee == "at_least_once",
             durable=self.durable,
+            window=self.window,
+            on_unknown_zone=self.on_unknown_zone,
         )
         return BulkRun(self.hook, settings, context, self.log).execute()
 

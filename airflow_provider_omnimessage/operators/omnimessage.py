@@ -14,20 +14,28 @@ from airflow_provider_omnimessage._compat import (
     BaseOperator,
     push_xcom,
 )
-from airflow_provider_omnimessage.api.calls import as_list, checked_id
 from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.ids import as_list, checked_id
 from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
-from airflow_provider_omnimessage.tasks.arguments import ON_PAST, check_time_at_parse, require_choice, task_tags
+from airflow_provider_omnimessage.tasks.arguments import (
+    ON_PAST,
+    check_time_at_parse,
+    check_window_at_parse,
+    require_choice,
+    task_tags,
+)
 from airflow_provider_omnimessage.tasks.cancelling import CancelOutcome, CancelSummary, cancel_each
 from airflow_provider_omnimessage.tasks.failures import constructor_errors, task_failures
 from airflow_provider_omnimessage.tasks.rendering import PlainStrings, PrivateTemplates
-from airflow_provider_omnimessage.tasks.sending import DurableMessage, Schedule
+from airflow_provider_omnimessage.tasks.scheduling import Schedule
+from airflow_provider_omnimessage.tasks.sending import DurableMessage
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_omnimessage.api.windows import SendWindow
     from airflow_provider_omnimessage.tasks.memory import MessageRecord
 
 IF_ALREADY_SENT = ("fail", "skip", "ignore")
@@ -40,7 +48,8 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
     Send a message now, on the first channel that delivers it: ``POST /omnimessage``.
 
     The return value, and so the XCom, is the ``omnimessage_id``. Further XComs: ``to`` (E.164), ``message_ids`` (by
-    channel) and ``time_to_send`` (UTC, ISO 8601; null if sent now).
+    channel), ``time_to_send`` (UTC, ISO 8601; null if sent now) and, if a window or the recipient's time zone counted,
+    ``time_choice``: the ``wanted`` and the ``chosen`` time, and the ``reason`` for the difference.
 
     Bad input, refused credentials and, by default, an answer that was lost fail the task without a retry; what surely
     was not sent takes the task's retries.
@@ -49,6 +58,11 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
         (templated)
     :param messages: one message per channel at most, in the order in which the channels are tried: built by ``sms()``,
         ``viber()``, ``whatsapp()`` or ``rcs()``, dicts of the same form, or the official client's objects. (templated)
+    :param window: when the message may be sent, a :class:`~airflow_provider_omnimessage.api.windows.SendWindow` or its
+        text form; outside of it, the message is scheduled for the next time in it. Default: the connection's.
+        ``"00:00-24:00"`` is any time. (templated)
+    :param on_unknown_zone: what to do if the time zone of the recipient counts and is unknown: ``"fail"`` (default),
+        ``"drop"`` to skip the task, or the IANA name of a zone to use. (templated)
     :param dlr_url: where Messente posts delivery reports; default: the connection's. (templated)
     :param text_store: how Messente keeps the text: ``"plaintext"``, ``"sha256"`` or ``"nostore"``; default: the
         connection's, else the account's. (templated)
@@ -67,6 +81,8 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
     template_fields: Sequence[str] = (
         "to",
         "messages",
+        "window",
+        "on_unknown_zone",
         "dlr_url",
         "text_store",
         "priority",
@@ -81,6 +97,8 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
         *,
         to: Any,
         messages: Any,
+        window: SendWindow | Mapping[str, Any] | str | None = None,
+        on_unknown_zone: str = "fail",
         dlr_url: str | None = None,
         text_store: str | None = None,
         priority: str | None = None,
@@ -95,8 +113,11 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
         with constructor_errors(self):
             require_choice("delivery_guarantee", delivery_guarantee, ("at_most_once", "at_least_once"))
             drafts = draft_omnimessage(to, messages, dlr_url=dlr_url, text_store=text_store, priority=priority)
+            window_argument = check_window_at_parse(window, on_unknown_zone)
         self.to = to
         self.messages = drafts
+        self.window = window_argument
+        self.on_unknown_zone = on_unknown_zone
         self.dlr_url = dlr_url
         self.text_store = text_store
         self.priority = priority
@@ -147,12 +168,17 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
     def _at_least_once(self) -> bool:
         return self.delivery_guarantee == "at_least_once"
 
-    def _schedule(self) -> Schedule | None:
-        """Return when to send; ``None``: now."""
-        return None
+    def _schedule(self) -> Schedule:
+        """Return when to send."""
+        return Schedule(window=self.window, on_unknown_zone=self.on_unknown_zone)
 
     def _report(self, context: Context, message: MessageRecord, to: str) -> None:
-        values = {"message_ids": message.message_ids, "to": to, "time_to_send": message.time_to_send}
+        values: dict[str, Any] = {
+            "message_ids": message.message_ids,
+            "to": to,
+            "time_to_send": message.time_to_send,
+            **({"time_choice": message.choice} if message.choice else {}),
+        }
         for key, value in values.items():
             try:
                 push_xcom(context["ti"], key, value)
@@ -170,7 +196,8 @@ class ScheduleOmnimessageOperator(SendOmnimessageOperator):
     :param time_to_send: when: an ISO 8601 date and time (what Jinja renders from a datetime included), a datetime, or a
         timedelta from now. An offset in it wins. (templated)
     :param timezone: IANA name for a ``time_to_send`` without an offset, as ``"Europe/Tallinn"``; default: the
-        connection's, else UTC. A local time that a clock change skips moves forward; one that it repeats means the
+        connection's, else UTC. ``"recipient"`` is the zone of the recipient's number; if that may be in several zones,
+        the latest of the times. A local time that a clock change skips moves forward; one that it repeats means the
         earlier. (templated)
     :param on_past: what to do when the moment has gone by, as in a backfill: ``"fail"`` without a retry (default),
         ``"skip"`` the task, or ``"send_now"``. (templated)
@@ -196,7 +223,7 @@ class ScheduleOmnimessageOperator(SendOmnimessageOperator):
 
     def _schedule(self) -> Schedule:
         require_choice("on_past", self.on_past, ON_PAST, rendered=True)
-        return Schedule(self.time_to_send, self.timezone, self.on_past)
+        return Schedule(self.time_to_send, self.timezone, self.on_past, self.window, self.on_unknown_zone)
 
 
 class CancelScheduledMessageOperator(PrivateTemplates, BaseOperator):

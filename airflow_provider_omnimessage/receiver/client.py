@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from airflow_provider_omnimessage.api.delivery import ChannelStatus, DeliveryReport
+from airflow_provider_omnimessage.hooks.lookup import import_transport
 from airflow_provider_omnimessage.receiver.signing import REQUEST_HEADER, sign_request
 
 if TYPE_CHECKING:
@@ -159,8 +160,7 @@ class ReceiverClient:
     @classmethod
     async def open(cls, settings: Settings, conn_id: str) -> ReceiverClient:
         """Open a session."""
-        # importing takes a quarter of a second, once: too long to hold up everybody else on this loop
-        await asyncio.to_thread(_import_aiohttp)
+        await import_transport()
         from airflow_provider_omnimessage.hooks.aiohttp_transport import open_session
 
         session, proxy = await open_session(settings.receiver_url or "", connections=4)
@@ -238,10 +238,6 @@ def _unreachable(request: EventsRequest, error: Exception) -> ReceiverError:
         f"{request.base_url} cannot be reached ({type(error).__name__}); check receiver_url, and whether the receiver "
         "runs there"
     )
-
-
-def _import_aiohttp() -> None:
-    import airflow_provider_omnimessage.hooks.aiohttp_transport  # noqa: F401
 
 
 def _no_credentials(request: Any) -> Any:

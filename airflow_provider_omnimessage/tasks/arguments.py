@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from airflow_provider_omnimessage.api.fields import choice, is_deferred, require
+
 ON_PAST = ("fail", "skip", "send_now")
 
 
@@ -19,20 +21,23 @@ def check_time_at_parse(time_to_send: Any, timezone: Any) -> None:
     from datetime import datetime, timedelta
     from datetime import timezone as utc_offset
 
-    from airflow_provider_omnimessage.api.fields import is_deferred
     from airflow_provider_omnimessage.api.timing import resolve
 
-    known_zone = None if is_deferred(timezone) else timezone
+    known_zone = None if is_deferred(timezone) or timezone == "recipient" else timezone
     known_time = timedelta(0) if is_deferred(time_to_send) else time_to_send
     resolve(known_time, zone=known_zone, now=datetime.now(utc_offset.utc))
 
 
+def check_window_at_parse(window: Any, on_unknown_zone: Any) -> Any:
+    """Check, while the DAG is parsed, what is known of a window by then; return it as plain data."""
+    if on_unknown_zone == "fail" and window is None:
+        return None
+    from airflow_provider_omnimessage.api.send_times import check_on_unknown_zone, window_as_argument
+
+    check_on_unknown_zone(on_unknown_zone)
+    return window_as_argument(window)
+
+
 def require_choice(field: str, value: object, accepted: Sequence[str], *, rendered: bool = False) -> None:
     """Raise unless ``value`` is one of ``accepted``, or a template that is not rendered yet."""
-    from airflow_provider_omnimessage.api.errors import InvalidInputError
-    from airflow_provider_omnimessage.api.fields import describe, is_deferred
-
-    if value in accepted or (is_deferred(value) and not rendered):
-        return
-    shown = repr(value) if isinstance(value, str) and len(value) <= 20 else describe(value)
-    raise InvalidInputError.of(field, f"{shown} is not accepted; give one of {', '.join(accepted)}")
+    require(field, value, choice(*accepted), rendered=rendered)

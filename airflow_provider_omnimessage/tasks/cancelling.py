@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage import metrics
-from airflow_provider_omnimessage.api.delivery import Cancellation, CancelResult
+from airflow_provider_omnimessage.api.cancel_result import Cancellation, CancelResult
 from airflow_provider_omnimessage.api.errors import OmnimessageError
 from airflow_provider_omnimessage.api.failure_streak import FailureStreak
 from airflow_provider_omnimessage.tasks.parallel import Progress, a_few_at_a_time

@@ -87,6 +87,7 @@ class MessageRecord:
     :param omnimessage_id: ``None`` until Messente's response is known.
     :param message_ids: by channel.
     :param reported: whether a task has failed because it is unknown if the message was accepted, and said so.
+    :param choice: the wanted and the chosen time, and why they differ; ``None``: no window or recipient's zone counted.
     """
 
     fingerprint: str
@@ -98,6 +99,7 @@ class MessageRecord:
     try_number: int | None = None
     clear_number: int | None = None
     reported: bool = False
+    choice: dict[str, str | None] | None = None
 
     @classmethod
     def read(cls, value: Any) -> MessageRecord | None:

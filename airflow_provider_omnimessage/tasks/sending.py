@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_omnimessage import metrics
-from airflow_provider_omnimessage._compat import AirflowFailException, AirflowSkipException, TaskMemory
-from airflow_provider_omnimessage.api.errors import OmnimessageError, PastTimeToSendError
+from airflow_provider_omnimessage._compat import AirflowFailException, TaskMemory
+from airflow_provider_omnimessage.api.errors import OmnimessageError
 from airflow_provider_omnimessage.api.masking import mask_number
-from airflow_provider_omnimessage.hooks.omnimessage import require_future
 from airflow_provider_omnimessage.tasks import posting
 from airflow_provider_omnimessage.tasks.arguments import task_tags
 from airflow_provider_omnimessage.tasks.failures import as_task_failure
@@ -30,8 +29,10 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.types import Logger
 
+    from airflow_provider_omnimessage.api.send_times import ChosenTime
     from airflow_provider_omnimessage.api.timing import TimeToSend
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+    from airflow_provider_omnimessage.tasks.scheduling import Schedule
 
 DOUBT = (
     "Messente may have accepted the message, so this task is not retried: a retry could send it twice. Look for it in "
@@ -39,42 +40,6 @@ DOUBT = (
 )
 #: Seconds after ``time_to_send`` until which a request that was begun in time, or is repeated, may go on.
 GRACE = 10.0
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """
-    When to send, and what to do if that time is in the past.
-
-    :param time_to_send: an ISO 8601 date and time, a datetime, or a timedelta from now.
-    :param timezone: IANA name for a time without an offset; ``None``: the connection's, else UTC.
-    """
-
-    time_to_send: object
-    timezone: str | None
-    on_past: Literal["fail", "skip", "send_now"]
-
-    def resolve(self, hook: OmnimessageHook) -> TimeToSend:
-        """Return the time in UTC, whether or not it is in the past."""
-        return hook.resolve_time_to_send(self.time_to_send, timezone=self.timezone)
-
-    def judge(self, time: TimeToSend, log: Logger) -> TimeToSend | None:
-        """
-        Return the time if it is in the future, or ``None`` to send now.
-
-        :raises PastTimeToSendError: if it is in the past and ``on_past`` is ``"fail"``.
-        :raises AirflowSkipException: if it is in the past and ``on_past`` is ``"skip"``.
-        """
-        try:
-            require_future(time)
-        except PastTimeToSendError as error:
-            if self.on_past == "skip":
-                raise AirflowSkipException(f"Not scheduled: {error}") from None
-            if self.on_past == "fail":
-                raise
-            log.warning("%s is in the past: sending now, because on_past='send_now'", time)
-            return None
-        return time
 
 
 class DurableMessage:
@@ -103,12 +68,11 @@ class DurableMessage:
                 "retry may send the message twice, and a cleared task schedules another message"
             )
 
-    def send(self, draft: dict[str, Any], schedule: Schedule | None = None) -> MessageRecord:
+    def send(self, draft: dict[str, Any], schedule: Schedule) -> MessageRecord:
         """
         Return the message of an earlier try, or post one.
 
         :param draft: the whole body, without its time.
-        :param schedule: ``None``: send now.
         """
         earlier = self._place.recall()
         step = next_step(earlier, self._mark, at_least_once=self._at_least_once)
@@ -117,9 +81,9 @@ class DurableMessage:
                 self._fail_again(earlier)
             if step is SendStep.KEEP:
                 return self._keep(earlier, draft)
-        time = schedule.resolve(self._hook) if schedule is not None else None
+        choice = schedule.choose(self._hook, draft["to"], self._log)
         if earlier is not None and step is SendStep.LOOK_UP:
-            kept = self._look_up(earlier, draft, time)
+            kept = self._look_up(earlier, draft, choice.chosen)
             if kept is not None:
                 return kept
         elif earlier is not None:
@@ -128,7 +92,7 @@ class DurableMessage:
                 earlier.since,
                 "delivery_guarantee='at_least_once'" if self._at_least_once else "the task was cleared",
             )
-        return self._post(draft, schedule, time)
+        return self._post(draft, schedule, choice)
 
     def fail(self, error: BaseException) -> NoReturn:
         """
@@ -219,13 +183,14 @@ class DurableMessage:
             "retry; to send another message, clear this task again"
         )
 
-    def _post(self, draft: dict[str, Any], schedule: Schedule | None, time: TimeToSend | None) -> MessageRecord:
-        if schedule is not None and time is not None:
-            time = schedule.judge(time, self._log)
+    def _post(self, draft: dict[str, Any], schedule: Schedule, choice: ChosenTime) -> MessageRecord:
+        choice = schedule.judge(self._hook, choice, draft["to"], self._log)
+        time = choice.chosen
         intent = MessageRecord(
             fingerprint=fingerprint(draft, self._hook.settings.password),
             time_to_send=_as_text(time),
             since=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            choice=choice.as_dict() if choice.zones or choice.reason else None,
             **asdict(self._mark),
         )
         body = {**draft, "time_to_send": time.utc.isoformat(timespec="seconds")} if time else draft

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from airflow_provider_omnimessage.api.awaited_message import AwaitedMessage
-from airflow_provider_omnimessage.api.calls import as_list, checked_ids
 from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.ids import as_list, checked_ids
 from airflow_provider_omnimessage.bulk.results import accepted_in, is_result, read_file
 
 #: An omnimessage_id, and when the message is sent: ISO 8601 with an offset, or ``None`` if it was sent before.

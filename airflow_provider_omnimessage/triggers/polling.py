@@ -1,8 +1,8 @@
 """
 One poller for each event loop and connection, shared by all triggers of that connection.
 
-It owns the session, the limit on requests in flight, the pause after a 429, and the credentials. It has no task of its
-own: each trigger polls in its own task, and so in its own log.
+It owns the session, the limit on requests in flight, and the credentials; the pause after a 429 is that of the whole
+process. It has no task of its own: each trigger polls in its own task, and so in its own log.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakKeyDictionary
 
-from airflow_provider_omnimessage._compat import connection_of, is_connection_missing, triggerer_stats
+from airflow_provider_omnimessage._compat import is_connection_missing
 from airflow_provider_omnimessage.api import backoff
 from airflow_provider_omnimessage.api.errors import (
     AuthenticationError,
@@ -24,6 +24,8 @@ from airflow_provider_omnimessage.api.errors import (
     OmnimessageError,
     RateLimitedError,
 )
+from airflow_provider_omnimessage.hooks.lookup import import_transport, look_up_settings
+from airflow_provider_omnimessage.hooks.pacing import Pace, pace_of
 from airflow_provider_omnimessage.triggers.listening import Listener
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ class Poller:
     def __init__(self, omnimessage_conn_id: str, *, random_share: Callable[[], float] = random.random) -> None:
         self.waits: set[Wait] = set()
         self.rejection: AuthenticationError | None = None
-        self.listener = Listener(omnimessage_conn_id, lambda: _settings(omnimessage_conn_id))
+        self.listener = Listener(omnimessage_conn_id, lambda: look_up_settings(omnimessage_conn_id))
         self._conn_id = omnimessage_conn_id
         self._random_share = random_share
         self._loop = asyncio.get_running_loop()
@@ -101,10 +103,10 @@ class Poller:
         self._replaced: list[AiohttpTransport] = []
         self._resting: dict[Wait, asyncio.Future[None]] = {}
         self._failed_lookups = 0
-        self._paused_by: OmnimessageError | None = None
-        self._paused_in_a_row = 0
-        self._pauses = 0
-        self._paused_until = 0.0
+        self._pace: Pace | None = None
+        self._rate_limited_by: RateLimitedError | None = None
+        self._lookup_error: OmnimessageError | None = None
+        self._next_lookup = 0.0
 
     async def make(self, call: Call[T], *, timeout: float) -> T:
         """
@@ -150,13 +152,15 @@ class Poller:
 
     def pause_left(self) -> float:
         """Return for how many seconds not to poll. It differs between waits, so that they do not return at once."""
-        left = self._paused_until - self._loop.time()
+        left = max(self._pace.pause_left() if self._pace else 0.0, self._next_lookup - self._loop.time())
         return left + self._random_share() * len(self.waits) / RETURNING_PER_SECOND if left > 0 else 0.0
 
     @property
     def paused_by(self) -> OmnimessageError | None:
         """The error that made all waits pause, while they do."""
-        return self._paused_by if self._paused_until > self._loop.time() else None
+        if self._next_lookup > self._loop.time():
+            return self._lookup_error
+        return self._rate_limited_by if self._pace and self._pace.pause_left() else None
 
     async def close(self) -> None:
         """Close all sessions."""
@@ -170,18 +174,16 @@ class Poller:
         for may_renew in (True, False):
             self._raise_if_stopped()
             transport = self._transport or await self._open_transport(None)
-            pauses = self._pauses
             try:
                 result = await transport.make(call, end - self._loop.time())
             except RateLimitedError as error:
-                self._pause(error, pauses)
+                self._rate_limited_by = error
                 raise
             except AuthenticationError as error:
                 if may_renew and await self._open_transport(transport) is not transport:
                     continue
                 self._reject(error)
                 raise
-            self._paused_in_a_row = 0
             return result
         raise AssertionError("unreachable: the second attempt returns or raises")
 
@@ -190,14 +192,6 @@ class Poller:
             raise self.rejection
         if error := self.paused_by:
             raise error
-
-    def _pause(self, error: OmnimessageError, pauses: int) -> None:
-        if pauses != self._pauses:
-            return  # requested before the pause that another call has caused
-        self._pauses += 1
-        self._paused_by = error
-        self._paused_in_a_row += 1
-        self._paused_until = self._loop.time() + backoff.pause(error, self._paused_in_a_row, self._random_share())
 
     def _reject(self, error: AuthenticationError) -> None:
         self.rejection = self.rejection or error
@@ -209,12 +203,13 @@ class Poller:
         """Return the transport; a new one if there is none, or if the connection has changed since the rejected one."""
         async with self._opening:
             self._raise_if_stopped()
+            await import_transport()
+            from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
+
             current = self._transport
             if current is not None and current is not rejected:
                 return current
             settings = await self._look_up()
-            from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
-
             if current is not None:
                 if settings == current.settings:
                     return current
@@ -229,7 +224,7 @@ class Poller:
         :raises InvalidInputError: if the connection's fields are wrong, or it is missing again and again.
         """
         try:
-            settings = await _settings(self._conn_id)
+            settings = await look_up_settings(self._conn_id)
         except OmnimessageError:
             raise
         except Exception as error:
@@ -241,9 +236,11 @@ class Poller:
             failure = NotSentError(
                 f"could not look up connection '{self._conn_id}', nothing was sent: {type(error).__name__}: {error}"
             )
-            self._pause(failure, self._pauses)
+            self._lookup_error = failure
+            self._next_lookup = self._loop.time() + backoff.pause(failure, self._failed_lookups, self._random_share())
             raise failure from error
         self._failed_lookups = 0
+        self._pace = pace_of(settings.base_url)
         return settings
 
 
@@ -261,25 +258,6 @@ async def _turn(lock: asyncio.Lock | asyncio.Semaphore, seconds: float, call: Ca
         yield
     finally:
         lock.release()
-
-
-def _import_what_is_needed() -> None:
-    import airflow_provider_omnimessage.hooks.aiohttp_transport
-    import airflow_provider_omnimessage.hooks.settings  # noqa: F401
-
-    triggerer_stats()
-
-
-async def _settings(omnimessage_conn_id: str) -> Settings:
-    # importing takes a quarter of a second, once: too long to hold up everybody else on this loop
-    await asyncio.to_thread(_import_what_is_needed)
-    from asgiref.sync import sync_to_async
-
-    from airflow_provider_omnimessage.hooks.settings import Settings
-
-    connection = await connection_of(omnimessage_conn_id)
-    # reading the extra masks it in the logs, for which Airflow 3.0 waits for its supervisor: never on this loop
-    return await sync_to_async(Settings.read)(connection)
 
 
 def _wake(woken: asyncio.Future[None]) -> None:

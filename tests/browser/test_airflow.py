@@ -104,7 +104,7 @@ def tested(page: Any, connection: None, picture: Any) -> dict[str, str]:
 
 
 def test_a_wrong_password_is_explained_and_the_right_one_greeted(tested, sandbox):
-    assert f"Wrong password: {sandbox.url} refuses the API username 'sandbox'" in tested["refusal"]
+    assert f"Wrong password: {sandbox.url} rejects the API username 'sandbox'" in tested["refusal"]
     assert f"Reached {sandbox.url}, which accepts the API username 'sandbox'." in tested["greeting"]
 
 

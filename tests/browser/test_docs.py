@@ -1,4 +1,4 @@
-"""The built documentation, as it is read on a desk and on a phone."""
+"""The built documentation in Chromium, at desktop and phone width."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CUT_OFF = """
     return true;
 }).map(element => element.outerHTML.slice(0, 80))
 """
-"""What reaches beyond the window, and cannot be scrolled to: the page itself does not scroll sideways."""
+"""Finds elements that are cut off at the right edge, because neither the page nor a parent scrolls sideways."""
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Build them."""
+    """Build the documentation, and return its pages."""
     built = tmp_path_factory.mktemp("docs")
     command = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "-d", str(built / "doctrees")]
     subprocess.run([*command, str(ROOT / "docs"), str(built / "html")], check=True, timeout=300)
@@ -33,7 +33,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.mark.parametrize(("viewport", "scheme"), [(PHONE, "light"), (DESKTOP, "dark")], ids=["phone", "desktop"])
-def test_every_page_fits_shows_its_pictures_and_asks_nobody_for_anything(browser, pages, viewport, scheme):
+def test_every_page_fits_shows_its_pictures_and_requests_nothing_else(browser, pages, viewport, scheme):
     asked, wide, broken = set(), [], []
     page = browser.new_page(viewport=viewport, color_scheme=scheme)
     page.on(

@@ -146,27 +146,27 @@ class TestSending:
     def test_a_response_with_another_number_of_entries_leaves_all_unknown(
         self, dag, run_dag, sandbox, monkeypatch, count
     ):
-        from airflow_provider_omnimessage.api import calls
+        from airflow_provider_omnimessage.api import responses
 
-        read = calls._json_object
+        read = responses._json_object
 
         def other(answer, call):
             body = read(answer, call)
             entries = body["messages"]
             return {"messages": entries[:-1] if count < 0 else [*entries, entries[0]]}
 
-        monkeypatch.setattr(calls, "_json_object", other)
+        monkeypatch.setattr(responses, "_json_object", other)
         sending(recipients=people(5))
         run = run_dag(dag)
         assert run.tasks == {"send": "failed"}
         assert run.xcom("send")["unknown"] == 5
-        assert f"answered 5 messages with {5 + count} entries" in run.log
+        assert f"the response to 5 messages has {5 + count} entries" in run.log
 
     @pytest.mark.parametrize("guarantee", ["at_most_once", "at_least_once"])
     def test_an_empty_entry_leaves_that_row_unknown(self, dag, run_dag, sandbox, monkeypatch, guarantee):
-        from airflow_provider_omnimessage.api import calls
+        from airflow_provider_omnimessage.api import responses
 
-        read, answers = calls._json_object, []
+        read, answers = responses._json_object, []
 
         def once(answer, call):
             body = read(answer, call)
@@ -175,7 +175,7 @@ class TestSending:
             answers.append(1)
             return body
 
-        monkeypatch.setattr(calls, "_json_object", once)
+        monkeypatch.setattr(responses, "_json_object", once)
         sending(recipients=people(5), retries=1, delivery_guarantee=guarantee)
         run = run_dag(dag)
         if guarantee == "at_most_once":

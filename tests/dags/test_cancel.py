@@ -130,7 +130,7 @@ class TestCancelDoesWhatItCan:
         CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=found(), if_already_sent="ignore")
         run = run_dag(dag)
         assert run.tasks["cancel"] == "failed"
-        assert "a dict is not an id; give the id that it holds" in run.log
+        assert "a dict is not an id; pass the id that it holds" in run.log
 
     def test_what_is_no_id_is_named_by_its_position_and_kind_only(self, dag, run_dag, sandbox):
         @task(show_return_value_in_logs=False)

@@ -1,4 +1,4 @@
-"""The Python in README and docs: each piece is run, and the DAGs in it to their ends, against the sandbox."""
+"""Run the Python in README and docs, and the DAGs in it, against the sandbox."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from markdown_it import MarkdownIt
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] if "_build" not in page.parts]
 NOT_RUN = {
-    "send = ScheduleBulkOmnimessageOperator(": "files in an object storage, which is not here",
-    "SnsPublishOperator(": "what one switches from: a package that is not installed",
-    "def send():\n    client = Client(": "what one switches from: a package that is not installed",
-    "HttpOperator(": "what one switches from: a package that is not installed",
+    "send = ScheduleBulkOmnimessageOperator(": "needs an object storage",
+    "SnsPublishOperator(": "the task before the switch: a package that is not installed",
+    "def send():\n    client = Client(": "the task before the switch: a package that is not installed",
+    "HttpOperator(": "the task before the switch: a package that is not installed",
 }
-"""How a piece begins that is compiled only, and why."""
-GIVEN = """
+"""Beginnings of pieces that are only compiled, with the reason."""
+ASSUMED = """
 from datetime import datetime, timedelta
 import pendulum
 from airflow.providers.standard.operators.python import PythonOperator
@@ -46,7 +46,7 @@ work, extract, transform, load = map(to_be_done, ("work", "extract", "transform"
 def load_report():
     pass
 """
-"""What a reader has by then: imports that were shown before, and work of their own."""
+"""What the pages assume: imports that were shown before, and tasks of the reader."""
 
 
 def name_of(page: Path) -> str:
@@ -68,7 +68,7 @@ def test_the_python_of_a_page_runs(page, run_dag, sandbox, monkeypatch):
     from airflow.sdk.definitions._internal.contextmanager import DagContext
 
     names: dict = {"__file__": str(ROOT / "example_dags" / "docs.py")}
-    exec(GIVEN, names)
+    exec(ASSUMED, names)
     for line, text in pieces(page, "python"):
         code = compile(text, f"{name_of(page)}:{line}", "exec", dont_inherit=True)
         if text.startswith(tuple(NOT_RUN)):
@@ -86,19 +86,19 @@ def test_the_python_of_a_page_runs(page, run_dag, sandbox, monkeypatch):
                 assert run.state == "success", f"{name_of(page)}:{line}\n{run.log[-3000:]}"
 
 
-def test_what_is_not_run_is_still_there():
+def test_pieces_that_are_not_run_still_exist():
     texts = [text for page in WITH_PYTHON for _, text in pieces(page, "python")]
     assert [begin for begin in NOT_RUN if not any(text.startswith(begin) for text in texts)] == []
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(pieces(page, "json"))], ids=name_of)
-def test_the_json_of_a_page_can_be_read(page):
+def test_the_json_of_a_page_is_valid(page):
     for _, text in pieces(page, "json"):
         json.loads(text)
 
 
-def test_the_tests_that_users_are_shown_pass(tmp_path):
-    """In a process of its own, as theirs: the plugin, their conftest.py, an Airflow without a database."""
+def test_the_tests_on_the_pages_pass(tmp_path):
+    """They run as a user's do: in a process of their own, with the plugin, and without a database at first."""
     folder = ROOT / "example_dags" / "testing"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     done = subprocess.run(

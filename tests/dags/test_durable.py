@@ -21,6 +21,7 @@ from airflow_provider_omnimessage.operators.omnimessage import (
     SendOmnimessageOperator,
 )
 from airflow_provider_omnimessage.tasks import posting, sending
+from airflow_provider_omnimessage.tasks.scheduling import Schedule
 
 TO = "+37255555555"
 NEW_YEAR = "2099-01-01T09:00Z"
@@ -123,12 +124,12 @@ class TestRetryAfterACrash:
         scheduling()
         die(ScheduleOmnimessageOperator, "_report", after=True)
 
-        def gone_by(self, hook):
+        def gone_by(self, *args):
             assert not sandbox.messages, "nobody asks when, for it is scheduled"
-            return resolve(self, hook)
+            return choose(self, *args)
 
-        resolve = sending.Schedule.resolve
-        monkeypatch.setattr(sending.Schedule, "resolve", gone_by)
+        choose = Schedule.choose
+        monkeypatch.setattr(Schedule, "choose", gone_by)
         run = run_dag(dag)
         assert run.state == "success"
         assert f"keeping omnimessage_id {run.xcom('schedule')}" in run.log
@@ -205,7 +206,7 @@ class TestLostAnswers:
         sandbox.add_fault("rate_limited", retry_after=500)
         run = run_dag(dag)
         assert run.tasks == {"schedule": "failed"}
-        assert "Messente asks to slow down" in run.log
+        assert "rate limited by Messente" in run.log
         assert "Nothing was posted, but that could not be stored" in run.log
 
     def test_a_timeout_of_airflows_own_in_the_middle_of_the_post_is_a_doubt_too(self, dag, run_dag, sandbox):
@@ -297,12 +298,12 @@ class TestClear:
         assert [message["state"] for message in sandbox.messages] == ["cancelled"]
 
     def test_a_delay_from_now_starts_again(self, dag, run_dag, clear_and_run, sandbox, monkeypatch):
-        from airflow_provider_omnimessage.hooks import omnimessage as hooks
+        from airflow_provider_omnimessage.hooks import choosing
 
         scheduling(time_to_send=timedelta(hours=1))
         first = run_dag(dag)
-        now = hooks._now()
-        monkeypatch.setattr(hooks, "_now", lambda: now + timedelta(minutes=10))
+        now = choosing.current_time()
+        monkeypatch.setattr(choosing, "current_time", lambda: now + timedelta(minutes=10))
         clear_and_run(dag, first)
         assert [message["state"] for message in sandbox.messages] == ["cancelled", "scheduled"]
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from airflow.models import Variable
 
+from airflow_provider_omnimessage.notifications import event_store
 from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
 
 EXAMPLES = Path(__file__).parent.parent.parent / "example_dags"
@@ -40,7 +42,7 @@ def test_omnimessage_schedule_and_cancel(examples, run_dag, sandbox):
     assert sandbox.messages[0]["sent_at"] is None
 
 
-def test_its_alert_goes_out_when_the_work_fails(examples, run_dag, sandbox):
+def test_its_alert_is_sent_if_the_work_fails(examples, run_dag, sandbox):
     run = run_dag(examples["omnimessage_schedule_and_cancel"], work_fails=True)
     assert run.tasks == {"schedule": "success", "work": "failed", "cancel": "upstream_failed"}
     sandbox.advance(timedelta(hours=1))
@@ -93,7 +95,7 @@ def test_omnimessage_branch_on_delivery(examples, run_dag, sandbox, to, next_tas
 
 
 def test_omnimessage_outcomes(examples, run_dag):
-    """Runs on asset events in tests/system; here, as somebody who starts it by hand."""
+    """A manual run has no events. tests/system runs it on asset events."""
     assert run_dag(examples["omnimessage_outcomes"]).xcom("count") == {}
 
 
@@ -134,6 +136,24 @@ def test_omnimessage_notifier(examples, run_dag, sandbox):
     run_dag(examples["omnimessage_notifier"], work_fails=True)
     failed = "work failed: the work failed because work_fails is set"
     assert texts()[:2] == [("+37255555555", failed), ("+37255555556", failed)]
+
+
+def test_omnimessage_storms(examples, run_dag, sandbox, monkeypatch):
+    # dag.test() calls a DAG's callbacks where the SDK's Variables cannot be read; the DAG processor can
+    monkeypatch.setattr(event_store, "Variable", Variable)  # noqa: AIR311
+    dag = examples["omnimessage_storms"]
+    run_dag(dag, work_fails=True)
+    states = [(message["state"], message["body"]["messages"][0]["text"]) for message in sandbox.messages]
+    assert [state for state, _ in states][1:] == ["cancelled", "scheduled"]
+    assert "omnimessage_storms.load (manual__" in states[0][1]
+    assert states[2][1].startswith("... and at least 2 more failures of omnimessage_storms: load (since ")
+    for _ in range(2):
+        run_dag(dag, work_fails=False)
+    assert [message["state"] for message in sandbox.messages[1:3]] == ["cancelled", "cancelled"]
+    (recovered,) = sandbox.messages[3:]
+    text = recovered["body"]["messages"][0]["text"]
+    assert text.startswith("omnimessage_storms recovered after ")
+    assert ", 4 failures (manual__" in text
 
 
 def test_omnimessage_send(examples, run_dag, sandbox):
@@ -184,3 +204,12 @@ def test_omnimessage_cancel_reminder(examples, run_dag, sandbox):
     """Without an event, there is nothing to cancel."""
     run = run_dag(examples["omnimessage_cancel_reminder"])
     assert run.tasks == {"reminders": "success", "cancel": "skipped"}
+
+
+def test_omnimessage_next_run(examples, run_dag, sandbox):
+    run = run_dag(examples["omnimessage_next_run"])
+    assert run.state == "success"
+    assert [message["state"] for message in sandbox.messages] == ["cancelled", "scheduled"]
+    sandbox.advance(timedelta(minutes=46))
+    assert sandbox.messages[1]["body"]["messages"][0]["text"].startswith("Orders are not imported: no run has started")
+    assert sandbox.messages[1]["state"] == "delivered"

@@ -78,11 +78,11 @@ POST = [
     Row("TLS failure", "", 0, 2, "failed", "nothing was sent", "No credentials before a trusted TLS connection"),
     Row("certificate refused", "", 0, 1, "failed", "REQUESTS_CA_BUNDLE", "What no repeat changes burns no retries"),
     Row("wrong password", "P", 0, 1, "failed", "check the connection's login", "Refused credentials burn no retries"),
-    Row("cut before processing", "P", 0, 1, "failed", DOUBT, "Never twice: nobody can tell it from the next row"),
+    Row("cut before processing", "P", 0, 1, "failed", DOUBT, "Never twice: it cannot be told from the next row"),
     Row("cut after it", "P", 1, 1, "failed", DOUBT, "Never twice: a lost answer is never asked for again"),
     Row("slower than the timeout", "P", 1, 1, "failed", DOUBT, "Never twice: a slow answer is a lost one"),
-    Row("429", "PP", 1, 1, "success", "the next is in", "What was not processed is repeated"),
-    Row("429, Retry-After 7", "PP", 1, 1, "success", "the next is in", "Not before Messente asked to be called"),
+    Row("429", "PP", 1, 1, "success", "repeating in", "What was not processed is repeated"),
+    Row("429, Retry-After 7", "PP", 1, 1, "success", "repeating in", "Not before Messente asked to be called"),
     Row("429, Retry-After a date", "P", 0, 2, "failed", "nothing was sent", "No retry asks before the pause is over"),
     Row(
         "429, Retry-After past the deadline",
@@ -90,7 +90,7 @@ POST = [
         0,
         2,
         "failed",
-        "asks to slow down",
+        "rate limited",
         "No pause leads past the deadline",
     ),
     Row("500", "P", 0, 1, "failed", DOUBT, "Never twice: a server error may come after the sending"),
@@ -107,18 +107,26 @@ DELETE = [
     Row("TLS failure", "", "scheduled", 2, "failed", "SSLError", "No credentials before a trusted connection"),
     Row("certificate refused", "", "scheduled", 1, "failed", "REQUESTS_CA_BUNDLE", "Burns no retries"),
     Row("wrong password", "D", "scheduled", 1, "failed", "check the connection's login", "Burns no retries"),
-    Row("cut before processing", "DD", "cancelled", 1, "success", "the next is in", "To cancel twice does no harm"),
+    Row("cut before processing", "DD", "cancelled", 1, "success", "repeating in", "To cancel twice does no harm"),
     Row("cut after it", "DDG", "cancelled", 1, "success", "is cancelled", "A 404 after a lost answer is looked up"),
     Row("cut after it, each time", "D+G", "cancelled", 1, "success", "is cancelled", "So is an answer that never came"),
     Row("slower than the timeout", "DDG", "cancelled", 1, "success", "is cancelled", "A slow answer is a lost one"),
-    Row("429", "DD", "cancelled", 1, "success", "the next is in", "Repeated"),
-    Row("429, Retry-After 7", "DD", "cancelled", 1, "success", "the next is in", "Not before it was asked for"),
-    Row("429, Retry-After past the deadline", "D", "scheduled", 2, "failed", "asks to slow down", "The deadline holds"),
-    Row("500", "DD", "cancelled", 1, "success", "the next is in", "Bad weather fails no pipeline"),
-    Row("502 as HTML", "DD", "cancelled", 1, "success", "the next is in", "Bad weather fails no pipeline"),
-    Row("503", "DD", "cancelled", 1, "success", "the next is in", "Bad weather fails no pipeline"),
+    Row("429", "DD", "cancelled", 1, "success", "repeating in", "Repeated"),
+    Row("429, Retry-After 7", "DD", "cancelled", 1, "success", "repeating in", "Not before it was asked for"),
+    Row(
+        "429, Retry-After past the deadline",
+        "D",
+        "scheduled",
+        2,
+        "failed",
+        "rate limited",
+        "The deadline holds",
+    ),
+    Row("500", "DD", "cancelled", 1, "success", "repeating in", "Bad weather fails no pipeline"),
+    Row("502 as HTML", "DD", "cancelled", 1, "success", "repeating in", "Bad weather fails no pipeline"),
+    Row("503", "DD", "cancelled", 1, "success", "repeating in", "Bad weather fails no pipeline"),
     Row("200 with broken JSON", "DG", "cancelled", 1, "success", "Cancelled", "Half a response is looked up"),
-    Row("200 with a page", "DGD", "cancelled", 1, "success", "not Messente's", "A portal's page cancels nothing"),
+    Row("200 with a page", "DGD", "cancelled", 1, "success", "not Messente's JSON", "A portal's page cancels nothing"),
     Row("redirect to another host", "D", "scheduled", 1, "failed", "not followed", "No credentials across a redirect"),
 ]
 
@@ -135,12 +143,12 @@ GET = {
     "slower than the timeout": ("GG", None),
     "429": ("GG", None),
     "429, Retry-After 7": ("GG", None),
-    "429, Retry-After past the deadline": ("G", "asks to slow down"),
+    "429, Retry-After past the deadline": ("G", "rate limited"),
     "500": ("GG", None),
     "502 as HTML": ("GG", None),
     "503": ("GG", None),
-    "200 with broken JSON": ("G", "not Messente's JSON"),
-    "200 with a page": ("G", "not Messente's JSON"),
+    "200 with broken JSON": ("G", "is not Messente's JSON"),
+    "200 with a page": ("G", "is not Messente's JSON"),
     "redirect to another host": ("G", "not followed"),
 }
 
@@ -158,8 +166,24 @@ SENSOR = [
     Row("cut after it, each time", "G+", "", 1, "failed", f"{TIMED_OUT}.*no complete response", "The timeout holds"),
     Row("slower than the timeout", "GGG", "", 1, "success", "delivered", "Bad weather fails no pipeline"),
     Row("429", "GGG", "", 1, "success", "delivered", "Bad weather fails no pipeline"),
-    Row("429, Retry-After 7", "G", "", 1, "failed", f"{TIMED_OUT}.*to slow down", "Not before it was asked for"),
-    Row("429, Retry-After past the deadline", "G", "", 1, "failed", f"{TIMED_OUT}.*to slow down", "The timeout holds"),
+    Row(
+        "429, Retry-After 7",
+        "G",
+        "",
+        1,
+        "failed",
+        f"{TIMED_OUT}.*rate limited",
+        "Not before it was asked for",
+    ),
+    Row(
+        "429, Retry-After past the deadline",
+        "G",
+        "",
+        1,
+        "failed",
+        f"{TIMED_OUT}.*rate limited",
+        "The timeout holds",
+    ),
     Row("500", "GGG", "", 1, "success", "delivered", "Bad weather fails no pipeline"),
     Row("502 as HTML", "GGG", "", 1, "success", "delivered", "Bad weather fails no pipeline"),
     Row("503", "GGG", "", 1, "success", "delivered", "Bad weather fails no pipeline"),
@@ -179,9 +203,9 @@ CHECK = {
     "cut after it": ("G", "no complete response"),
     "cut after it, each time": ("G", "no complete response"),
     "slower than the timeout": ("G", "no complete response"),
-    "429": ("G", "asks to slow down"),
-    "429, Retry-After 7": ("G", "asks to slow down"),
-    "429, Retry-After past the deadline": ("G", "asks to slow down"),
+    "429": ("G", "rate limited"),
+    "429, Retry-After 7": ("G", "rate limited"),
+    "429, Retry-After past the deadline": ("G", "rate limited"),
     "500": ("G", "server error"),
     "502 as HTML": ("G", "server error"),
     "503": ("G", "server error"),
@@ -361,9 +385,7 @@ def test_each_repeat_is_one_line_with_call_attempt_reason_and_pause(sandbox, cap
     sandbox.add_fault("server_error", status=503, times=2)
     with OmnimessageHook() as hook, pytest.raises(OmnimessageError):
         hook.get_delivery_report("6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6")
-    lines = [line for line in "".join(capfd.readouterr()).splitlines() if "the next is in" in line]
+    lines = [line for line in "".join(capfd.readouterr()).splitlines() if "repeating in" in line]
     assert len(lines) == 2
     for attempt, line in enumerate(lines, start=1):
-        assert re.search(
-            rf"delivery report: server error \(503.*\)\. That was attempt {attempt}; .* in \d+\.\d s", line
-        )
+        assert re.search(rf"delivery report: server error \(503.*\)\. Attempt {attempt}; .* in \d+\.\d s", line)

@@ -27,7 +27,7 @@ class TestOnPast:
         )
         run = run_dag(dag)
         assert run.tasks == {"schedule": "failed"}
-        assert "2020-01-01 09:00:00 UTC has gone by" in run.log
+        assert "2020-01-01 09:00:00 UTC is in the past" in run.log
         assert "on_past" in run.log
         assert sandbox.requests == []
 
@@ -68,7 +68,7 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("fault", "retried", "messages", "said"),
         [
-            ({"fault": "rate_limited"}, True, 1, "asks to slow down"),
+            ({"fault": "rate_limited"}, True, 1, "rate limited by Messente"),
             ({"fault": "unauthorized"}, False, 0, "check the connection's login and password"),
             ({"fault": "lost_answer"}, False, 1, "Look for it in Messente's dashboard"),
             ({"fault": "cut"}, False, 0, "Look for it in Messente's dashboard"),

@@ -555,3 +555,9 @@ class TestWhereASuccessEnds:
             tell.override(task_id="all")(read.output)
         assert not mapped_over._may_end_in_triggerer()
         assert read._may_end_in_triggerer()
+
+
+@pytest.mark.parametrize("option", [{"exponential_backoff": True}, {"max_wait": 60}, {"silent_fail": True}], ids=str)
+def test_an_option_without_effect_is_rejected(option):
+    with pytest.raises(InvalidInputError, match=rf"{next(iter(option))}: has no effect here: "):
+        OmnimessageDeliverySensor(task_id="wait", omnimessage_id="x", **option)

@@ -11,7 +11,7 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["airflow_provider_omnimessage"]):
-    from airflow_provider_omnimessage.api import calls, timing
+    from airflow_provider_omnimessage.api import calls, responses, timing
     from airflow_provider_omnimessage.api.errors import OmnimessageError
 
 NOW = datetime(2026, 11, 23, 9, tzinfo=timezone.utc)
@@ -51,7 +51,7 @@ def one(data: bytes) -> None:
         timing.resolve(given.ConsumeUnicode(40), zone=zone, now=NOW)
     nearly = json.dumps(value(given, 4)).encode() if given.ConsumeBool() else given.ConsumeBytes(sys.maxsize)
     with contextlib.suppress(OmnimessageError):
-        result = call.result(calls.Response(status, headers, nearly, NOW))
+        result = call.result(responses.Response(status, headers, nearly, NOW))
         if result is not None:
             str(result)
             str(getattr(result, "outcome", ""))

@@ -26,7 +26,7 @@ PROVEN_ELSEWHERE = {
     "python -m airflow_provider_omnimessage.sandbox": "does not end; tests/system/test_tutorial.py ends it",
 }
 FOR_THE_REAL_ACCOUNT = "YOUR"
-"""Stands in pieces that need an account, and so in none that a test can run."""
+"""Marks commands that need an account, which tests cannot run."""
 DEFAULT_SANDBOX = "127.0.0.1:8025"
 
 
@@ -46,7 +46,7 @@ def commands(page: Path) -> list[str]:
 
 @pytest.fixture
 def shell(omnimessage_sandbox, tmp_path):
-    """A reader's terminal: their Airflow, a folder with the examples, and what their files hold."""
+    """Return a function that runs a script as a reader would, with an Airflow and the example files."""
     (tmp_path / "example_dags").symlink_to(ROOT / "example_dags")
     (tmp_path / "oncall.txt").write_text("+37255555555\n")
     (tmp_path / "alert.txt").write_text("The report is late\n")
@@ -82,7 +82,7 @@ def shell(omnimessage_sandbox, tmp_path):
 
 @pytest.fixture(scope="module")
 def omnimessage_sandbox_server():
-    """As ``python -m airflow_provider_omnimessage.sandbox`` has it, and not the one that the other tests share."""
+    """Run a sandbox with the default options, not the one that other tests share."""
     with Sandbox() as running:
         yield running
 
@@ -106,6 +106,6 @@ def test_the_commands_of_a_page_run(page, shell, omnimessage_sandbox):
     shell(script.replace(DEFAULT_SANDBOX, omnimessage_sandbox.inbox_url.split("/")[2]))
 
 
-def test_what_is_proven_elsewhere_is_still_there():
+def test_commands_that_are_proven_elsewhere_still_exist():
     lines = [line for page in PAGES for piece in pieces(page) for line in piece.splitlines()]
     assert [begin for begin in PROVEN_ELSEWHERE if not any(line.startswith(begin) for line in lines)] == []

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_omnimessage import metrics
-from airflow_provider_omnimessage.api import backoff, calls
-from airflow_provider_omnimessage.api.delivery import Cancellation, CancelResult, Outcome
+from airflow_provider_omnimessage.api import backoff, calls, responses
+from airflow_provider_omnimessage.api.cancel_result import Cancellation, CancelResult
+from airflow_provider_omnimessage.api.delivery import Outcome
 from airflow_provider_omnimessage.api.errors import (
     AuthenticationError,
     LostResponseError,
@@ -91,18 +92,18 @@ def test_the_jitter_comes_on_top_of_what_was_asked_for():
     ],
 )
 def test_retry_after_is_read_as_seconds_or_as_a_date(header, seconds):
-    assert calls.retry_after_seconds(header, NOW) == seconds
+    assert responses.retry_after_seconds(header, NOW) == seconds
 
 
 @given(st.text())
 def test_whatever_retry_after_says_it_is_seconds_or_nothing(header):
-    seconds = calls.retry_after_seconds(header, NOW)
+    seconds = responses.retry_after_seconds(header, NOW)
     assert seconds is None or seconds >= 0
 
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_the_error_carries_what_was_asked_for(status):
-    answer = calls.Response(status, {"Retry-After": "Mon, 23 Nov 2026 09:00:30 GMT"}, b"", NOW)
+    answer = responses.Response(status, {"Retry-After": "Mon, 23 Nov 2026 09:00:30 GMT"}, b"", NOW)
     with pytest.raises((RateLimitedError, ServerError)) as caught:
         SEND.result(answer)
     assert caught.value.retry_after == 30

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_omnimessage.api import calls, timing
+from airflow_provider_omnimessage.api import calls, responses, timing
 from airflow_provider_omnimessage.api.delivery import Outcome
 from airflow_provider_omnimessage.api.errors import InvalidInputError, OmnimessageError
 from airflow_provider_omnimessage.api.messages import draft_messages, omnimessage, rcs, sms, viber, whatsapp
@@ -115,7 +115,7 @@ def test_any_answer_is_read_or_becomes_an_error_that_knows_what_it_means(call, s
     error: OmnimessageError | None = None
     result: Any = None
     try:
-        result = call.result(calls.Response(status, headers, body, NOW))
+        result = call.result(responses.Response(status, headers, body, NOW))
     except OmnimessageError as caught:
         error = caught
     if error is not None:

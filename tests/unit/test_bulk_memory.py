@@ -7,9 +7,9 @@ from datetime import datetime, timezone
 
 import pytest
 
-from airflow_provider_omnimessage.api.calls import Accepted
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import sms
+from airflow_provider_omnimessage.api.responses import Accepted
 from airflow_provider_omnimessage.bulk.memory import Batch, BulkStep, Plan, fingerprint_of_recipients, next_bulk_step
 from airflow_provider_omnimessage.bulk.pending import PendingBatch, SendSettings
 from airflow_provider_omnimessage.bulk.results import ResultsFile, ResultsTable, RowResult, accepted_in, is_result

@@ -8,12 +8,14 @@ from decimal import Decimal
 
 import pytest
 
-from airflow_provider_omnimessage.api.bulk import Composer, RowProblems, require_limit, too_many_rejected
-from airflow_provider_omnimessage.api.calls import Accepted, NotAccepted, Response, send_bulk
+from airflow_provider_omnimessage.api.bulk import Composer, RowProblems, too_many_rejected
+from airflow_provider_omnimessage.api.calls import send_bulk
 from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem, UnexpectedResponseError
-from airflow_provider_omnimessage.api.fields import Problems
+from airflow_provider_omnimessage.api.fields import Problems, limit, require
 from airflow_provider_omnimessage.api.messages import sms, viber, whatsapp
 from airflow_provider_omnimessage.api.placeholders import compile_placeholders
+from airflow_provider_omnimessage.api.responses import Accepted, NotAccepted, Response
+from airflow_provider_omnimessage.api.send_times import TimeRules
 from airflow_provider_omnimessage.bulk.rows import Spool, read_rows, wrap_function
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=timezone.utc)
@@ -21,8 +23,9 @@ TO = "+37255555555"
 
 
 def composer(messages=None, **settings):
-    settings = {"defaults": {}, "sender": None, "time_to_send": None, "timezone": None, "now": NOW, **settings}
-    return Composer(messages=messages, **settings)
+    names = ("time_to_send", "timezone", "window", "on_unknown_zone")
+    rules = TimeRules(**{name: settings.pop(name) for name in names if name in settings})
+    return Composer(**{"messages": messages, "defaults": {}, "sender": None, "rules": rules, "now": NOW, **settings})
 
 
 class TestPlaceholders:
@@ -125,7 +128,7 @@ class TestComposing:
 
     def test_a_timedelta_counts_from_the_first_try(self):
         row = composer([sms("a")], time_to_send=timedelta(hours=1)).compose({"to": TO})
-        assert row.time_to_send.utc == NOW + timedelta(hours=1)
+        assert row.choice.chosen.utc == NOW + timedelta(hours=1)
 
     def test_a_row_overrides_the_defaults(self):
         compose = composer(defaults={"priority": "low", "dlr_url": None}, sender="ACME").compose
@@ -140,7 +143,7 @@ class TestComposing:
         subject = composer([sms("a")], timezone="Europe/Tallinn")
         for _ in range(3):
             subject.compose({"to": TO, "time_to_send": "2027-03-28T03:30"})
-        assert len(subject.warnings) == 1
+        assert len(subject.chooser.warnings) == 1
 
     def test_the_report_counts_the_problems_that_it_does_not_list(self):
         problems = RowProblems()
@@ -164,10 +167,10 @@ class TestComposing:
     def test_how_many_may_fail(self, failed, of, limit, too_many):
         assert too_many_rejected(failed, of, limit) is too_many
 
-    @pytest.mark.parametrize("limit", [-1, 1.01, True, "1", None, float("nan")])
-    def test_an_invalid_limit_is_rejected(self, limit):
+    @pytest.mark.parametrize("value", [-1, 1.01, True, "1", None, float("nan")])
+    def test_an_invalid_limit_is_rejected(self, value):
         with pytest.raises(InvalidInputError, match="max_failed"):
-            require_limit("max_failed", limit)
+            require("max_failed", value, limit())
 
 
 class TestTheResponse:
@@ -271,6 +274,6 @@ class TestSources:
             spool.leave_out("to: is missing\n")
             spool.add(NOW, {"to": "b"})
             (first, left_out), (last,) = spool.batches(2)
-        assert json.loads(first.json) == {"to": "a\n\t"}
+        assert json.loads(first.json(first.time_to_send)) == {"to": "a\n\t"}
         assert (left_out.row, left_out.problem) == (2, "to: is missing\n")
-        assert json.loads(last.json) == {"to": "b", "time_to_send": "2026-11-23T09:00:00+00:00"}
+        assert json.loads(last.json(last.time_to_send)) == {"to": "b", "time_to_send": "2026-11-23T09:00:00+00:00"}

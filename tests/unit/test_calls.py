@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_omnimessage.api import calls
-from airflow_provider_omnimessage.api.calls import Response
+from airflow_provider_omnimessage.api import calls, responses
 from airflow_provider_omnimessage.api.delivery import DeliveryReport, Outcome
 from airflow_provider_omnimessage.api.errors import (
     ApiError,
@@ -24,6 +23,7 @@ from airflow_provider_omnimessage.api.errors import (
     ServerError,
     UnexpectedResponseError,
 )
+from airflow_provider_omnimessage.api.responses import Response
 
 ID = "6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6"
 
@@ -62,7 +62,7 @@ def test_any_success_of_a_send_is_read(status):
             },
         )
     )
-    assert accepted == calls.Accepted(ID, "+37255555555", {"viber": "1", "sms": "2"})
+    assert accepted == responses.Accepted(ID, "+37255555555", {"viber": "1", "sms": "2"})
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b" ", b"null", b'{"errors": []}'])
@@ -104,7 +104,7 @@ def test_an_error_speaks_in_messentes_words_and_names_the_field():
     error = failure(
         400, {"errors": [{"title": "Invalid data", "detail": "too long", "code": "105", "source": "sms.text"}]}
     )
-    assert str(error) == "send: Messente refused the request (400: Invalid data: too long [sms.text])"
+    assert str(error) == "send: Messente rejected the request (400: Invalid data: too long [sms.text])"
 
 
 def test_a_number_that_an_error_repeats_is_masked():
@@ -182,7 +182,7 @@ def test_whatever_comes_back_is_a_result_or_one_of_our_own_errors(status, body, 
 def test_errors_survive_being_pickled_as_airflow_may_do():
     originals: list[OmnimessageError] = [
         InvalidInputError.of("to", "is missing"),
-        PastTimeToSendError.of("time_to_send", "has gone by"),
+        PastTimeToSendError.of("time_to_send", "is in the past"),
         RateLimitedError("slow", status_code=429, codes=["1"], retry_after=3.0),
         UnexpectedResponseError("odd", status_code=302, maybe_processed=False),
         ServerError("bad", status_code=500),

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from airflow_provider_omnimessage.api import calls, cancelling
-from airflow_provider_omnimessage.api.calls import Response
+from airflow_provider_omnimessage.api.cancel_result import CancelResult
 from airflow_provider_omnimessage.api.cancelling import Deletion, Finding
-from airflow_provider_omnimessage.api.delivery import CancelResult, DeliveryReport
+from airflow_provider_omnimessage.api.delivery import DeliveryReport
 from airflow_provider_omnimessage.api.errors import (
     AuthenticationError,
     LostResponseError,
@@ -27,6 +27,7 @@ from airflow_provider_omnimessage.api.errors import (
     UnexpectedResponseError,
 )
 from airflow_provider_omnimessage.api.messages import sms
+from airflow_provider_omnimessage.api.responses import Response
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
 TO = "+37255555555"

@@ -69,12 +69,12 @@ class TestViber:
         ],
     )
     def test_all_others_are_refused_with_the_valid_ones(self, content):
-        with pytest.raises(InvalidInputError, match="not a valid combination; give one of: image_url; text;"):
+        with pytest.raises(InvalidInputError, match="not a valid combination; use one of: image_url; text;"):
             viber(**content)
 
     def test_a_text_has_at_most_1000_characters(self):
         assert viber("x" * 1000)
-        with pytest.raises(InvalidInputError, match=r"1,001 characters does not fit; give 1 to 1,000"):
+        with pytest.raises(InvalidInputError, match=r"1,001 characters is too short or too long; pass 1 to 1,000"):
             viber("x" * 1001)
 
     @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ class TestWhatsApp:
 
     @pytest.mark.parametrize("content", [{}, {"text": "a", "image": {"id": "1"}}])
     def test_none_or_two_are_invalid(self, content):
-        with pytest.raises(InvalidInputError, match="give exactly one of text, image, video, audio"):
+        with pytest.raises(InvalidInputError, match="use exactly one of text, image, video, audio"):
             whatsapp(**content)
 
     @pytest.mark.parametrize("media", [{}, {"id": "1", "link": LINK}, {"link": "file:///etc/passwd"}])

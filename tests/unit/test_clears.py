@@ -13,15 +13,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_omnimessage._compat import AirflowFailException
-from airflow_provider_omnimessage.api.calls import Accepted
-from airflow_provider_omnimessage.api.delivery import (
-    Cancellation,
-    CancelResult,
-    ChannelStatus,
-    DeliveryReport,
-)
+from airflow_provider_omnimessage.api.cancel_result import Cancellation, CancelResult
+from airflow_provider_omnimessage.api.delivery import ChannelStatus, DeliveryReport
 from airflow_provider_omnimessage.api.errors import LostResponseError
 from airflow_provider_omnimessage.api.messages import sms
+from airflow_provider_omnimessage.api.responses import Accepted
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
 from airflow_provider_omnimessage.operators.omnimessage import ScheduleOmnimessageOperator

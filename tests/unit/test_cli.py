@@ -248,3 +248,10 @@ def test_offering_the_commands_costs_airflow_no_imports():
     )
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
     assert done.stdout.split()[-1] == "0"
+
+
+def test_a_window_moves_a_message_and_says_why(run, sandbox):
+    words = ("--time-to-send", "2098-11-24T03:00", "--timezone", "recipient", "--window", "09:00-20:00")
+    ended = run("schedule", "--to", TO, "--text", "a", *words)
+    assert datetime.fromisoformat(sandbox.messages[0]["time_to_send"]).hour == 7
+    assert "outside the window '09:00-20:00' (Europe/Bucharest)" in ended.told

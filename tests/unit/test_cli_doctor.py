@@ -38,8 +38,8 @@ class TestDoctor:
         ("changed", "check", "cure"),
         [
             ({"password": "wrong"}, "credentials", "Check both in Messente's dashboard"),
-            ({"password": ""}, "connection", "give the API password"),
-            ({"host": "http://example.com"}, "connection", "give an https:// URL"),
+            ({"password": ""}, "connection", "set it to the API password"),
+            ({"host": "http://example.com"}, "connection", "use an https:// URL"),
             ({"host": "https://api.invalid"}, "DNS", "check the connection's base URL"),
             ({"host": "http://127.0.0.1:1"}, "response", "check the base URL"),
             ({"host": "https://127.0.0.1:1"}, "TLS", "Connection refused"),

@@ -1,4 +1,4 @@
-"""Whatever the package raises, or warns of in a log, is explained in docs/troubleshooting.md."""
+"""docs/troubleshooting.md explains every error that the package raises, and every warning that it logs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ RAISED = re.compile(r"(Error|Exception)$")
 NAMED = {"reject", "_invalid", "Problem", "WaitResult", "_end", "_news", "cls"}
 LOGGED = {"warning", "error", "exception"}
 SHOWN = {"CancelResult"}
-"""Enumerations whose values are words for people."""
+"""Enumerations whose values users see."""
 NOT_FOR_USERS = {
     "unreachable: the second attempt returns or raises": "a line that cannot be reached",
+    "not a mapping": "caught where it is raised: the Variable of a notifier holds something else",
     "a time without an offset": "caught where it is raised: the heartbeat's Variable holds something else",
     "unreachable: a week holds each day": "a line that cannot be reached",
 }
@@ -35,11 +36,11 @@ EXAMPLES = {
     "Executor … reported that the task instance … finished with state success, but the task instance's state attribute "
     "is running",
 }
-"""What the page quotes that nothing here says in these words."""
+"""Quotes on the page that are not texts of this package."""
 
 
 def shapes(node: ast.AST, constants: dict[str, str]) -> list[str]:
-    """Write what an expression says, with a gap for each part that is known only when it runs."""
+    """Return the texts of an expression, with a gap for each part that is known only at run time."""
     if isinstance(node, ast.Constant):
         return [re.sub(r"%(\.\d+)?[sdfr]", GAP, node.value)] if isinstance(node.value, str) else [GAP]
     if isinstance(node, ast.Name):
@@ -55,7 +56,7 @@ def shapes(node: ast.AST, constants: dict[str, str]) -> list[str]:
 
 
 def said(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Find everything in a module that is raised, refused, or logged as a warning or worse."""
+    """Yield the text of everything that a module raises, rejects, or logs as a warning or error, with its line."""
     constants = {
         target.id: node.value.value
         for node in tree.body
@@ -102,7 +103,7 @@ def longest_words(shape: str) -> str:
 
 
 def codes() -> list[str]:
-    """Give what the page has in backquotes."""
+    """Return the texts in backquotes on the page."""
     tokens = MarkdownIt("commonmark").enable("table").parse((ROOT / "docs" / "troubleshooting.md").read_text())
     children = [child for token in tokens for child in token.children or ()]
     return [" ".join(child.content.split()) for child in children if child.type == "code_inline"]
@@ -117,10 +118,10 @@ def test_each_error_and_each_warning_has_its_entry(told):
     wanted = {(words, place) for place, shape in everything_said() if len(words := longest_words(shape)) >= 8}
     assert len(wanted) > 100
     missing = sorted(f"{place}: {words}" for words, place in wanted if words not in told and words not in NOT_FOR_USERS)
-    assert missing == [], "Give each of these an entry in docs/troubleshooting.md, in backquotes"
+    assert missing == [], "Add an entry in backquotes to docs/troubleshooting.md for each of these"
 
 
-def test_each_entry_is_of_something_that_is_still_said():
+def test_each_entry_is_about_a_text_that_still_exists():
     strings = [
         " ".join(shape.split())
         for path in PACKAGE.rglob("*.py")
@@ -134,7 +135,7 @@ def test_each_entry_is_of_something_that_is_still_said():
     assert [entry for entry, words in entries.items() if words not in said_now] == []
 
 
-def test_every_class_of_errors_is_told(told):
+def test_every_class_of_errors_is_explained(told):
     classes = {
         name
         for name, member in inspect.getmembers(errors, inspect.isclass)

@@ -93,3 +93,11 @@ def test_a_series_of_calls_that_wait_by_themselves_tries_the_next_with_the_time_
     streak = FailureStreak(calls_are_repeated=True)
     streak.record_failure(error)
     assert streak.stopped_by is None
+
+
+def test_a_lack_of_time_does_not_hide_the_failures_that_used_it_up():
+    streak = FailureStreak(calls_are_repeated=True)
+    down = ServerError("down", status_code=503)
+    for error in (down, NO_TIME_LEFT, NO_TIME_LEFT):
+        streak.record_failure(error)
+    assert streak.stopped_by is down

@@ -115,7 +115,7 @@ class TestSend:
 
     @pytest.mark.parametrize("value", ["2020-01-01T09:00", timedelta(seconds=-5), datetime(2020, 1, 1)])
     def test_what_has_gone_by_is_not_sent(self, hook, sandbox, value):
-        with pytest.raises(PastTimeToSendError, match=r"has gone by \(.+ ago\); give a moment to come"):
+        with pytest.raises(PastTimeToSendError, match=r"is in the past \(.+ ago\); use a future time"):
             hook.send(TO, [sms("a")], time_to_send=value)
         assert sandbox.requests == []
 
@@ -298,7 +298,7 @@ class TestWhatGoesWrong:
         assert len(sandbox.messages) == 1
 
     def test_what_messente_refuses_is_said_in_its_words(self, hook, sandbox):
-        with pytest.raises(RejectedError, match="Messente refused the request"):
+        with pytest.raises(RejectedError, match="Messente rejected the request"):
             hook.send("+37255550005", [sms("a")])
 
 
@@ -311,21 +311,21 @@ class TestTestConnection:
         works, said = connect(password="wrong").test_connection()
         assert not works
         assert said.startswith("Wrong password: ")
-        assert "check which IP addresses the account lets in" in said
+        assert "check which IP addresses the account allows" in said
 
     def test_a_refused_address_is_explained(self, connect):
         with Listener(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n") as listener:
             works, said = connect(host=listener.host).test_connection()
         assert not works
-        assert said.startswith("Refused address: ")
+        assert said.startswith("Rejected address: ")
 
     def test_a_missing_password_is_named_as_the_form_names_it(self, connect):
-        assert connect(password=None).test_connection() == (False, "password: is missing; give the API password")
+        assert connect(password=None).test_connection() == (False, "password: is missing; set it to the API password")
 
     def test_plain_http_is_refused_before_the_password_is_sent(self, connect):
         works, said = connect(host="http://api.messente.com/v1").test_connection()
         assert not works
-        assert said == "host: http://api.messente.com would send the password in clear; give an https:// URL"
+        assert said == "host: http://api.messente.com would send the password in clear; use an https:// URL"
 
     def test_no_route_is_told(self, connect):
         works, said = connect(host="https://api.invalid").test_connection()

@@ -97,7 +97,7 @@ class TestRecipient:
         assert "to: " in refusal(value, [sms("Hi")])
 
     def test_a_number_that_begins_with_00_is_told_how_to_be_written(self):
-        assert "write + in place of 00" in refusal("0037255555555", [sms("Hi")])
+        assert "write + instead of 00" in refusal("0037255555555", [sms("Hi")])
 
     @pytest.mark.parametrize("to", [[TO], (TO, TO), {TO}])
     def test_several_recipients_are_shown_the_ways_to_send_to_several(self, to):
@@ -173,7 +173,7 @@ class TestLifetime:
     def test_ttl_or_validity_but_not_both(self, build):
         assert build("a", ttl=60)["ttl"] == 60
         assert build("a", validity=5)["validity"] == 5
-        with pytest.raises(InvalidInputError, match="give only one"):
+        with pytest.raises(InvalidInputError, match="use only one"):
             build("a", ttl=60, validity=1)
 
     @pytest.mark.parametrize("ttl", [0, -5, 1.5, True, "soon", "", [60]])
@@ -199,7 +199,7 @@ class TestSms:
         assert sms("a", autoconvert=autoconvert)["autoconvert"] == autoconvert
 
     def test_autoconvert_rejects_other_words(self):
-        with pytest.raises(InvalidInputError, match="'yes' is not accepted; give one of on, full, off"):
+        with pytest.raises(InvalidInputError, match="'yes' is not accepted; use one of on, full, off"):
             sms("a", autoconvert="yes")
 
     @pytest.mark.parametrize("autoconvert", [True, False, "true", "false"])

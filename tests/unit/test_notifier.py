@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
 import pytest
@@ -163,7 +165,7 @@ class TestNotify:
 
     def test_a_deadlines_callback_fails_where_it_cannot_notify(self, sandbox):
         sandbox.add_fault("unauthorized")
-        with pytest.raises(Exception, match="refused the credentials"):
+        with pytest.raises(Exception, match="rejected the credentials"):
             OmnimessageNotifier(to=TO)({"deadline": {}})
 
 
@@ -336,3 +338,23 @@ def test_secrets_that_airflow_knows_are_masked():
     assert text == "report.load (run_1) failed: ValueError: cannot log in with ***"
     (message,) = [cut_message(sms("log in failed: cannot log in with hunter2-hunter2"), 2)]
     assert message["text"] == "log in failed: cannot log in with ***"
+
+
+_OPENED = datetime.now(timezone.utc) - timedelta(hours=1)
+CLOSED = f"{_OPENED:%H:%M}-{_OPENED + timedelta(minutes=1):%H:%M}"
+
+
+@pytest.mark.parametrize(
+    ("window", "state"), [(None, "accepted"), ("connection", "scheduled"), (f"{CLOSED}; timezone=UTC", "scheduled")]
+)
+def test_a_notification_ignores_the_window_of_the_connection_unless_asked(sandbox, monkeypatch, window, state):
+    connection = {**sandbox.connection, "extra": {"window": f"{CLOSED}; timezone=UTC"}}
+    monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", json.dumps(connection))
+    sandbox.freeze()
+    OmnimessageNotifier(to=TO, window=window).notify(of_a_task("failed"))
+    assert (sandbox.messages[0]["time_to_send"] is not None) == (state == "scheduled")
+
+
+def test_an_alert_whose_window_cannot_be_applied_is_sent(sandbox):
+    OmnimessageNotifier(to="+80012345678", window="09:00-09:01; timezone=recipient").notify(of_a_task("failed"))
+    assert len(sandbox.messages) == 1

@@ -35,7 +35,7 @@ BELOW = {
     "hooks": {"api"},
     "api": set(),
     "sandbox": set(),
-    "cli": {"receiver", "sandbox", "hooks", "api"},
+    "cli": {"receiver", "sandbox", "hooks", "alerts", "api"},
     "__main__": {"cli"},
     "provider_info": set(),
     "_compat": set(),
@@ -47,12 +47,8 @@ BELOW = {
 #: What is still being moved. This list only gets shorter: an entry that is no longer needed fails its test.
 STILL_UPWARDS: set[tuple[str, str]] = set()
 STILL_TOO_LONG = {
-    f"{PACKAGE}/api/calls.py",
-    f"{PACKAGE}/hooks/omnimessage.py",
-    f"{PACKAGE}/api/fields.py",
     f"{PACKAGE}/api/waiting.py",
     f"{PACKAGE}/cli/commands.py",
-    f"{PACKAGE}/sensors/omnimessage.py",
     "tests/dags/test_deadman.py",
     "tests/dags/test_sensor.py",
     "tests/receiver/test_app.py",

@@ -1,4 +1,4 @@
-"""The scripts that people and CI run: their help builds nothing, and the install lines they check can be followed."""
+"""The help of each script builds nothing, and every install line of the documentation works."""
 
 from __future__ import annotations
 

@@ -42,6 +42,10 @@ def connection():
         ({"host": "http://127.0.0.1", "port": 8025, "schema": "v1"}, "http://127.0.0.1:8025/v1"),
         ({"host": "http://localhost:8025"}, "http://localhost:8025/v1"),
         ({"host": "http://[::1]:8025"}, "http://[::1]:8025/v1"),
+        ({"host": "https://gateway.example/"}, "https://gateway.example"),
+        ({"host": "http://127.0.0.1:4010/"}, "http://127.0.0.1:4010"),
+        ({"host": "https://gateway.example/", "port": 8443}, "https://gateway.example:8443"),
+        ({"host": "https://api.messente.com/"}, MESSENTE),
     ],
 )
 def test_the_host_is_the_base_url_or_a_part_of_it(connection, given, base_url):
@@ -51,11 +55,11 @@ def test_the_host_is_the_base_url_or_a_part_of_it(connection, given, base_url):
 @pytest.mark.parametrize(
     ("host", "said"),
     [
-        ("http://api.messente.com", "would send the password in clear; give an https:// URL"),
+        ("http://api.messente.com", "would send the password in clear; use an https:// URL"),
         ("http://127.0.0.1.evil.example", "would send the password in clear"),
         ("http://192.168.0.1", "would send the password in clear"),
         ("ftp://api.messente.com", "is not a base URL"),
-        ("https://user:pass@api.messente.com", "holds credentials"),
+        ("https://user:pass@api.messente.com", "contains credentials"),
         ("https://", "is not a base URL"),
         ("https://api.messente.com:port", "is not a base URL"),
         ("https://api.messente.com/v1?key=1", "is not a base URL"),
@@ -132,11 +136,25 @@ def test_what_a_form_leaves_empty_counts_as_left_out(connection):
         ({"timeout": True}, "timeout"),
         ({"timeout": "nan"}, "timeout"),
         ({"sender": 5}, "sender"),
+        ({"sender": "TwelveLetter"}, "sender"),
+        ({"sender": "+1234567890123456"}, "sender"),
     ],
 )
 def test_a_wrong_extra_names_the_connection_and_the_field(connection, extra, field):
     with pytest.raises(InvalidInputError, match=rf"^connection 'c', extra\.{field}: "):
         Settings.read(connection(extra=extra))
+
+
+def test_a_sender_that_sms_does_not_allow_is_rejected_with_the_way_out(connection):
+    with pytest.raises(InvalidInputError) as caught:
+        Settings.read(connection(extra={"sender": "Acme Logistics"}))
+    assert "14 characters are too many for a sender on SMS; use at most 11" in str(caught.value)
+    assert str(caught.value).endswith("; set a longer sender, such as one of Viber, in the message instead")
+
+
+@pytest.mark.parametrize("sender", ["ACME", "Acme Corp 1", "+37255555555", "37255555555"])
+def test_a_sender_may_be_a_short_name_or_a_number(connection, sender):
+    assert Settings.read(connection(extra={"sender": sender})).sender == sender
 
 
 @pytest.mark.parametrize("extra", ["[1]", "{bad", '"text"'])
@@ -156,13 +174,13 @@ def test_a_misspelt_extra_is_refused_with_the_likely_one(connection):
 
 
 def test_a_password_that_no_encoding_can_carry_is_invalid(connection):
-    with pytest.raises(InvalidInputError, match="password: holds half of a surrogate pair"):
+    with pytest.raises(InvalidInputError, match="password: contains half of a surrogate pair"):
         Settings.read(connection(password="\ud800"))
 
 
 @pytest.mark.parametrize("missing", ["login", "password"])
 def test_missing_credentials_are_named(connection, missing):
-    with pytest.raises(InvalidInputError, match=rf"connection 'c', {missing}: is missing; give the API"):
+    with pytest.raises(InvalidInputError, match=rf"connection 'c', {missing}: is missing; set it to the API"):
         Settings.read(connection(**{missing: None}))
 
 
@@ -199,7 +217,10 @@ def test_the_address_for_reports_holds_the_connections_id_escaped(connection):
     ("given", "said"),
     [
         ({"extra": {"push_url": "airflow.example.com"}}, "extra.push_url: a text of 19 characters is not a URL"),
-        ({"extra": {"push_url": "http://airflow.example.com"}}, "posted in clear; use an https:// URL"),
+        (
+            {"extra": {"push_url": "http://airflow.example.com"}},
+            "numbers in clear; use an https:// URL",
+        ),
         ({"extra": {"push_url": f"{RECEIVER}?a=b"}}, "has more than a host and a path"),
         ({"extra": {"receiver_url": "https://u:p@airflow.example.com"}}, "has more than a host and a path"),
         ({"extra": {"push_url": RECEIVER}, "conn_id": "team/a"}, "needs a connection id without slashes"),

@@ -91,7 +91,7 @@ class TestClockChanges:
         assert moment.utc == datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
         assert moment.warning == (
             "time_to_send: 2026-03-29 03:30 does not exist in Europe/Tallinn, where the clock is put forward; "
-            "it is sent at 04:30 there"
+            "the message is sent at 04:30 there"
         )
 
     def test_a_repeated_time_means_the_earlier(self):
@@ -149,9 +149,9 @@ class TestFromNow:
         (True, "a number"),
         ("1763888400", "not ISO 8601"),
         (None, "nothing"),
-        ("None", "not a moment"),
-        ("now", "not a moment"),
-        ("", "not a moment"),
+        ("None", "not a time"),
+        ("now", "not a time"),
+        ("", "not a time"),
         ("tomorrow at nine", "not ISO 8601"),
         ("0:30:00", "ISO 8601"),
         ("2026-11-23T25:00", "not ISO 8601"),

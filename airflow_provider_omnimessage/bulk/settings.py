@@ -1,0 +1,68 @@
+"""The rendered parameters of a bulk send."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_provider_omnimessage.api.bulk import Composer
+from airflow_provider_omnimessage.bulk.pending import OnPast
+from airflow_provider_omnimessage.hooks.choosing import rules_of
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from airflow_provider_omnimessage.hooks.settings import Settings
+
+
+@dataclass(frozen=True)
+class BulkSettings:
+    """
+    The rendered parameters of a bulk send, see
+    :class:`~airflow_provider_omnimessage.operators.bulk.ScheduleBulkOmnimessageOperator`.
+
+    :param defaults: ``dlr_url``, ``text_store`` and ``priority`` of the task.
+    """
+
+    omnimessages: Any
+    recipients: Any
+    messages: Any
+    time_to_send: Any
+    timezone: str | None
+    on_past: OnPast
+    on_invalid: Literal["fail", "drop"]
+    max_failed: float
+    batch_size: int
+    parallel: int
+    results_path: Any
+    defaults: Mapping[str, str | None]
+    at_least_once: bool
+    durable: bool
+    window: Any = None
+    on_unknown_zone: str = "fail"
+
+    def make_composer(self, connection: Settings, since: datetime) -> Composer:
+        """
+        Return what builds the omnimessage of each row.
+
+        :param since: when the first try began. A timedelta is added to it.
+        """
+        own = self.defaults
+        return Composer(
+            messages=self.messages if self.omnimessages is None else None,
+            defaults={
+                "dlr_url": own["dlr_url"] or connection.dlr_url,
+                "text_store": own["text_store"] or connection.text_store,
+                "priority": own["priority"] or connection.priority,
+            },
+            sender=connection.sender,
+            rules=rules_of(
+                connection,
+                time_to_send=None if self.time_to_send in ("", "None") else self.time_to_send,
+                timezone=self.timezone,
+                window=self.window,
+                on_unknown_zone=self.on_unknown_zone,
+            ),
+            now=since,
+        )

@@ -1,0 +1,94 @@
+"""Where the rows of a bulk send meet the send window: when they are checked, and again just before they are posted."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+from airflow_provider_omnimessage.api.send_times import ChosenTime, TimeChooser, Zones
+
+#: How many reasons for another time the XCom holds.
+REASONS_REPORTED = 20
+
+
+class RowWindow(NamedTuple):
+    """
+    What a checked row says about its window.
+
+    :param zones: the number of its zones; ``-1``: it has no window.
+    :param is_for_now: whether it has no time of its own, and only the window delays it.
+    """
+
+    zones: int = -1
+    is_for_now: bool = False
+
+
+NO_WINDOW = RowWindow()
+
+
+class RowWindows:
+    """
+    The windows of all rows: few sets of zones, which the rows refer to by number; and what the windows changed.
+
+    :param chooser: of this task.
+    """
+
+    def __init__(self, chooser: TimeChooser) -> None:
+        self._chooser = chooser
+        self._zones: list[Zones] = []
+        self._marks: dict[tuple[Zones, bool], RowWindow] = {}
+        self._reasons: dict[str, dict[str, Any]] = {}
+        self._openings: dict[tuple[int, str], str] = {}
+        #: How many rows are sent at another time than the wanted one.
+        self.moved = 0
+
+    def of(self, row: int, choice: ChosenTime) -> RowWindow:
+        """
+        Return the window of a row.
+
+        :param row: its number, from 1.
+        """
+        if choice.reason:
+            self._count(row, choice)
+        if not choice.zones:
+            return NO_WINDOW
+        key = (choice.zones, choice.is_for_now)
+        mark = self._marks.get(key)
+        if mark is None:
+            mark = self._marks[key] = RowWindow(len(self._zones), choice.is_for_now)
+            self._zones.append(choice.zones)
+        return mark
+
+    def next_opening(self, window: RowWindow, now: str) -> str:
+        """
+        Return when the window next opens; empty: it is open.
+
+        :param now: ISO 8601 in UTC, in whole seconds, as the result is.
+        """
+        if window.zones < 0:
+            return ""
+        key = (window.zones, now)
+        found = self._openings.get(key)
+        if found is None:
+            opening = self._chooser.next_opening(
+                datetime.fromisoformat(now).astimezone(timezone.utc), self._zones[window.zones]
+            )
+            found = opening.isoformat(timespec="seconds") if opening else ""
+            if len(self._openings) > 10_000:
+                self._openings.clear()
+            self._openings[key] = found
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the windows changed, for the XCom: each reason with the number of its rows, and the first one."""
+        if not self.moved:
+            return {}
+        return {"moved": self.moved, "time_choices": list(self._reasons.values())}
+
+    def _count(self, row: int, choice: ChosenTime) -> None:
+        self.moved += 1
+        known = self._reasons.get(choice.reason)
+        if known is not None:
+            known["rows"] += 1
+        elif len(self._reasons) < REASONS_REPORTED:
+            self._reasons[choice.reason] = {**choice.as_dict(), "rows": 1, "first_row": row}

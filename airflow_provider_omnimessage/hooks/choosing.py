@@ -1,0 +1,82 @@
+"""Choose the time of a message by what a call says and, for what it leaves out, by the connection."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.send_times import ChosenTime, TimeChooser, TimeRules, window_of
+
+if TYPE_CHECKING:
+    from airflow_provider_omnimessage.api.timing import TimeToSend
+    from airflow_provider_omnimessage.hooks.settings import Settings
+
+
+class _Log(Protocol):
+    def info(self, message: str, /, *args: object) -> Any:
+        """Log a fact."""
+
+    def warning(self, message: str, /, *args: object) -> Any:
+        """Log a warning."""
+
+
+def rules_of(
+    settings: Settings,
+    *,
+    time_to_send: Any = None,
+    timezone: str | None = None,
+    window: Any = None,
+    on_unknown_zone: str | None = None,
+) -> TimeRules:
+    """
+    Return the rules of a call.
+
+    :param timezone: IANA name, or ``"recipient"``; ``None``: the connection's, else UTC.
+    :param window: as :meth:`SendWindow.of` takes it; ``None``: the connection's.
+    :param on_unknown_zone: ``None``: ``"fail"``.
+    """
+    return TimeRules(
+        time_to_send=time_to_send,
+        timezone=timezone or settings.timezone,
+        window=window_of(window, settings.window),
+        on_unknown_zone=on_unknown_zone or "fail",
+    )
+
+
+def choose_time(rules: TimeRules, to: str, log: _Log) -> ChosenTime:
+    """
+    Return when a message is sent; log what clock changes and the window do to the wanted time.
+
+    :param to: the recipient in E.164 format.
+    :raises InvalidInputError: as :meth:`TimeChooser.choose` does.
+    """
+    chooser = TimeChooser(rules, now=current_time())
+    choice = chooser.choose(to)
+    for warning in chooser.warnings:
+        log.warning(warning)
+    if choice.reason:
+        log.info("Wanted: %s. Chosen: %s: %s", choice.wanted or "now", choice.chosen or "now", choice.reason)
+    return choice
+
+
+def alert_time(settings: Settings, window: object, to: str, wanted: TimeToSend | None, log: _Log) -> TimeToSend | None:
+    """
+    Return when an alert is sent; ``None``: now. An alert whose window cannot be applied is sent at its wanted time.
+
+    :param window: as :meth:`SendWindow.of` takes it; ``"connection"``: the connection's.
+    :param to: the recipient in E.164 format.
+    """
+    try:
+        of_alert = settings.window if window == "connection" else window_of(window, None)
+        rules = TimeRules(wanted.utc if wanted else None, settings.timezone, of_alert)
+        choice = choose_time(rules, to, log)
+    except InvalidInputError as error:
+        log.warning("The window of this alert is ignored: %s", error)
+        return wanted
+    return wanted if choice.chosen is None or choice.wanted == choice.chosen else choice.chosen
+
+
+def current_time() -> datetime:
+    """Return the current time, in UTC."""
+    return datetime.now(timezone.utc)

@@ -1,0 +1,83 @@
+"""Reschedule a message: cancel the old one and post a new one, in either order, since Messente cannot change one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, Literal, Protocol, TypeVar
+
+from airflow_provider_omnimessage.api.cancel_result import Cancellation, CancelResult
+
+Order = Literal["cancel_first", "schedule_first"]
+ORDERS: tuple[Order, ...] = ("cancel_first", "schedule_first")
+
+New = TypeVar("New")
+
+
+class _Log(Protocol):
+    def error(self, message: str, /, *args: object) -> object:
+        """Log an error."""
+
+
+@dataclass(frozen=True)
+class Rescheduled(Generic[New]):
+    """
+    What became of both messages.
+
+    :param old: the outcome of the cancel of the old message.
+    :param new: the new message; ``None``: it was not posted, because it was too late.
+    :param withdrawn: the outcome of the cancel of the new message, which was posted too late; ``None``: it stands.
+    """
+
+    old: Cancellation
+    new: New | None = None
+    withdrawn: Cancellation | None = None
+
+    @property
+    def is_too_late(self) -> bool:
+        """Whether the old message was not cancelled, because it was sent or is unknown to Messente."""
+        return not self.old.is_cancelled
+
+    @property
+    def stands(self) -> bool:
+        """Whether the new message is scheduled, or was sent."""
+        return self.new is not None and (self.withdrawn is None or not self.withdrawn.is_cancelled)
+
+
+def reschedule(
+    order: Order,
+    omnimessage_id: str,
+    *,
+    cancel: Callable[[str], Cancellation],
+    post: Callable[[], New],
+    id_of: Callable[[New], str],
+    log: _Log,
+) -> Rescheduled[New]:
+    """
+    Cancel the old message and post the new one.
+
+    ``cancel_first`` never leaves two messages: nothing is posted unless the old one is known to be cancelled.
+    ``schedule_first`` never leaves none: the old one is cancelled once the new one is accepted. If the old one was sent
+    meanwhile, the new one is cancelled.
+
+    :param cancel: returns the outcome of a cancel; its errors are raised.
+    :param post: posts the new message; its errors are raised.
+    """
+    if order == "schedule_first":
+        new = post()
+        try:
+            old = cancel(omnimessage_id)
+        except BaseException:
+            log.error("The new message %s is scheduled; the old one, %s, may be too", id_of(new), omnimessage_id)
+            raise
+        if old.result is CancelResult.ALREADY_SENT:
+            return Rescheduled(old, new, cancel(id_of(new)))
+        return Rescheduled(old, new)
+    old = cancel(omnimessage_id)
+    if not old.is_cancelled:
+        return Rescheduled(old)
+    try:
+        return Rescheduled(old, post())
+    except BaseException:
+        log.error("The old message %s is cancelled; it is not certain that the new one is scheduled", omnimessage_id)
+        raise

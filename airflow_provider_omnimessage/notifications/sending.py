@@ -1,0 +1,139 @@
+"""Sends the messages of one event to all of its recipients, and reports each outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_omnimessage import metrics
+from airflow_provider_omnimessage.alerts.recipients import recipients_at
+from airflow_provider_omnimessage.api.cancel_result import CancelResult
+from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.masking import mask_number
+from airflow_provider_omnimessage.hooks.choosing import alert_time
+from airflow_provider_omnimessage.notifications.texts import cut_message, event_tags, with_text
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import Logger
+
+    from airflow_provider_omnimessage.api.timing import TimeToSend
+    from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
+
+@dataclass
+class Notification:
+    """A message to one recipient: what is posted, and its outcome."""
+
+    to: str
+    time_to_send: TimeToSend | None = None
+    draft: dict[str, Any] | None = None
+    omnimessage_id: str | None = None
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True)
+class EventSender:
+    """Composes the messages of one event, and reports what became of them.
+
+    :param to: as :func:`~airflow_provider_omnimessage.alerts.recipients.recipients_at` takes it.
+    :param max_parts: most SMS parts.
+    :param options: what else a message has: ``dlr_url``, ``text_store``, ``priority``.
+    :param context: Airflow's context of the event.
+    :param window: as :func:`~airflow_provider_omnimessage.hooks.choosing.alert_time` takes it.
+    """
+
+    to: Any
+    max_parts: int
+    options: Mapping[str, Any]
+    context: Mapping[str, Any]
+    log: Logger
+    window: Any = None
+
+    def compose(
+        self, hook: OmnimessageHook, messages: Sequence[Any], time_to_send: TimeToSend | None
+    ) -> list[Notification]:
+        """Return one notification for each recipient, with a body or an error."""
+        cut = [cut_message(message, self.max_parts) for message in messages]
+        numbers, problems = recipients_at(self.to, time_to_send.utc if time_to_send else datetime.now(timezone.utc))
+        notifications = [Notification("", error=InvalidInputError([problem])) for problem in problems]
+        for to in numbers:
+            notification = Notification(to, time_to_send)
+            try:
+                if self.window is not None:
+                    notification.time_to_send = alert_time(hook.settings, self.window, to, time_to_send, self.log)
+                at = notification.time_to_send.utc if notification.time_to_send else None
+                notification.draft = hook.compose(to, cut, time_to_send=at, **self.options)
+            except Exception as error:
+                notification.error = error
+            notifications.append(notification)
+        return notifications
+
+    def post(self, hook: OmnimessageHook, messages: Sequence[Any], time_to_send: TimeToSend | None) -> list[str]:
+        """Post to all recipients, and return the ids.
+
+        :raises Exception: as :meth:`report` does.
+        """
+        notifications = self.compose(hook, messages, time_to_send)
+        for each in notifications:
+            try:
+                if each.draft is not None:
+                    each.omnimessage_id = hook.post(each.draft).omnimessage_id
+            except Exception as error:
+                # the other recipients must still be notified
+                each.error = error
+        self.report(notifications)
+        return [each.omnimessage_id for each in notifications if each.omnimessage_id]
+
+    def report(self, notifications: Sequence[Notification]) -> None:
+        """Count and log every outcome; raise if nobody was notified, or anybody was not in a deadline's callback."""
+        tags = event_tags(self.context)
+        for each in notifications:
+            if each.error is None:
+                metrics.count("scheduled" if each.time_to_send else "sent", tags)
+                when = f"Scheduled for {each.time_to_send}" if each.time_to_send else "Sent"
+                self.log.info("%s to %s: omnimessage_id %s", when, mask_number(each.to), each.omnimessage_id)
+            elif len(notifications) > 1:
+                self.log.error(
+                    "%s was not notified: %s", mask_number(each.to) if each.to else "A recipient", each.error
+                )
+        errors = [each.error for each in notifications if each.error is not None]
+        if errors and (len(errors) == len(notifications) or "deadline" in self.context):
+            raise errors[0]
+
+
+@dataclass(frozen=True)
+class EventCourier:
+    """Sends, schedules and cancels for the deduplication of an event.
+
+    :param messages: the event's own messages.
+    """
+
+    sender: EventSender
+    hook: OmnimessageHook
+    messages: Sequence[Any]
+
+    def send(self) -> None:
+        """Send the event's own messages."""
+        self.sender.post(self.hook, self.messages, None)
+
+    def send_text(self, text: str) -> None:
+        """Send a text on the channels of the event's own messages."""
+        self.sender.post(self.hook, with_text(self.messages, text), None)
+
+    def schedule_text(self, text: str, at: datetime) -> list[str]:
+        """Schedule a text, and return the ids."""
+        return self.sender.post(self.hook, with_text(self.messages, text), self.hook.resolve_time_to_send(at))
+
+    def in_zone(self, time: datetime) -> str:
+        """Return a time in words, in the connection's time zone."""
+        local = self.hook.resolve_time_to_send(time).local
+        return f"{local:%Y-%m-%d %H:%M %Z}"
+
+    def cancel(self, omnimessage_id: str, at: datetime) -> None:
+        """Cancel a message that is scheduled."""
+        cancellation = self.hook.try_to_cancel(omnimessage_id, at)
+        if cancellation.result is CancelResult.CANCELLED:
+            metrics.count("cancelled", event_tags(self.sender.context))
+        self.sender.log.info("%s %s", omnimessage_id, cancellation)

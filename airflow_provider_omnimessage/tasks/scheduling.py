@@ -1,0 +1,82 @@
+"""When the message of a task is sent: its time, zone and window, and what to do if that time is in the past."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_provider_omnimessage._compat import AirflowSkipException
+from airflow_provider_omnimessage.api.errors import PastTimeToSendError, UnknownZoneError
+from airflow_provider_omnimessage.api.number_zones import require_possible
+from airflow_provider_omnimessage.api.send_times import ChosenTime, TimeChooser, TimeRules
+from airflow_provider_omnimessage.hooks.choosing import choose_time, current_time, rules_of
+from airflow_provider_omnimessage.hooks.omnimessage import require_future
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import Logger
+
+    from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """
+    When to send, and what to do if that time is in the past.
+
+    :param time_to_send: an ISO 8601 date and time, a datetime, or a timedelta from now; ``None``: now.
+    :param timezone: IANA name for a time without an offset, or ``"recipient"``; ``None``: the connection's, else UTC.
+    :param window: as the operators take it; ``None``: the connection's.
+    :param on_unknown_zone: as the operators take it.
+    """
+
+    time_to_send: Any = None
+    timezone: str | None = None
+    on_past: Literal["fail", "skip", "send_now"] = "fail"
+    window: Any = None
+    on_unknown_zone: str = "fail"
+
+    def choose(self, hook: OmnimessageHook, to: str, log: Logger) -> ChosenTime:
+        """
+        Return when to send, whether or not that is in the past.
+
+        :param to: the recipient in E.164 format.
+        :raises AirflowSkipException: if the recipient's zone is unknown and ``on_unknown_zone`` is ``"drop"``.
+        """
+        require_possible(to)
+        try:
+            return choose_time(self._rules(hook), to, log)
+        except UnknownZoneError as error:
+            if self.on_unknown_zone == "drop":
+                raise AirflowSkipException(f"Not sent, because on_unknown_zone='drop': {error}") from None
+            raise
+
+    def judge(self, hook: OmnimessageHook, choice: ChosenTime, to: str, log: Logger) -> ChosenTime:
+        """
+        Return the choice if its time is in the future, or one for now.
+
+        :raises PastTimeToSendError: if it is in the past and ``on_past`` is ``"fail"``.
+        :raises AirflowSkipException: if it is in the past and ``on_past`` is ``"skip"``.
+        """
+        if choice.chosen is None:
+            return choice
+        try:
+            require_future(choice.chosen)
+            return choice
+        except PastTimeToSendError as error:
+            if self.on_past == "skip":
+                raise AirflowSkipException(f"Not scheduled: {error}") from None
+            if self.on_past == "fail":
+                raise
+        log.warning("%s is in the past: sending now, because on_past='send_now'", choice.chosen)
+        rules = replace(self._rules(hook), time_to_send=None)
+        now = TimeChooser(rules, now=current_time()).choose(to)
+        return replace(now, wanted=choice.wanted, reason="; ".join(filter(None, ("its time has passed", now.reason))))
+
+    def _rules(self, hook: OmnimessageHook) -> TimeRules:
+        return rules_of(
+            hook.settings,
+            time_to_send=self.time_to_send,
+            timezone=self.timezone,
+            window=self.window,
+            on_unknown_zone=self.on_unknown_zone,
+        )
