@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,12 +28,24 @@ DAGS = ROOT / "example_dags"
 ZONE = "Europe/Tallinn"
 RECIPIENT_WHOSE_FIRST_CHANNEL_FAILS = "+37255550002"
 SWITCH = "omnimessage_dead_mans_switch"
+ON_CALL = "omnimessage_on_call"
+WAIT = "omnimessage_wait_for_delivery"
+CONNECTION = "omnimessage_default"
 STARTING_WITHIN = 180  # seconds, on a busy machine
+#: With these, Airflow's API server runs the receiver.
+RECEIVER = {
+    "AIRFLOW__OMNIMESSAGE__RECEIVER": "True",
+    "AIRFLOW__OMNIMESSAGE__RECEIVER_DATABASE": f"sqlite:///{FOLDER}/receiver.db",
+}
 
 ALERTS: list[dict[str, Any]] = [
     {"dag_id": SWITCH},
     {"dag_id": SWITCH, "conf": {"work_fails": True}},
     {"dag_id": SWITCH, "conf": {"work_seconds": 3600}},
+]
+ESCALATION: list[dict[str, Any]] = [
+    {"dag_id": ON_CALL, "conf": {"work_fails": True}},
+    {"dag_id": ON_CALL, "conf": {"work_fails": False}},
 ]
 MESSAGES: list[dict[str, Any]] = [
     {"dag_id": "omnimessage_fallback_channels", "conf": {"to": RECIPIENT_WHOSE_FIRST_CHANNEL_FAILS}},
@@ -48,9 +61,7 @@ def main() -> None:
     options = parser.parse_args()
     with running_sandbox(FOLDER, "--port", "0") as announced:
         sandbox = SandboxClient(announced["url"])
-        extra = {"timezone": ZONE, "dashboard_url": f"{sandbox.inbox_url}#{{omnimessage_id}}"}
-        connection = {**sandbox.connection, "extra": extra}
-        home = AirflowHome(FOLDER, dags=DAGS, connections={"omnimessage_default": json.dumps(connection)})
+        home = AirflowHome(FOLDER, dags=DAGS, connections={CONNECTION: connection(sandbox)}, extra=RECEIVER)
         prepare(home)
         say(
             f"Airflow {version('apache-airflow')}. A sandbox stands in for Messente: nothing leaves this machine.",
@@ -60,8 +71,19 @@ def main() -> None:
             leave_running(home, sandbox)
         else:
             show_alerts(home, sandbox)
+            show_escalation(home, sandbox)
             show_messages(home, sandbox)
+            show_wait(home, sandbox)
             show_inbox(sandbox)
+
+
+def connection(sandbox: SandboxClient, receiver: str | None = None) -> str:
+    """Return the Airflow connection.
+
+    :param receiver: where Messente posts delivery reports.
+    """
+    extra = {"timezone": ZONE, "dashboard_url": f"{sandbox.inbox_url}#{{omnimessage_id}}"}
+    return json.dumps({**sandbox.connection, "extra": {**extra, **({"push_url": receiver} if receiver else {})}})
 
 
 def prepare(home: AirflowHome) -> None:
@@ -108,8 +130,7 @@ def show_alerts(home: AirflowHome, sandbox: SandboxClient) -> None:
 
     say("30 minutes later (the sandbox's clock is moved):")
     for alert in (after_failure, after_kill):
-        if datetime.fromisoformat(alert["time_to_send"]) > sandbox.now:
-            sandbox.set_time(datetime.fromisoformat(alert["time_to_send"]))
+        advance_to(sandbox, alert)
     sandbox.advance(10)
     for number, alert in ((2, after_failure), (3, after_kill)):
         alert = sandbox.message(alert["omnimessage_id"])
@@ -117,11 +138,39 @@ def show_alerts(home: AirflowHome, sandbox: SandboxClient) -> None:
         say(f"   {clock(alert['sent_at'])}  Alert of run {number} sent to {alert['to']}: {text_of(alert)}")
 
 
+def show_escalation(home: AirflowHome, sandbox: SandboxClient) -> None:
+    """Run a DAG whose alert has two steps: once they go out, and once they are cancelled."""
+    say("", f"Escalation: {DAGS.name}/{ON_CALL}.py, whose work is due in 30 minutes", "")
+    sandbox.set_time(datetime.now(timezone.utc))
+    before = len(sandbox.messages)
+    with running(home, ESCALATION) as runs:
+        say("4. The work fails: whoever is on call is alerted, 15 minutes later again, then somebody else.")
+        run = next(runs)
+        steps = sandbox.messages[before:]
+        expect(run["state"] == "failed" and [step["state"] for step in steps] == ["scheduled"] * 3, run, *steps)
+        for step in steps:
+            say_scheduled(step)
+
+        say("", "5. The work is done in time: the alert and both steps are cancelled.")
+        run = next(runs)
+        cancelled = sandbox.messages[before + 3 :]
+        expect(run["state"] == "success" and [one["state"] for one in cancelled] == ["cancelled"] * 3, run, *cancelled)
+        for step in cancelled:
+            say(f"   {clock(step['cancelled_at'])}  Cancelled: the message to {step['to']}")
+    say("", "An hour later:")
+    for step in steps:
+        sandbox.set_time(datetime.fromisoformat(step["time_to_send"]))
+        sandbox.advance(10)
+        step = sandbox.message(step["omnimessage_id"])
+        expect(step["state"] == "delivered", step)
+        say(f"   {clock(step['sent_at'])}  Sent to {step['to']}: {text_of(step)}")
+
+
 def show_messages(home: AirflowHome, sandbox: SandboxClient) -> None:
     """Run one DAG for each of: fallback channels, local times, several recipients."""
     say("", "More than alerts", "")
     with running(home, MESSAGES) as runs:
-        say("4. One message, three channels: Viber, then WhatsApp, then SMS.")
+        say("6. One message, three channels: Viber, then WhatsApp, then SMS.")
         run = next(runs)
         expect(run["state"] == "success", run)
         sandbox.advance(30)
@@ -131,19 +180,74 @@ def show_messages(home: AirflowHome, sandbox: SandboxClient) -> None:
             say(f"   {status['channel']:<9} {status['status']}" + (f" ({status['error']})" if status["error"] else ""))
         say("   sms       not needed", "")
 
-        say("5. 09:00 in Tallinn, around the next clock change: local time stays, UTC moves.")
+        say("7. 09:00 in Tallinn, around the next clock change: local time stays, UTC moves.")
         run = next(runs)
         expect(run["state"] == "success", run)
         for index in range(3):
             say(f"   {in_zone(xcom(run, 'schedule', 'time_to_send', index))}")
         say("")
 
-        say("6. One mapped task for each recipient, each at 09:00 in their own time zone.")
+        say("8. One mapped task for each recipient, each at 09:00 in their own time zone.")
         run = next(runs)
         expect(run["state"] == "success", run)
         for index, person in enumerate(xcom(run, "recipients", "return_value")):
             local = in_zone(xcom(run, "schedule", "time_to_send", index), person["timezone"])
             say(f"   {xcom(run, 'schedule', 'to', index):<13} {local}")
+
+
+def show_wait(home: AirflowHome, sandbox: SandboxClient) -> None:
+    """Run a DAG that waits for delivery, with a receiver for the reports."""
+    say("", f"Wait for delivery without polling: {DAGS.name}/{WAIT}.py", "")
+    say("7. A delivery report ends the wait.")
+    with receiver(home) as url:
+        home.environment[f"AIRFLOW_CONN_{CONNECTION.upper()}"] = connection(sandbox, url)
+        sandbox.freeze()  # until the task waits
+        before = len(sandbox.requests)
+        with running(home, [{"dag_id": WAIT}]) as runs:
+            deadline = time.monotonic() + STARTING_WITHIN
+            while not is_deferred(home):
+                expect(time.monotonic() < deadline, sandbox.messages)
+                time.sleep(0.1)
+            message = sandbox.messages[-1]
+            accepted_at = clock(message["accepted_at"])
+            say(f"   {accepted_at}  The message is posted. The sensor is deferred, so it holds no worker.")
+            advance_to(sandbox, message)
+            sandbox.advance(30)
+            run = next(runs)
+        polls = sum(request["call"] == "status" for request in sandbox.requests[before:])
+        expect(run["state"] == "success" and polls == 0, run, sandbox.requests[before:])
+        report = xcom(run, "wait", "return_value")
+        say(
+            f"   {clock(sandbox.now)}  A report has arrived at the receiver: delivered by {report['delivered_by']}.",
+            f"             The wait has ended. Requests for the message's status: {polls}.",
+        )
+        sandbox.resume()
+
+
+@contextmanager
+def receiver(home: AirflowHome) -> Iterator[str]:
+    """Run the receiver in a process of its own, and return its URL."""
+    announcement, log = home.folder / "receiver.json", home.folder / "receiver.log"
+    announcement.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "airflow_provider_omnimessage", "receiver", "--port", "0"]
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            [*command, "--announce", str(announcement)],
+            env=home.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + STARTING_WITHIN
+        while not announcement.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"The receiver did not start:\n{tail(log)}")
+            time.sleep(0.05)
+        yield json.loads(announcement.read_text())["url"]
+    finally:
+        kill_group(process)
 
 
 def show_inbox(sandbox: SandboxClient) -> None:
@@ -200,7 +304,12 @@ def runs_in(lines: Any, process: subprocess.Popen[bytes], log: Path) -> Iterator
 def is_working(home: AirflowHome) -> bool:
     """Return whether the last of the runs has reached its work, the task ``load``."""
     log = (home.folder / "runs.log").read_text(errors="replace")
-    return log.count("starting task_id=load ") == len(ALERTS)
+    return len(re.findall(r"starting task_id=(\w+\.)?load ", log)) == len(ALERTS)
+
+
+def is_deferred(home: AirflowHome) -> bool:
+    """Return whether a task of the runs is deferred."""
+    return "Pausing task as DEFERRED" in (home.folder / "runs.log").read_text(errors="replace")
 
 
 def leave_running(home: AirflowHome, sandbox: SandboxClient) -> None:
@@ -213,12 +322,14 @@ def leave_running(home: AirflowHome, sandbox: SandboxClient) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
     try:
+        home.environment[f"AIRFLOW_CONN_{CONNECTION.upper()}"] = connection(sandbox, f"{home.url}/omnimessage")
         say("Starting Airflow: API server, scheduler, DAG processor and triggerer ...")
         airflow.start()
         home.run("dags", "reserialize")
         home.run("dags", "trigger", SWITCH)
         home.run("dags", "trigger", SWITCH, "--conf", json.dumps({"work_fails": True}))
         home.run("dags", "trigger", "omnimessage_fallback_channels")
+        home.run("dags", "trigger", WAIT)
         say(
             "",
             f"  Airflow   {home.url}   login: admin, password: admin",
@@ -226,6 +337,7 @@ def leave_running(home: AirflowHome, sandbox: SandboxClient) -> None:
             "",
             f"{SWITCH} is running twice. One run is done in time, and its alert is cancelled. The other one fails,",
             "and its alert counts down in the inbox: press Next message there to move the sandbox's clock to its time.",
+            f"In {WAIT}, a delivery report to the API server ends the wait.",
             "Press Ctrl+C to stop everything.",
         )
         while True:
@@ -235,6 +347,12 @@ def leave_running(home: AirflowHome, sandbox: SandboxClient) -> None:
         say("", "Stopping ...")
     finally:
         airflow.stop()
+
+
+def advance_to(sandbox: SandboxClient, message: dict[str, Any]) -> None:
+    """Move the sandbox's clock to the time of a message, unless it is past that."""
+    if datetime.fromisoformat(message["time_to_send"]) > sandbox.now:
+        sandbox.set_time(datetime.fromisoformat(message["time_to_send"]))
 
 
 def say_scheduled(alert: dict[str, Any]) -> None:

@@ -58,6 +58,21 @@ def get_commands() -> list[GroupCommand]:
                     *schedule,
                     *every,
                 ),
+                command(
+                    "reschedule",
+                    "Replace a scheduled message by one with another time, or other messages",
+                    "messages.reschedule",
+                    _arg("omnimessage_id", help="The message to replace"),
+                    _arg(
+                        "--order",
+                        help="cancel_first: never two messages; schedule_first: never none (default: %(default)s)",
+                        choices=("cancel_first", "schedule_first"),
+                        default="cancel_first",
+                    ),
+                    *_message_args(),
+                    *schedule,
+                    *every,
+                ),
                 command("cancel", "Cancel messages that are still scheduled", "messages.cancel", ids, *every),
                 command("status", "Show the status of messages, by channel", "messages.status", ids, *every),
                 command(

@@ -27,8 +27,7 @@ from airflow_provider_omnimessage.cli.terminal import (
     print_progress,
     print_rows,
 )
-from airflow_provider_omnimessage.hooks.choosing import choose_time, rules_of
-from airflow_provider_omnimessage.hooks.omnimessage import require_future
+from airflow_provider_omnimessage.hooks.choosing import choose_time, require_future, rules_of
 
 
 @command(changes_something=True)
@@ -80,6 +79,34 @@ def _require_future(time_to_send: timing.TimeToSend) -> None:
         raise InvalidInputError.of(
             "time-to-send", f"{time_to_send} is in the past; pass a future time, or use the command send"
         ) from None
+
+
+@command(changes_something=True)
+def reschedule(args: Namespace) -> Exit:
+    """Reschedule: ``DELETE /omnimessage/{omnimessage_id}`` and ``POST /omnimessage``, in either order."""
+    if bool(args.time_to_send) == bool(args.from_now):
+        raise InvalidInputError.of("time-to-send", "pass exactly one of --time-to-send and --in")
+    to, messages = read_message(args)
+    with TerminalHook(args.conn_id) as hook:
+        done = hook.reschedule(
+            args.omnimessage_id,
+            to,
+            messages,
+            order=args.order,
+            time_to_send=parse_span(args.from_now) if args.from_now else args.time_to_send,
+            timezone=args.timezone,
+            window=args.window,
+            dlr_url=args.dlr_url,
+            text_store=args.text_store,
+            priority=args.priority,
+        )
+    row = {
+        "omnimessage_id": done.new.omnimessage_id if done.new and done.stands else None,
+        "old_omnimessage_id": args.omnimessage_id,
+        "result": str(done.old),
+    }
+    print_rows([row], args.output)
+    return Exit.NOT_FOUND if done.is_too_late else Exit.DONE
 
 
 @command()

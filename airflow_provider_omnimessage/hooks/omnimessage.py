@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_omnimessage._compat import BaseHook
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.types import Messages, Priority, TextStore
     from airflow_provider_omnimessage.api.windows import SendWindow
     from airflow_provider_omnimessage.hooks.requests_transport import RequestsTransport
+    from airflow_provider_omnimessage.hooks.rescheduling import Order, Rescheduled
     from airflow_provider_omnimessage.hooks.settings import Settings
 
 T = TypeVar("T")
@@ -158,8 +159,9 @@ class OmnimessageHook(BaseHook):
         :raises InvalidInputError: if it is not a time.
         """
         from airflow_provider_omnimessage.api import timing
+        from airflow_provider_omnimessage.hooks.choosing import current_time
 
-        resolved = timing.resolve(value, zone=timezone or self.settings.timezone, now=_now())
+        resolved = timing.resolve(value, zone=timezone or self.settings.timezone, now=current_time())
         if resolved.warning:
             self.log.warning(resolved.warning)
         return resolved
@@ -196,22 +198,38 @@ class OmnimessageHook(BaseHook):
         :raises LostResponseError: if it is unknown whether Messente accepted the message.
         :raises ApiError: if Messente responded with an error.
         """
-        from airflow_provider_omnimessage.api.number_zones import require_possible
-        from airflow_provider_omnimessage.api.timing import TimeToSend, as_time_to_send
-        from airflow_provider_omnimessage.hooks.choosing import choose_time, rules_of
+        from airflow_provider_omnimessage.hooks.choosing import prepare
 
-        draft = self.compose(to, messages, dlr_url=dlr_url, text_store=text_store, priority=priority)
-        require_possible(draft["to"])
-        chosen: TimeToSend | None
-        if isinstance(time_to_send, TimeToSend):
-            chosen = time_to_send
-        else:
-            own: dict[str, Any] = {"time_to_send": time_to_send, "timezone": timezone, "window": window}
-            rules = rules_of(self.settings, on_unknown_zone=on_unknown_zone, **own)
-            chosen = choose_time(rules, draft["to"], self.log).chosen
-            if chosen is not None:
-                require_future(chosen)
-        return self.post({**draft, "time_to_send": as_time_to_send(chosen.utc)} if chosen else draft)
+        return self.post(
+            prepare(
+                self,
+                to,
+                messages,
+                time_to_send=time_to_send,
+                timezone=timezone,
+                window=window,
+                on_unknown_zone=on_unknown_zone,
+                dlr_url=dlr_url,
+                text_store=text_store,
+                priority=priority,
+            )
+        )
+
+    def reschedule(
+        self, omnimessage_id: str, to: Any, messages: Any, *, order: Order = "cancel_first", **options: Any
+    ) -> Rescheduled[Accepted]:
+        """
+        Replace a scheduled message: ``DELETE`` and ``POST``. Too late is no error: see the result's ``is_too_late``.
+
+        :param omnimessage_id: the message to replace.
+        :param to: as :meth:`send` takes it; ``messages`` too.
+        :param order: ``"cancel_first"``: never two messages. ``"schedule_first"``: never none.
+        :param options: what else :meth:`send` takes.
+        :raises OmnimessageError: if a request failed. The log says which message is scheduled.
+        """
+        from airflow_provider_omnimessage.hooks.rescheduling import reschedule_with
+
+        return reschedule_with(self, omnimessage_id, to, messages, order=order, options=options)
 
     def compose(
         self,
@@ -380,18 +398,3 @@ class OmnimessageHook(BaseHook):
 
         self.log.warning("%s. Attempt %d; repeating in %.1f s", error, attempt, seconds)
         metrics.count("retried", {"call": call.name.replace(" ", "_")})
-
-
-def require_future(time_to_send: TimeToSend) -> None:
-    """
-    Raise if a time is in the past: Messente would send the message at once.
-
-    :raises PastTimeToSendError: if it is.
-    """
-    from airflow_provider_omnimessage.api.timing import require_after
-
-    require_after(time_to_send, _now())
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from airflow_provider_omnimessage.api.cancel_result import Cancellation, CancelResult
+from airflow_provider_omnimessage.api.fields import choice, require
+from airflow_provider_omnimessage.api.ids import checked_id
+from airflow_provider_omnimessage.hooks.choosing import Composer, prepare
+
+if TYPE_CHECKING:
+    from airflow_provider_omnimessage.api.responses import Accepted
+    from airflow_provider_omnimessage.api.types import Messages
 
 Order = Literal["cancel_first", "schedule_first"]
 ORDERS: tuple[Order, ...] = ("cancel_first", "schedule_first")
@@ -17,6 +24,16 @@ New = TypeVar("New")
 class _Log(Protocol):
     def error(self, message: str, /, *args: object) -> object:
         """Log an error."""
+
+
+class Rescheduler(Composer, Protocol):
+    """What is needed of a hook."""
+
+    def post(self, omnimessage: dict[str, Any]) -> Accepted:
+        """Post a message."""
+
+    def try_to_cancel(self, omnimessage_id: str) -> Cancellation:
+        """Cancel a message."""
 
 
 @dataclass(frozen=True)
@@ -81,3 +98,29 @@ def reschedule(
     except BaseException:
         log.error("The old message %s is cancelled; it is not certain that the new one is scheduled", omnimessage_id)
         raise
+
+
+def reschedule_with(
+    hook: Rescheduler,
+    omnimessage_id: str,
+    to: str,
+    messages: Messages,
+    *,
+    order: Order,
+    options: Mapping[str, Any],
+) -> Rescheduled[Accepted]:
+    """
+    Reschedule without a task around it.
+
+    :param options: what the hook's ``send`` takes.
+    """
+    require("order", order, choice(*ORDERS), rendered=True)
+    body = prepare(hook, to, messages, **options)
+    return reschedule(
+        order,
+        checked_id(omnimessage_id),
+        cancel=hook.try_to_cancel,
+        post=lambda: hook.post(body),
+        id_of=lambda accepted: accepted.omnimessage_id,
+        log=hook.log,
+    )

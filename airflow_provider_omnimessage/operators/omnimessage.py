@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -14,8 +12,6 @@ from airflow_provider_omnimessage._compat import (
     BaseOperator,
     push_xcom,
 )
-from airflow_provider_omnimessage.api.errors import InvalidInputError
-from airflow_provider_omnimessage.api.ids import as_list, checked_id
 from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
@@ -130,7 +126,7 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
         """The hook on this task's connection."""
         return OmnimessageHook(self.omnimessage_conn_id)
 
-    def execute(self, context: Context) -> str:
+    def execute(self, context: Context) -> str | None:
         """Send the message, or find the one that an earlier try has sent, and return the omnimessage_id."""
         message = DurableMessage(
             self.hook, context, durable=self.durable, at_least_once=self._at_least_once, log=self.log
@@ -144,7 +140,9 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
                     text_store=self.text_store,
                     priority=self.priority,
                 )
-                sent = message.send(draft, self._schedule())
+                sent = self._send(message, draft)
+            if sent is None:
+                return None
             self._report(context, sent, draft["to"])
             return str(sent.omnimessage_id)
         except BaseException as error:
@@ -167,6 +165,10 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
     @property
     def _at_least_once(self) -> bool:
         return self.delivery_guarantee == "at_least_once"
+
+    def _send(self, message: DurableMessage, draft: dict[str, Any]) -> MessageRecord | None:
+        """Return the message that stands; ``None``: there is none, and the task succeeds anyway."""
+        return message.send(draft, self._schedule())
 
     def _schedule(self) -> Schedule:
         """Return when to send."""
@@ -226,6 +228,59 @@ class ScheduleOmnimessageOperator(SendOmnimessageOperator):
         return Schedule(self.time_to_send, self.timezone, self.on_past, self.window, self.on_unknown_zone)
 
 
+class RescheduleOmnimessageOperator(ScheduleOmnimessageOperator):
+    """
+    Move a scheduled message to another time, or replace what it says: ``DELETE`` and ``POST``, in either order.
+
+    Messente cannot change a message, and this package never reads its text back: pass the recipient and the messages
+    again. ::
+
+        alert = ScheduleOmnimessageOperator(task_id="alert", ...)
+        RescheduleOmnimessageOperator(
+            task_id="later", omnimessage_id=alert.output, to=TO, messages=MESSAGES, time_to_send=timedelta(hours=2)
+        )
+
+    It takes everything that :class:`ScheduleOmnimessageOperator` takes, and returns the id of the new message.
+
+    :param omnimessage_id: the message to replace. ``None`` stands for one whose scheduling was skipped: this task is
+        skipped too. (templated)
+    :param order: ``"cancel_first"`` (default): there are never two messages, but none if the second request fails.
+        ``"schedule_first"``: there is never none, but two until the second request succeeds.
+    :param if_already_sent: what to do if it is too late, because the message was sent or is unknown to Messente:
+        ``"fail"`` without a retry (default), ``"skip"`` the task, or ``"ignore"``. With ``schedule_first``, the new
+        message is cancelled again if the old one was sent. (templated)
+    """
+
+    template_fields: Sequence[str] = (
+        *ScheduleOmnimessageOperator.template_fields,
+        "omnimessage_id",
+        "if_already_sent",
+    )
+
+    def __init__(
+        self,
+        *,
+        omnimessage_id: object,
+        order: Literal["cancel_first", "schedule_first"] = "cancel_first",
+        if_already_sent: Literal["fail", "skip", "ignore"] = "fail",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        with constructor_errors(self):
+            require_choice("order", order, ("cancel_first", "schedule_first"))
+            require_choice("if_already_sent", if_already_sent, IF_ALREADY_SENT)
+        self.omnimessage_id = omnimessage_id
+        self.order = order
+        self.if_already_sent = if_already_sent
+
+    def _send(self, message: DurableMessage, draft: dict[str, Any]) -> MessageRecord | None:
+        from airflow_provider_omnimessage.tasks.rescheduling import RescheduleTask
+
+        require_choice("if_already_sent", self.if_already_sent, IF_ALREADY_SENT, rendered=True)
+        task = RescheduleTask(self.hook, message, self.order, self.if_already_sent, self.log)
+        return task.run(self.omnimessage_id, draft, self._schedule())
+
+
 class CancelScheduledMessageOperator(PrivateTemplates, BaseOperator):
     """
     Cancel scheduled messages before they are sent: ``DELETE /omnimessage/{omnimessage_id}``.
@@ -283,6 +338,8 @@ class CancelScheduledMessageOperator(PrivateTemplates, BaseOperator):
         """Cancel the messages, and return the cancelled ids; for the output of a bulk send, return numbers."""
         with task_failures(again=True), self.hook:
             require_choice("if_already_sent", self.if_already_sent, IF_ALREADY_SENT, rendered=True)
+            from airflow_provider_omnimessage.bulk.cancelling import MessagesToCancel
+
             wanted = MessagesToCancel.read(plain_argument(self.omnimessage_id))
             if not wanted:
                 raise AirflowSkipException("There is no omnimessage_id: no message was scheduled, so none is cancelled")
@@ -333,50 +390,3 @@ class CancelScheduledMessageOperator(PrivateTemplates, BaseOperator):
         if self.if_already_sent == "skip":
             raise AirflowSkipException(what)
         self.log.warning("%s. Ignored, because if_already_sent='ignore'", what)
-
-
-@dataclass(frozen=True)
-class MessagesToCancel:
-    """
-    The ids in the ``omnimessage_id`` of a cancel task, each once and in order.
-
-    :param times: when each message is sent, by id, as far as it is known.
-    :param invalid: an outcome for each value that is no id.
-    :param are_of_bulk: whether the output of a bulk send is among the values.
-    """
-
-    ids: list[str]
-    times: dict[str, datetime | None]
-    invalid: list[CancelOutcome]
-    are_of_bulk: bool
-
-    @classmethod
-    def read(cls, value: object) -> MessagesToCancel:
-        """
-        Read one id or bulk result, or a list of them. ``None``, also as a template renders it, is left out.
-
-        :raises InvalidInputError: if ``value`` is a dict, but not the result of a bulk send.
-        """
-        from airflow_provider_omnimessage.bulk.results import accepted_in, is_result
-
-        ids: dict[str, datetime | None] = {}
-        at_once = datetime.now(timezone.utc)
-        invalid: list[CancelOutcome] = []
-        items = [value] if is_result(value) else as_list(value)
-        for position, item in enumerate(items):
-            if item is None or item in ("None", ""):
-                continue
-            try:
-                if isinstance(item, Mapping) and is_result(item):
-                    ids |= {
-                        omnimessage_id: datetime.fromisoformat(time) if time else at_once
-                        for omnimessage_id, time in accepted_in(item)
-                    }
-                else:
-                    ids.setdefault(checked_id(item), None)
-            except InvalidInputError as error:
-                invalid.append(CancelOutcome(f"[{position}]", error=error))
-        return cls(list(ids), ids, invalid, any(map(is_result, items)))
-
-    def __bool__(self) -> bool:
-        return bool(self.ids or self.invalid)

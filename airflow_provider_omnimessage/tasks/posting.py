@@ -40,7 +40,7 @@ class Place(Protocol):
 
 
 class MessageState(Enum):
-    """What a message that was posted has come to."""
+    """State of a posted message."""
 
     SCHEDULED = "is still scheduled"
     CANCELLED = "was cancelled"
@@ -120,13 +120,9 @@ def forget(place: Place, log: Any) -> None:
 
 
 def message_state(hook: OmnimessageHook, message: MessageRecord, now: datetime) -> MessageState:
-    """
-    Ask what has become of a message that was posted, of which the id is known.
+    """Query the state of a posted message by its id.
 
-    :param hook: asks.
-    :param message: which.
-    :param now: the current moment.
-    :raises OmnimessageError: where no answer came.
+    :raises OmnimessageError: if no response came.
     """
     from airflow_provider_omnimessage.api.delivery import Outcome
 

@@ -9,8 +9,7 @@ from airflow_provider_omnimessage._compat import AirflowSkipException
 from airflow_provider_omnimessage.api.errors import PastTimeToSendError, UnknownZoneError
 from airflow_provider_omnimessage.api.number_zones import require_possible
 from airflow_provider_omnimessage.api.send_times import ChosenTime, TimeChooser, TimeRules
-from airflow_provider_omnimessage.hooks.choosing import choose_time, current_time, rules_of
-from airflow_provider_omnimessage.hooks.omnimessage import require_future
+from airflow_provider_omnimessage.hooks.choosing import choose_time, current_time, require_future, rules_of
 
 if TYPE_CHECKING:
     from airflow.sdk.types import Logger

@@ -94,6 +94,10 @@ class DurableMessage:
             )
         return self._post(draft, schedule, choice)
 
+    def is_begun(self) -> bool:
+        """Return whether an earlier try has posted the message, or was about to."""
+        return self._place.recall() is not None
+
     def fail(self, error: BaseException) -> NoReturn:
         """
         Raise what ends the task: the error itself, or one that Airflow does not retry if a retry could send twice.

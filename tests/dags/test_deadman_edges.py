@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import re
 from datetime import timedelta
 
 import pytest
@@ -25,12 +24,6 @@ ALERT = {"to": TO, "text": "Late {{ run_id }}", "time_to_send": SOON}
 
 
 pytestmark = pytest.mark.usefixtures("_airflow")
-
-
-@pytest.fixture
-def dag(request):
-    with DAG(re.sub(r"\W+", "_", request.node.name), schedule=None) as dag:
-        yield dag
 
 
 @pytest.fixture

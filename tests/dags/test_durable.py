@@ -20,62 +20,16 @@ from airflow_provider_omnimessage.operators.omnimessage import (
     ScheduleOmnimessageOperator,
     SendOmnimessageOperator,
 )
-from airflow_provider_omnimessage.tasks import posting, sending
+from airflow_provider_omnimessage.tasks import posting
 from airflow_provider_omnimessage.tasks.scheduling import Schedule
 
 TO = "+37255555555"
 NEW_YEAR = "2099-01-01T09:00Z"
 
 
-class Died(Exception):
-    """What stands for the death of a worker: nothing of the operator runs after it."""
-
-
 def scheduling(**settings: Any) -> ScheduleOmnimessageOperator:
     settings = {"retries": 2, "retry_delay": timedelta(0), "time_to_send": NEW_YEAR, **settings}
     return ScheduleOmnimessageOperator(task_id="schedule", to=TO, messages=[sms("S3CRET")], **settings)
-
-
-@pytest.fixture
-def die(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Let the worker die once: before or after it does one thing."""
-
-    dead: list[Died] = []
-    keep, fail = TaskMemory.keep, sending.DurableMessage.fail
-
-    def keep_if_alive(self: Any, value: Any) -> None:
-        if dead:
-            raise dead[0]
-        keep(self, value)
-
-    def fail_if_alive(self: Any, error: BaseException) -> None:
-        if dead:
-            raise dead.pop()
-        fail(self, error)
-
-    monkeypatch.setattr(TaskMemory, "keep", keep_if_alive)
-    monkeypatch.setattr(sending.DurableMessage, "fail", fail_if_alive)
-
-    def died() -> Died:
-        dead.append(Died())
-        return dead[0]
-
-    def once(owner: Any, name: str, *, after: bool) -> None:
-        whole = getattr(owner, name)
-        deaths = iter([True])
-
-        def dying(*args: Any, **kwargs: Any) -> Any:
-            dies = next(deaths, False)
-            if dies and not after:
-                raise died()
-            result = whole(*args, **kwargs)
-            if dies:
-                raise died()
-            return result
-
-        monkeypatch.setattr(owner, name, dying)
-
-    return once
 
 
 def live(sandbox: Any) -> list[dict[str, Any]]:
@@ -118,9 +72,7 @@ class TestRetryAfterACrash:
         if len(messages) == 2:
             assert "posting another one, because delivery_guarantee='at_least_once'" in run.log
 
-    def test_a_retry_returns_the_message_even_when_its_moment_has_gone_by(
-        self, dag, run_dag, sandbox, die, monkeypatch
-    ):
+    def test_a_retry_returns_the_message_even_if_its_time_has_passed(self, dag, run_dag, sandbox, die, monkeypatch):
         scheduling()
         die(ScheduleOmnimessageOperator, "_report", after=True)
 
@@ -197,7 +149,7 @@ class TestLostAnswers:
         assert run.state == "success"
         assert f"omnimessage_id {run.xcom('schedule')} could not be stored" in run.log
 
-    def test_an_error_is_told_even_where_it_cannot_be_stored(self, dag, run_dag, sandbox, monkeypatch):
+    def test_an_error_is_reported_even_if_it_cannot_be_stored(self, dag, run_dag, sandbox, monkeypatch):
         def failing(self):
             raise OSError("the API server is gone")
 

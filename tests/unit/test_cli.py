@@ -78,7 +78,7 @@ class TestSend:
         ("fault", "code"),
         [("unauthorized", 3), ("rate_limited", 5), ("lost_answer", 6), ("server_error", 6), ("broken_json", 6)],
     )
-    def test_the_exit_code_tells_whether_to_send_again(self, run, sandbox, fault, code):
+    def test_the_exit_code_shows_whether_to_send_again(self, run, sandbox, fault, code):
         sandbox.add_fault(fault, times="always")
         ended = run("send", "--to", TO, "--text", "a")
         assert ended.code == code
@@ -100,7 +100,7 @@ class TestSchedule:
         assert run("schedule", "--to", TO, "--text", "a", *words).code == 2
         assert sandbox.messages == []
 
-    def test_what_has_gone_by_is_invalid(self, run, sandbox):
+    def test_a_time_in_the_past_is_rejected(self, run, sandbox):
         ended = run("schedule", "--to", TO, "--text", "a", "--time-to-send", "2020-01-01T09:00")
         assert (ended.code, sandbox.messages) == (2, [])
         assert "is in the past" in ended.told
@@ -121,7 +121,7 @@ class TestCancelAndStatus:
         assert (again.code, again.rows[0]["result"]) == (0, "was cancelled before")
         assert sandbox.messages[0]["state"] == "cancelled"
 
-    def test_what_cannot_be_cancelled_is_told_after_the_others_are(self, run, sandbox, scheduled):
+    def test_what_cannot_be_cancelled_is_reported_after_the_others(self, run, sandbox, scheduled):
         with OmnimessageHook() as hook:
             sent = hook.send(TO, [sms("b")]).omnimessage_id
         sandbox.advance(60)
@@ -162,7 +162,7 @@ class TestCancelAndStatus:
         assert [row["omnimessage_id"] for row in ended.rows] == [scheduled]
         assert "is not an id" in ended.told
 
-    def test_an_unknown_message_is_told(self, run):
+    def test_an_unknown_message_is_reported(self, run):
         ended = run("status", "6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6")
         assert ended.code == 4
         assert "unknown to Messente" in ended.told
@@ -255,3 +255,19 @@ def test_a_window_moves_a_message_and_says_why(run, sandbox):
     ended = run("schedule", "--to", TO, "--text", "a", *words)
     assert datetime.fromisoformat(sandbox.messages[0]["time_to_send"]).hour == 7
     assert "outside the window '09:00-20:00' (Europe/Bucharest)" in ended.told
+
+
+@pytest.mark.parametrize("order", ["cancel_first", "schedule_first"])
+def test_reschedule_replaces_a_message(run, sandbox, scheduled, order):
+    ended = run("reschedule", scheduled, "--to", TO, "--text", "b", "--in", "2h", "--order", order, "--output", "json")
+    assert ended.code == 0
+    assert [message["state"] for message in sandbox.messages] == ["cancelled", "scheduled"]
+    assert ended.rows[0]["omnimessage_id"] == sandbox.messages[1]["omnimessage_id"]
+
+
+def test_reschedule_that_is_too_late_says_so(run, sandbox, scheduled):
+    sandbox.advance(timedelta(hours=2))
+    ended = run("reschedule", scheduled, "--to", TO, "--text", "b", "--in", "2h", "--output", "json")
+    assert ended.code == 4
+    assert ended.rows[0]["omnimessage_id"] is None
+    assert "sent already" in ended.rows[0]["result"]

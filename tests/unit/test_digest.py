@@ -293,11 +293,12 @@ def test_a_span_in_words(seconds, words):
         ({"dedup_key": "a", "quiet_for": 60}, "quiet_for: 60 is not accepted"),
         ({"dedup_key": "a", "quiet_for": timedelta(seconds=1)}, "quiet_for: "),
         ({"dedup_key": "a", "time_to_send": HOUR}, "time_to_send: cannot be combined"),
+        ({"window": "09:00-17:00", "to": lambda _: TO}, "window: cannot be combined with recipients"),
     ],
 )
 def test_wrong_parameters_are_errors_while_the_dag_is_parsed(arguments, named):
     with pytest.raises(InvalidInputError) as error:
-        OmnimessageNotifier(to=TO, **arguments)
+        OmnimessageNotifier(**{"to": TO, **arguments})
     assert named in str(error.value)
 
 

@@ -1,0 +1,78 @@
+"""Reschedule the message of a task: what is checked first, and how the task ends if it is too late."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_provider_omnimessage._compat import AirflowFailException, AirflowSkipException
+from airflow_provider_omnimessage.api.ids import checked_id
+from airflow_provider_omnimessage.hooks.rescheduling import Order, Rescheduled, reschedule
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import Logger
+
+    from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+    from airflow_provider_omnimessage.tasks.memory import MessageRecord
+    from airflow_provider_omnimessage.tasks.scheduling import Schedule
+    from airflow_provider_omnimessage.tasks.sending import DurableMessage
+
+
+@dataclass(frozen=True)
+class RescheduleTask:
+    """
+    One try of a task that reschedules.
+
+    :param message: the new one.
+    """
+
+    hook: OmnimessageHook
+    message: DurableMessage
+    order: Order
+    if_already_sent: Literal["fail", "skip", "ignore"]
+    log: Logger
+
+    def run(self, omnimessage_id: object, draft: dict[str, Any], schedule: Schedule) -> MessageRecord | None:
+        """
+        Return the new message; ``None``: it was too late, which is ignored.
+
+        :param omnimessage_id: of the old one.
+        :raises AirflowSkipException: if there is no old message.
+        """
+        if omnimessage_id in (None, "None", ""):
+            raise AirflowSkipException("There is no omnimessage_id: no message was scheduled, so none is rescheduled")
+        old_id = checked_id(omnimessage_id)
+        if self.order == "cancel_first" and not self.message.is_begun():
+            # nothing is cancelled for a new message that cannot be scheduled
+            choice = schedule.choose(self.hook, draft["to"], self.log)
+            schedule.judge(self.hook, choice, draft["to"], self.log)
+            # the time may pass while the old one is being cancelled: late is better than never
+            schedule = replace(schedule, on_past="send_now")
+        done: Rescheduled[MessageRecord] = reschedule(
+            self.order,
+            old_id,
+            cancel=self.hook.try_to_cancel,
+            post=lambda: self.message.send(draft, schedule),
+            id_of=lambda record: str(record.omnimessage_id),
+            log=self.log,
+        )
+        if not done.is_too_late:
+            self.log.info("The old message %s %s", old_id, done.old)
+            return done.new
+        return self._too_late(old_id, done)
+
+    def _too_late(self, old_id: str, done: Rescheduled[MessageRecord]) -> MessageRecord | None:
+        new_id = done.new.omnimessage_id if done.new else None
+        if done.new is None:
+            fate = "nothing was scheduled"
+        elif done.withdrawn is None:
+            fate = f"the new message {new_id} stands"
+        else:
+            fate = f"the new message {new_id} {done.withdrawn}"
+        what = f"Too late to reschedule: {old_id} {done.old}; {fate}"
+        if self.if_already_sent == "fail":
+            raise AirflowFailException(what)
+        if self.if_already_sent == "skip":
+            raise AirflowSkipException(what)
+        self.log.warning("%s. Ignored, because if_already_sent='ignore'", what)
+        return done.new if done.stands else None
