@@ -239,6 +239,12 @@ class DeliveryReport(NamedTuple):
         return "; ".join(map(str, self.statuses)) or "no channel tried yet"
 
 
+def total_price(prices: Iterable[str | None]) -> str | None:
+    """Return the sum of prices as Messente writes them; ``None`` if none is known."""
+    known = [Decimal(price) for price in prices if price is not None]
+    return format(sum(known, Decimal(0)).normalize(), "f") if known else None
+
+
 def outcome_of(statuses: Iterable[str | None]) -> Outcome:
     """
     Return the outcome of a message. An unknown status counts as in progress.

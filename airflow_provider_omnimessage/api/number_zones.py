@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _UNKNOWN = ("Etc/Unknown",)
 _CACHED = 65_536
+_NORTH_AMERICA = "1"
+#: Zones by the digits that decide on them.
+_known_prefixes: dict[str, tuple[tzinfo, ...]] = {}
 
 
 def zones_of_number(number: str) -> tuple[tzinfo, ...]:
@@ -33,8 +36,7 @@ def zones_of_number(number: str) -> tuple[tzinfo, ...]:
     code = _country_code(number)
     zones = _zones_of_country(code) if code else ()
     if len(zones) > 1:
-        names = _names_of_number(number, code)
-        zones = zones if names == _UNKNOWN else _resolve(names)
+        zones = _zones_within(number, code) or zones
     if not zones:
         raise UnknownZoneError.of(
             "timezone",
@@ -93,7 +95,34 @@ def _zones_of_country(code: str) -> tuple[tzinfo, ...]:
     return _resolve(tuple(TIMEZONE_DATA.get(code, ())))
 
 
-@lru_cache(_CACHED)
+def _zones_within(number: str, code: str) -> tuple[tzinfo, ...]:
+    """Return the zones of a number in a country with several; empty: it is not assigned."""
+    prefix = number[1 : _deciding_digits(code) + 1]
+    found = _known_prefixes.get(prefix)
+    if found is None:
+        names = _names_of_area(prefix) if code == _NORTH_AMERICA else _names_of_number(number, code)
+        found = () if names == _UNKNOWN else _resolve(names)
+        if found and len(_known_prefixes) < _CACHED:
+            _known_prefixes[prefix] = found
+    return found
+
+
+@lru_cache(512)
+def _deciding_digits(code: str) -> int:
+    """Return how many digits decide on the zones: one more than the longest prefix that the library knows."""
+    from phonenumbers.tzdata import TIMEZONE_DATA
+
+    longest = max(len(prefix) for prefix in TIMEZONE_DATA if prefix.startswith(code))
+    return longest if code == _NORTH_AMERICA else max(longest, len(code) + 2) + 1
+
+
+def _names_of_area(prefix: str) -> tuple[str, ...]:
+    """Return the zones of an area code of North America, where area codes decide, also for mobile numbers."""
+    from phonenumbers.tzdata import TIMEZONE_DATA
+
+    return next(TIMEZONE_DATA[prefix[:end]] for end in range(len(prefix), 0, -1) if prefix[:end] in TIMEZONE_DATA)
+
+
 def _names_of_number(number: str, code: str) -> tuple[str, ...]:
     from phonenumbers.timezone import time_zones_for_number
 

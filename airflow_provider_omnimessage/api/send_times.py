@@ -98,7 +98,7 @@ class TimeChooser:
         check_on_unknown_zone(rules.on_unknown_zone)
         self._rules = rules
         self._now = now
-        self._cache: dict[tuple[Any, ...], ChosenTime] = {}
+        self._cache: dict[tuple[Any, ...], tuple[Zones | None, ChosenTime]] = {}
         self._openings: dict[tuple[datetime, Zones], datetime] = {}
         #: What clock changes do to some of the times, each once.
         self.warnings: dict[str, None] = {}
@@ -120,12 +120,13 @@ class TimeChooser:
         # change repeats.
         if not isinstance(own_time, (str, type(None))) or not isinstance(own_zone, (str, type(None))):
             return self._choose(value, to, own_zone)
-        key = (own_time, own_zone, self._zones_of(to) if self._rules.asks_for_zones and not own_zone else None)
-        found = self._cache.get(key)
-        if found is None:
+        zones = self._zones_of(to) if self._rules.asks_for_zones and not own_zone else None
+        key = (own_time, own_zone, id(zones))  # few tuples are shared by many numbers; hashing zones takes long
+        known_zones, found = self._cache.get(key, (None, None))
+        if found is None or known_zones is not zones:
             found = self._choose(value, to, own_zone)
             if len(self._cache) < _CACHED:
-                self._cache[key] = found
+                self._cache[key] = (zones, found)
         return found
 
     def next_opening(self, now: datetime, zones: Zones) -> datetime | None:

@@ -20,6 +20,7 @@ from airflow_provider_omnimessage.api.delivery import (
     ChannelStatus,
     DeliveryReport,
     Outcome,
+    total_price,
 )
 from airflow_provider_omnimessage.api.errors import (
     AuthenticationError,
@@ -356,6 +357,7 @@ class Wait:
             "messages": len(self.messages),
             **{name: outcomes[name] for name in names},
             "undelivered": undelivered,
+            "price": total_price(message.report.price for message in self.messages if message.report),
         }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow_provider_omnimessage.api.bulk import Composer, RowProblems
 from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem, UnknownZoneError
+from airflow_provider_omnimessage.api.estimate import Estimate
 from airflow_provider_omnimessage.bulk.memory import (
     Batch,
     ChangedRecipientsError,
@@ -105,9 +106,18 @@ class CheckedRows:
     :param spool: receives every row.
     :param batches: what an earlier try stored.
     :param reject_past: whether a time in the past is a problem of its row. Each row is judged again when it is posted.
+    :param estimate: counts every row that can be sent.
     """
 
-    def __init__(self, composer: Composer, spool: Spool, batches: StoredBatches, *, reject_past: bool) -> None:
+    def __init__(
+        self,
+        composer: Composer,
+        spool: Spool,
+        batches: StoredBatches,
+        *,
+        reject_past: bool,
+        estimate: Estimate | None = None,
+    ) -> None:
         self.problems = RowProblems()
         #: Rows that are left out because the zone of their recipient is unknown.
         self.dropped = 0
@@ -118,6 +128,7 @@ class CheckedRows:
         self._spool = spool
         self._batches = batches
         self._reject_past = reject_past
+        self._estimate = estimate
 
     def add_all(self, rows: Iterable[Any]) -> None:
         """
@@ -157,6 +168,8 @@ class CheckedRows:
                 "time_to_send", f"{time} is in the past; use a future time, or set on_past to 'skip' or 'send_now'"
             )
             self.problems.add(number, [problem])
+        if self._estimate is not None:
+            self._estimate.add(number, composed.body, choice)
         self._spool.add(utc, composed.body, self.windows.of(number, choice))
         self._batches.add(number, composed.to)
         if utc is not None and (self.last_time is None or utc > self.last_time):

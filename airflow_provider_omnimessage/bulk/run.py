@@ -16,7 +16,7 @@ from airflow_provider_omnimessage.bulk.check import CheckedRows, StoredBatches
 from airflow_provider_omnimessage.bulk.memory import BulkMemory, BulkStep, Plan, next_bulk_step
 from airflow_provider_omnimessage.bulk.pending import SendSettings
 from airflow_provider_omnimessage.bulk.results import Results, ResultsFile, ResultsTable, in_words
-from airflow_provider_omnimessage.bulk.rows import Spool, read_rows
+from airflow_provider_omnimessage.bulk.rows import Spool
 from airflow_provider_omnimessage.bulk.send import BulkSender
 from airflow_provider_omnimessage.bulk.settings import BulkSettings
 from airflow_provider_omnimessage.bulk.uninterrupted import run_uninterrupted
@@ -218,12 +218,9 @@ class BulkRun:
             count=resumed.batches if resumed else 0,
         )
         composer = settings.make_composer(self._hook.settings, since)
-        checked = CheckedRows(composer, spool, batches, reject_past=settings.on_past == "fail")
-        if settings.omnimessages is None:
-            rows = read_rows("recipients", settings.recipients, self._context)
-        else:
-            rows = read_rows("omnimessages", settings.omnimessages, self._context)
-        checked.add_all(rows)
+        estimate = settings.make_estimate()
+        checked = CheckedRows(composer, spool, batches, reject_past=settings.on_past == "fail", estimate=estimate)
+        checked.add_all(settings.read_rows(self._context))
         if batches.changed:
             raise batches.changed
         if batches.has_new_key:
@@ -235,6 +232,8 @@ class BulkRun:
             self._log.warning(warning)
         self._log_times(checked)
         problem = self._judge_problems(checked, spool.rows, resumed)
+        if estimate is not None and settings.budget is not None:
+            estimate.require_within(settings.budget)
         seconds = (datetime.now(timezone.utc) - began).total_seconds()
         self._log.info("Checked %s rows in %.1f s", f"{spool.rows:,}", seconds)
         batch_size = resumed.batch_size if resumed else settings.batch_size

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_omnimessage.api.bulk import Composer
+from airflow_provider_omnimessage.api.estimate import Estimate
+from airflow_provider_omnimessage.bulk.estimate import load_prices
 from airflow_provider_omnimessage.bulk.pending import OnPast
+from airflow_provider_omnimessage.bulk.rows import read_rows
 from airflow_provider_omnimessage.hooks.choosing import rules_of
 
 if TYPE_CHECKING:
@@ -41,6 +44,18 @@ class BulkSettings:
     durable: bool
     window: Any = None
     on_unknown_zone: str = "fail"
+    prices: Any = None
+    budget: float | None = None
+
+    def read_rows(self, context: Mapping[str, Any]) -> Iterator[Any]:
+        """Read the source of rows, once."""
+        if self.omnimessages is None:
+            return read_rows("recipients", self.recipients, context)
+        return read_rows("omnimessages", self.omnimessages, context)
+
+    def make_estimate(self) -> Estimate | None:
+        """Return what counts the cost; ``None``: there is no budget."""
+        return None if self.budget is None else Estimate(load_prices(self.prices))
 
     def make_composer(self, connection: Settings, since: datetime) -> Composer:
         """

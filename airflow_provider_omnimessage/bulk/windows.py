@@ -9,6 +9,7 @@ from airflow_provider_omnimessage.api.send_times import ChosenTime, TimeChooser,
 
 #: How many reasons for another time the XCom holds.
 REASONS_REPORTED = 20
+_CHOICES_CACHED = 4096
 
 
 class RowWindow(NamedTuple):
@@ -37,6 +38,8 @@ class RowWindows:
         self._chooser = chooser
         self._zones: list[Zones] = []
         self._marks: dict[tuple[Zones, bool], RowWindow] = {}
+        #: Choices are shared by many rows, and hashing zones takes long.
+        self._known: dict[int, tuple[ChosenTime, RowWindow]] = {}
         self._reasons: dict[str, dict[str, Any]] = {}
         self._openings: dict[tuple[int, str], str] = {}
         #: How many rows are sent at another time than the wanted one.
@@ -52,6 +55,15 @@ class RowWindows:
             self._count(row, choice)
         if not choice.zones:
             return NO_WINDOW
+        known, mark = self._known.get(id(choice), (None, NO_WINDOW))
+        if known is choice:
+            return mark
+        mark = self._mark_of(choice)
+        if len(self._known) < _CHOICES_CACHED:
+            self._known[id(choice)] = (choice, mark)
+        return mark
+
+    def _mark_of(self, choice: ChosenTime) -> RowWindow:
         key = (choice.zones, choice.is_for_now)
         mark = self._marks.get(key)
         if mark is None:

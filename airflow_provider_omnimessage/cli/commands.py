@@ -55,6 +55,17 @@ def _message_commands() -> Iterator[ActionCommand]:
         *_time_args(),
         *every,
     )
+    when, _, zone = _time_args()
+    yield _command(
+        "estimate",
+        "Check a file of recipients, and show what sending to them would cost; nothing is sent",
+        "estimate.estimate",
+        *_estimate_args(),
+        *message[2:8],
+        when,
+        zone,
+        *every,
+    )
     yield _command("cancel", "Cancel messages that are still scheduled", "messages.cancel", ids, *every)
     yield _command("status", "Show the status of messages, by channel", "messages.status", ids, *every)
     yield _command(
@@ -160,6 +171,15 @@ def _message_args() -> tuple[Arg, ...]:
         _arg("--dlr-url", help="Where Messente posts delivery reports"),
         _arg("--text-store", help="How Messente keeps the text", choices=("plaintext", "sha256", "nostore")),
         _arg("--priority", help="low, regular or high", choices=("low", "regular", "high")),
+    )
+
+
+def _estimate_args() -> tuple[Arg, ...]:
+    return (
+        _arg("file", help="Recipients (.csv, .jsonl); without a text, whole messages (.jsonl)", metavar="FILE"),
+        _arg("--prices", help="Prices of SMS parts by country prefix: a .json or .csv file", metavar="FILE"),
+        _arg("--on-unknown-zone", help="fail, drop, or the time zone to use (default: %(default)s)", default="fail"),
+        _arg("--window", help="When messages may be sent (default: the connection's)"),
     )
 
 

@@ -47,6 +47,21 @@ def read_message(args: Namespace) -> tuple[str, Any]:
     return to, [_build(channel, text, args) for channel in args.channel]
 
 
+def read_messages(args: Namespace) -> Any:
+    """Return the messages for all recipients of a file; ``None``: the file holds whole messages.
+
+    :raises InvalidInputError: if texts are passed twice, or cannot be read.
+    """
+    if args.messages_file:
+        if args.text or args.text_file:
+            raise InvalidInputError.of("messages-file", "holds the texts; leave --text and --text-file out")
+        return _read_json(args.messages_file, "messages-file")
+    if args.text is None and args.text_file is None:
+        return None
+    text = _value(args.text, args.text_file, "text", "Text")
+    return [_build(channel, text, args) for channel in args.channel]
+
+
 def _build(channel: str, text: str, args: Namespace) -> dict[str, Any]:
     builder: Callable[..., dict[str, Any]] = getattr(messages, channel)
     return builder(text=text, ttl=args.ttl, sender=args.sender)

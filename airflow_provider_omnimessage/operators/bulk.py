@@ -12,6 +12,7 @@ from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.tasks.arguments import (
     ON_PAST,
+    check_budget_at_parse,
     check_time_at_parse,
     check_window_at_parse,
     require_choice,
@@ -74,6 +75,13 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
         it and fails the task, ``"skip"`` leaves it out, ``"send_now"`` sends it now. (templated)
     :param on_invalid: what to do if rows cannot be sent: ``"fail"`` (default) sends nothing, ``"drop"`` leaves them
         out.
+    :param dry_run: whether to check everything and send nothing. The XCom is then the estimate: ``rows``, ``rejected``
+        with ``problems``, ``recipients``, ``sms_parts``, ``parts`` (of each row), ``price``, ``per_hour`` and
+        ``first``, the first recipients.
+    :param prices: what an SMS part costs, by country prefix: a dict such as ``{"372": 0.05}``, or the path of a JSON
+        file with one, or of a CSV file with the columns ``prefix`` and ``price``. (templated)
+    :param budget: the most that the send may cost by that estimate; a higher one fails the task before the first
+        request. Default: no limit.
     :param max_failed: how many messages Messente may reject before the task fails: a number (int), or a share of the
         messages (float, 0.0 to 1.0). What was accepted stays accepted.
     :param batch_size: rows in a call, 1 to 1,000.
@@ -103,6 +111,7 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
         "on_unknown_zone",
         "on_past",
         "results_path",
+        "prices",
         "dlr_url",
         "text_store",
         "priority",
@@ -124,6 +133,9 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
         on_unknown_zone: str = "fail",
         on_past: Literal["fail", "skip", "send_now"] = "fail",
         on_invalid: Literal["fail", "drop"] = "fail",
+        dry_run: bool = False,
+        prices: Mapping[str, float] | str | ObjectStoragePath | None = None,
+        budget: float | None = None,
         max_failed: float = 0,
         batch_size: int = 1000,
         parallel: int = 1,
@@ -149,14 +161,16 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
                 check_time_at_parse(time_to_send, timezone)
             require_results_path(results_path)
             self.window = check_window_at_parse(window, on_unknown_zone)
+            check_budget_at_parse(budget, prices)
             self.messages = check_input(omnimessages, recipients, messages)
         self.omnimessages = wrap_function(omnimessages)
         self.recipients = wrap_function(recipients)
-        self.time_to_send = time_to_send
-        self.timezone = timezone
+        self.time_to_send, self.timezone = time_to_send, timezone
         self.on_unknown_zone = on_unknown_zone
         self.on_past = on_past
         self.on_invalid = on_invalid
+        self.is_dry_run = dry_run  # Airflow's operators have a method dry_run
+        self.prices, self.budget = prices, budget
         self.max_failed = max_failed
         self.batch_size = batch_size
         self.parallel = parallel
@@ -195,7 +209,13 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
             durable=self.durable,
             window=self.window,
             on_unknown_zone=self.on_unknown_zone,
+            prices=self.prices,
+            budget=self.budget,
         )
+        if self.is_dry_run:
+            from airflow_provider_omnimessage.bulk.dry_run import dry_run
+
+            return dry_run(self.hook, settings, context, self.log)
         return BulkRun(self.hook, settings, context, self.log).execute()
 
     def on_kill(self) -> None:

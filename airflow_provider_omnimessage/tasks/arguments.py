@@ -30,6 +30,14 @@ def check_time_at_parse(time_to_send: Any, timezone: Any) -> None:
     resolve(known_time, zone=known_zone, now=datetime.now(utc_offset.utc))
 
 
+def check_budget_at_parse(budget: Any, prices: Any) -> None:
+    """Check, while the DAG is parsed, that a budget can be judged."""
+    if budget is not None:
+        from airflow_provider_omnimessage.api.estimate import check_budget
+
+        check_budget(budget, prices)
+
+
 def check_window_at_parse(window: Any, on_unknown_zone: Any) -> Any:
     """Check, while the DAG is parsed, what is known of a window by then; return it as plain data."""
     if on_unknown_zone == "fail" and window is None:

@@ -272,3 +272,17 @@ def test_reschedule_that_is_too_late_says_so(run, sandbox, scheduled):
     assert ended.code == 4
     assert ended.rows[0]["omnimessage_id"] is None
     assert "sent already" in ended.rows[0]["result"]
+
+
+def test_estimate_shows_what_a_file_would_cost(run, sandbox, tmp_path):
+    people, prices = tmp_path / "people.csv", tmp_path / "prices.csv"
+    people.write_text("to,name\n+37255555555,Mari\n+12025550142,Ann\n12,Nobody\n")
+    prices.write_text("prefix,price\n372,0.05\n1,0.01\n")
+    ended = run("estimate", str(people), "--text", "Hello $name", "--prices", str(prices), "--output", "json")
+    assert ended.code == 1
+    found = json.loads(ended.output)
+    assert (found["recipients"], found["rejected"], found["price"]) == (2, 1, 0.06)
+    shown = run("estimate", str(people), "--text", "Hello $name")
+    assert "sms_parts" in shown.output
+    assert "row 3, to" in shown.told
+    assert sandbox.requests == []

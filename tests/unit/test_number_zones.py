@@ -57,8 +57,8 @@ def test_the_zones_are_those_of_the_library_for_every_country():
             number = phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.E164)
             number = number[:-2] + f"{generator.randrange(100):02}"
             theirs = set(library.time_zones_for_number(phonenumbers.parse(number))) - {"Etc/Unknown"}
-            assert names(number) >= theirs
-            assert names(number) == theirs or not theirs
+            is_north_american = number.startswith("+1")  # the area code of a mobile number decides there too
+            assert names(number) == theirs or not theirs or (is_north_american and names(number) < theirs)
             require_possible(number)
 
 

@@ -36,7 +36,7 @@ BELOW = {
     "hooks": {"api"},
     "api": set(),
     "sandbox": set(),
-    "cli": {"receiver", "sandbox", "hooks", "alerts", "api"},
+    "cli": {"bulk", "receiver", "sandbox", "hooks", "alerts", "api"},
     "__main__": {"cli"},
     "provider_info": set(),
     "_compat": set(),

@@ -1,0 +1,56 @@
+"""The command that estimates what a bulk send will cost."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from datetime import datetime, timezone
+from typing import Any
+
+from airflow_provider_omnimessage.api.bulk import Composer
+from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.bulk.arguments import check_input
+from airflow_provider_omnimessage.bulk.estimate import estimate_rows, load_prices
+from airflow_provider_omnimessage.bulk.rows import read_rows
+from airflow_provider_omnimessage.cli.inputs import read_messages
+from airflow_provider_omnimessage.cli.terminal import Exit, TerminalHook, command, print_progress, print_rows
+from airflow_provider_omnimessage.hooks.choosing import rules_of
+
+
+@command()
+def estimate(args: Namespace) -> Exit:
+    """Check a file of recipients, or of whole messages, and print what sending it would cost. Nothing is sent."""
+    messages = read_messages(args)
+    recipients, omnimessages = (args.file, None) if messages else (None, args.file)
+    check_input(omnimessages, recipients, messages)
+    settings = TerminalHook(args.conn_id).settings
+    composer = Composer(
+        messages=messages,
+        defaults={},
+        sender=settings.sender,
+        rules=rules_of(
+            settings,
+            time_to_send=args.time_to_send,
+            timezone=args.timezone,
+            window=args.window,
+            on_unknown_zone=args.on_unknown_zone,
+        ),
+        now=datetime.now(timezone.utc),
+    )
+    found = estimate_rows(composer, read_rows("FILE", args.file, {}), load_prices(args.prices))
+    if args.output == "json":
+        print(json.dumps(found))
+    else:
+        _print_tables(found, args.output)
+    return Exit.NOT_DELIVERED if found["rejected"] else Exit.DONE
+
+
+def _print_tables(found: dict[str, Any], output: str) -> None:
+    names = ("rows", "recipients", "rejected", "dropped", "sms_parts", "price", "unpriced")
+    print_rows([{name: found[name] for name in names}], output)
+    if found["per_hour"]:
+        print_rows(found["per_hour"], output)
+    for problem in found["problems"]:
+        print_progress(problem)
+    if not found["rows"]:
+        raise InvalidInputError.of("FILE", "has no rows; check the path")

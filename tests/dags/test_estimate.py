@@ -1,0 +1,127 @@
+"""What a bulk send will cost: its dry run, its budget, and the command; and what it did cost."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from datetime import timedelta
+
+import pytest
+
+from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator
+from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.estimate import Prices
+from airflow_provider_omnimessage.api.messages import sms, viber
+from airflow_provider_omnimessage.bulk.estimate import load_prices
+from airflow_provider_omnimessage.hooks import settings
+from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
+from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
+from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
+
+PEOPLE = [
+    {"to": "+37255555555", "text": "a" * 161},
+    {"to": "+12025550142", "text": "short"},
+    {"to": "12", "text": "a"},
+    {"to": "+37255555556", "text": "ž" * 70},
+]
+PRICES = {"372": 0.05, "+1": 0.01, "1809": 9}
+
+
+def send(**settings):
+    settings = {"recipients": PEOPLE, "messages": [viber("$text"), sms("$text")], "prices": PRICES, **settings}
+    return ScheduleBulkOmnimessageOperator(task_id="send", **settings)
+
+
+def test_a_dry_run_sends_nothing_and_returns_the_estimate(dag, run_dag, sandbox):
+    send(dry_run=True, time_to_send="2098-11-24T03:00", timezone="recipient", window="09:00-20:00", retries=0)
+    run = run_dag(dag)
+    result = run.xcom("send")
+    assert run.state == "success"
+    assert sandbox.requests == []
+    assert {name: result[name] for name in ("rows", "recipients", "rejected", "sms_parts", "parts", "price")} == {
+        "rows": 4,
+        "recipients": 3,
+        "rejected": 1,
+        "sms_parts": 4,
+        "parts": [2, 1, None, 1],
+        "price": 0.16,
+    }
+    assert result["problems"] == [
+        "1 of 4 rows cannot be sent: row 3, to: " + result["problems"][0].partition("to: ")[2]
+    ]
+    assert result["per_hour"] == [
+        {"hour": "2098-11-24T09:00", "zone": "America/New_York", "messages": 1},
+        {"hour": "2098-11-24T09:00", "zone": "Europe/Bucharest", "messages": 2},
+    ]
+    assert "Dry run, nothing was sent: 3 of 4 rows can be sent, with 4 SMS parts; price: 0.16" in run.log
+
+
+@pytest.mark.parametrize(
+    ("budget", "prices", "state", "words"),
+    [
+        (0.15, PRICES, "failed", "the estimate of 0.16 is higher than 0.15 (4 SMS parts to 3 recipients)"),
+        (0.16, PRICES, "success", "3 accepted"),
+        (50.0, {"372": 0.05}, "failed", "1 recipients have no price"),
+    ],
+)
+def test_a_budget_stops_a_send_before_the_first_request(dag, run_dag, sandbox, budget, prices, state, words):
+    send(budget=budget, prices=prices, on_invalid="drop", retries=1, retry_delay=timedelta(0))
+    run = run_dag(dag)
+    assert run.tasks == {"send": state}
+    assert words in run.log
+    assert (sandbox.requests == []) == (state == "failed")
+    assert run.tries == {"send": 1}
+
+
+def test_a_wait_returns_what_a_bulk_send_did_cost(dag, run_dag, sandbox):
+    sent = ScheduleBulkOmnimessageOperator(task_id="send", recipients=PEOPLE[:2], messages=[sms("$text")])
+    OmnimessageDeliverySensor(task_id="wait", omnimessage_id=sent.output, poke_interval=0.1, mode="poke")
+    price = float(run_dag(dag).xcom("wait")["price"])
+    reports = [sandbox.messages[0]["statuses"][0], sandbox.messages[1]["statuses"][0]]
+    assert price == pytest.approx(sum(float(report["price_info"]["total_price"]) for report in reports))
+
+
+@pytest.mark.parametrize("alert", [HeartbeatOperator, DeadMansSwitch, OmnimessageNotifier])
+def test_no_budget_can_stop_an_alert(alert):
+    assert "budget" not in inspect.signature(alert.__init__).parameters
+    assert "budget" not in settings._EXTRA, "nor one of the connection"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("prices.json", json.dumps(PRICES)), ("prices.csv", "prefix,price\n372,0.05\n+1,0.01\n")]
+)
+def test_prices_are_read_from_files(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_text(content)
+    prices = load_prices(str(path))
+    assert [prices.of_part(number) for number in ("+37255555555", "+12025550142", "+818012345678")] == [
+        0.05,
+        0.01,
+        None,
+    ]
+
+
+def test_the_longest_prefix_counts():
+    assert Prices(PRICES).of_part("+18095550142") == 9
+
+
+@pytest.mark.parametrize(
+    ("prices", "words"),
+    [
+        ("prices.txt", "is not a file of prices; use a path that ends in .json or .csv, or a dict"),
+        ({"EE": 1}, "'EE': '1' is not a price; map country prefixes"),
+        ({"372": -1}, "is not a price"),
+        ({"372": "free"}, "is not a price"),
+        ("missing.json", "the file cannot be read"),
+        ([1], "is not a file of prices"),
+    ],
+)
+def test_what_are_not_prices_is_rejected(prices, words):
+    with pytest.raises(InvalidInputError, match=words):
+        load_prices(prices)
+
+
+@pytest.mark.parametrize(("budget", "words"), [(0, "greater than 0"), ("50", "is not accepted"), (5, "needs prices")])
+def test_a_wrong_budget_is_seen_while_the_dag_is_parsed(budget, words):
+    with pytest.raises(InvalidInputError, match=words):
+        send(budget=budget, prices=None)
