@@ -13,6 +13,7 @@ from airflow_provider_omnimessage.alerts.known import KnownAlerts
 from airflow_provider_omnimessage.alerts.late_starts import silent_because
 from airflow_provider_omnimessage.alerts.next_run import cancel_next_run_alert
 from airflow_provider_omnimessage.alerts.steps import Notice
+from airflow_provider_omnimessage.alerts.work import work_states
 from airflow_provider_omnimessage.api.errors import OmnimessageError
 from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.api.timing import later
@@ -59,6 +60,7 @@ class ArmDeadMansSwitchOperator(AlertTask):
         days: Any,
         timezone: str | None,
         required: bool,
+        disarm_id: str,
         next_run_variable: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -69,6 +71,7 @@ class ArmDeadMansSwitchOperator(AlertTask):
         self.days = days
         self.timezone = timezone
         self.required = required
+        self.disarm_id = disarm_id
         self.may_stop_work = required
         self.next_run_variable = next_run_variable
 
@@ -80,6 +83,8 @@ class ArmDeadMansSwitchOperator(AlertTask):
         try:
             if not self.required and ti.try_number > max(1, ti.max_tries):
                 self._accept_earlier_tries(known)
+            elif ti.try_number > 1 and self._is_disarmed(ti):
+                self.log.info("The work of this run is done, and %s was not cleared: no alert", self.disarm_id)
             elif self._unrendered is not None:
                 raise self._unrendered
             else:
@@ -95,6 +100,15 @@ class ArmDeadMansSwitchOperator(AlertTask):
             ti.xcom_push(key="return_value", value=known.ids())
             self._fail(failure, known)
         return known.ids()
+
+    def _is_disarmed(self, ti: Any) -> bool:
+        """Return whether only this task was cleared after the work was done: nothing would cancel a new alert."""
+        try:
+            return work_states(ti, [self.disarm_id])[self.disarm_id, -1] == "success"
+        except Exception as error:
+            # an alert too many is better than none
+            self.log.warning("The state of %s is unknown: %s", self.disarm_id, error)
+            return False
 
     def _accept_earlier_tries(self, known: KnownAlerts) -> None:
         """Return what earlier tries have scheduled: each of them was killed, so its result is lost."""

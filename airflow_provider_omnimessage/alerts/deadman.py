@@ -250,10 +250,13 @@ class DeadMansSwitch(TaskGroup):
         with _without_default_args(dag) as default_args:
             common |= _passed_on(default_args)
             own = {**common, **TRIES, **alert}
-            arm = ArmDeadMansSwitchOperator(task_id=self.task_id_of("arm"), escalate=steps, **arming, **own)
+            disarm_id = self.task_id_of("disarm")
+            arm = ArmDeadMansSwitchOperator(
+                task_id=self.task_id_of("arm"), disarm_id=disarm_id, escalate=steps, **arming, **own
+            )
             gate = MarkerOperator(task_id=self.task_id_of("after_arm"), **common)
             disarm = DisarmDeadMansSwitchOperator(
-                task_id=self.task_id_of("disarm"),
+                task_id=disarm_id,
                 omnimessage_id=arm.output,
                 arm_id=arm.task_id,
                 on_failure=on_failure,

@@ -37,6 +37,8 @@ RETRY_AFTER = 1.0
 MAX_RETRY_PAUSE = 60.0
 #: Seconds for which the ids of new subscribers are collected, to be looked up together.
 COLLECT = 0.05
+#: Seconds between a page of events and the next request: in a burst, many events arrive with one request.
+BURST_PAUSE = 0.25
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +194,10 @@ class Listener:
 
     async def _follow_events(self, client: ReceiverClient) -> None:
         while True:
-            self._take(await client.events(after=self._position, wait=LONG_POLL))
+            page = await client.events(after=self._position, wait=LONG_POLL)
+            self._take(page)
+            if page.events:
+                await asyncio.sleep(BURST_PAUSE)
 
     async def _read_stored(self, client: ReceiverClient) -> None:
         while True:
@@ -225,7 +230,8 @@ class Listener:
                 by_id.setdefault(event["omnimessage_id"], []).append(event)
         for id_, events in by_id.items():
             self._notify(id_, events)
-        metrics.count("push_received", {"conn_id": self._conn_id}, sum(map(len, by_id.values())), in_triggerer=True)
+        if by_id:
+            metrics.count("push_received", {"conn_id": self._conn_id}, sum(map(len, by_id.values())), in_triggerer=True)
 
     def _notify(self, omnimessage_id: str, events: Iterable[EventJson]) -> None:
         subscribers = self._subscribers.get(omnimessage_id)

@@ -308,6 +308,24 @@ class TestRepairs:
         assert all("scheduled" in each for each in seen)
         assert [message["state"] for message in sandbox.messages if not message["sent_at"]] == ["cancelled"]
 
+    def test_after_clear_only_failed_arm_schedules_nothing_if_the_work_was_done(self, run, sandbox):
+        sandbox.add_fault("unauthorized", call="send")
+        with DeadMansSwitch("by_nine", **ALERT):
+            ok()
+        ended = run()
+        assert (state(ended, "by_nine.arm"), state(ended, "by_nine.disarm")) == ("failed", "success")
+        assert ended.clear(only_failed=True) == 1
+        assert state(ended.resume(), "by_nine.arm") == "success"
+        assert sandbox.messages == []
+
+    def test_after_clear_only_failed_nothing_is_left_of_a_rejected_recipient(self, run, sandbox):
+        with DeadMansSwitch("by_nine", **{**ALERT, "to": ["+37255550005", TO]}):
+            ok()
+        ended = run()
+        assert ended.clear(only_failed=True) == 1
+        ended.resume()
+        assert alerts(sandbox) == ["cancelled"]
+
     def test_a_run_that_is_to_stay_silent_stays_silent_when_it_fails(self, run, sandbox):
         with DeadMansSwitch("by_nine", to=TO, text="Late", time_to_send="2020-01-01T09:00", on_failure="send_now"):
             ends("a", ["fail"])

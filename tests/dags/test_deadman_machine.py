@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from airflow_provider_omnimessage._compat import TaskMemory
-from airflow_provider_omnimessage.alerts import disarming
+from airflow_provider_omnimessage.alerts import arming, disarming
 from airflow_provider_omnimessage.alerts.deadman import DeadMansSwitch
 
 TO = "+37255555555"
@@ -157,6 +157,7 @@ def memory(monkeypatch):
 def work(monkeypatch) -> Iterator[dict[str, str]]:
     """Let a test say in which state the work is."""
     state: dict[str, str] = {"state": "failed"}
+    monkeypatch.setattr(arming, "work_states", lambda ti, ids: {(one, -1): "none" for one in ids})
     monkeypatch.setattr(disarming, "work_states", lambda ti, ids: {(one, -1): state["state"] for one in ids})
     return state
 

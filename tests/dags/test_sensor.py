@@ -24,6 +24,7 @@ from delivery_sensor import (
     status_requests,
 )
 
+from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.operators.omnimessage import ScheduleOmnimessageOperator, SendOmnimessageOperator
@@ -301,3 +302,9 @@ class TestFromTaskToTask:
         a_sensor(omnimessage_id=sent(), **DEFERRED)
         sandbox.add_fault("server_error", call="status", times=2)
         assert run_dag(dag).tasks == {"wait": "success"}
+
+
+@pytest.mark.parametrize("option", [{"exponential_backoff": True}, {"max_wait": 60}, {"silent_fail": True}], ids=str)
+def test_an_option_without_effect_is_rejected(option):
+    with pytest.raises(InvalidInputError, match=rf"{next(iter(option))}: has no effect here: "):
+        OmnimessageDeliverySensor(task_id="wait", omnimessage_id="x", **option)

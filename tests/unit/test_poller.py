@@ -22,9 +22,9 @@ from airflow_provider_omnimessage.api.errors import (
 from airflow_provider_omnimessage.api.messages import omnimessage, sms
 from airflow_provider_omnimessage.api.poll_times import next_poll, spread_of
 from airflow_provider_omnimessage.api.waiting import Wait
-from airflow_provider_omnimessage.hooks import network
+from airflow_provider_omnimessage.hooks import lookup, network
 from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
-from airflow_provider_omnimessage.hooks.pacing import reset_paces
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.hooks.settings import Settings
 from airflow_provider_omnimessage.triggers import polling
 from airflow_provider_omnimessage.triggers.polling import IN_FLIGHT, Poller
@@ -129,7 +129,7 @@ class TestThePollerOfAll:
         assert len(status_requests(sandbox)) <= IN_FLIGHT, "what was in flight already, and then nobody"
         told = {payload["reason"] for payload in payloads if payload["ending"] == "timed_out"}
         assert told
-        assert all("Messente asks to slow down" in reason for reason in told)
+        assert all("rate limited by Messente" in reason for reason in told)
 
     def test_after_the_pause_all_go_on(self, send, sandbox):
         ids = [send() for _ in range(40)]
@@ -138,24 +138,37 @@ class TestThePollerOfAll:
         payloads = fired(*(a_trigger(id_) for id_ in ids))
         assert {payload["ending"] for payload in payloads} == {"fulfilled"}
 
-    def test_without_retry_after_the_pauses_grow(self, sandbox):
-        async def pauses():
-            poller = Poller(CONNECTION, random_share=lambda: 1.0)
-            found = []
+    def test_without_retry_after_the_pauses_grow(self, sandbox, pauses):
+        async def found():
+            poller = Poller(CONNECTION)
             sandbox.add_fault("rate_limited", call="status", times=3)
             for _ in range(3):
                 with pytest.raises(RateLimitedError):
                     await poller.make(delivery_report("m-1"), timeout=5)
-                found.append(poller.pause_left())
                 with pytest.raises(RateLimitedError):
                     await poller.make(delivery_report("m-1"), timeout=5)
-                poller._paused_until = 0.0
-                reset_paces()
+                yield poller.pause_left()
+                pauses.sleep(poller.pause_left())
             await poller.close()
-            return found
 
-        assert asyncio.run(pauses()) == pytest.approx([2, 3, 5], abs=0.5)
+        async def all_of_them():
+            return [pause async for pause in found()]
+
+        assert asyncio.run(all_of_them()) == pytest.approx([1, 2, 4], abs=0.5)
         assert len(status_requests(sandbox)) == 3, "during a pause nobody asks"
+
+    def test_a_429_that_a_task_got_pauses_the_triggers_too(self, sandbox, send):
+        async def paused_by():
+            poller = Poller(CONNECTION)
+            await poller.make(delivery_report(send()), timeout=5)
+            sandbox.add_fault("rate_limited", call="status", retry_after=30)
+            with OmnimessageHook() as hook, hook.within(1), pytest.raises(RateLimitedError):
+                hook.get_delivery_report("m-1")
+            left = poller.pause_left()
+            await poller.close()
+            return left
+
+        assert asyncio.run(paused_by()) == pytest.approx(30, abs=2)
 
     def test_a_401_fails_all_at_once_those_who_sleep_too(self, send, sandbox):
         ids = [send("+37255550004") for _ in range(20)]
@@ -171,7 +184,7 @@ class TestThePollerOfAll:
         right = sandbox.airflow_conn
         wrong = json.dumps({**json.loads(right), "password": "changed-since"})
         monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", wrong)
-        looked_up, connection_of = [], polling.connection_of
+        looked_up, connection_of = [], lookup.connection_of
 
         async def corrected(conn_id):
             connection = await connection_of(conn_id)
@@ -179,7 +192,7 @@ class TestThePollerOfAll:
             monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", right)
             return connection
 
-        monkeypatch.setattr(polling, "connection_of", corrected)
+        monkeypatch.setattr(lookup, "connection_of", corrected)
         payloads = fired(*(a_trigger(delivered) for _ in range(20)))
         assert {payload["ending"] for payload in payloads} == {"fulfilled"}
         assert len(looked_up) == 2
