@@ -90,17 +90,17 @@ class Deduplicator:
         else:
             self._log.info("Counted: event %s since %s; a digest is sent at %s", state.count, state.since, state.until)
 
-    def succeeded(self, event: Event, now: datetime, *, is_told: bool) -> None:
+    def succeeded(self, event: Event, now: datetime, *, is_reported: bool) -> None:
         """Cancel what waits for failures that are over, and report, once, that it works again.
 
-        :param is_told: whether that is reported.
+        :param is_reported: whether that is reported.
         """
         own = uuid.uuid4().hex[:12]
         state = self._store.read()
         try:
             if state.failing_since and self._close(state.failing_since, own):
                 self._log.info("It works again, after %s failures since %s", state.failures, state.failing_since)
-                if is_told:
+                if is_reported:
                     # before the cancels, which may use up the time; what they leave, the next success cancels
                     self._courier.send_text(recovered_text(event, state, now))
         finally:
@@ -125,7 +125,7 @@ class Deduplicator:
         # a first message that was not sent is no reason not to escalate
         has_steps = self._escalate(own, now)
         if failure is None or getattr(failure, "maybe_processed", False) or has_steps:
-            self._write(lambda state: replace(state, told=True) if state.first == own else state)
+            self._write(lambda state: replace(state, is_sent=True) if state.first == own else state)
         else:
             # the next event must be sent, and not be counted
             self._write(lambda state: state.unsent() if state.first == own else state)

@@ -291,7 +291,7 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         )
         now = datetime.now(timezone.utc)
         if self._ends_with_success and is_success(context):
-            deduplicator.succeeded(event_of(context), now, is_told=self.recovered)
+            deduplicator.succeeded(event_of(context), now, is_reported=self.recovered)
         else:
             deduplicator.happened(event_of(context), now)
 

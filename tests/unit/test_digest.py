@@ -129,7 +129,7 @@ class TestAStorm:
         variables["omnimessage_events__report"] = edited
         notifier()(event())
         assert len(sent(sandbox)) == 1
-        assert json.loads(variables["omnimessage_events__report"])["told"] is True
+        assert json.loads(variables["omnimessage_events__report"])["is_sent"] is True
 
     def test_names_of_variables_are_plain_and_their_own(self):
         keys = ["report", "a b", "a/b", "x" * 300, "x" * 301]

@@ -80,6 +80,7 @@ PARAMETERS: dict[type[BaseOperator], tuple[set[str], set[str]]] = {
             "text_store",
             "priority",
             "omnimessage_conn_id",
+            "prices",
             *WINDOWS,
         },
     ),
