@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import shutil
 import signal
@@ -12,14 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from _airflow import ROOT, AirflowHome, RunningAirflow, running_sandbox
+from _demo_runs import kill_group, running, tail
 
 from airflow_provider_omnimessage.sandbox import SandboxClient
 
@@ -59,6 +58,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/demo", description="Show what the package does, without an account.")
     parser.add_argument("--ui", action="store_true", help="run a complete Airflow and the inbox until Ctrl+C")
     options = parser.parse_args()
+    # a shell that runs this in the background ignores Ctrl+C, and SIGTERM would skip the cleaning up
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     with running_sandbox(FOLDER, "--port", "0") as announced:
         sandbox = SandboxClient(announced["url"])
         home = AirflowHome(FOLDER, dags=DAGS, connections={CONNECTION: connection(sandbox)}, extra=RECEIVER)
@@ -75,6 +77,11 @@ def main() -> None:
             show_messages(home, sandbox)
             show_wait(home, sandbox)
             show_inbox(sandbox)
+
+
+def interrupt(*_: object) -> None:
+    """Leave every ``with`` block, so that all processes are stopped."""
+    raise KeyboardInterrupt
 
 
 def connection(sandbox: SandboxClient, receiver: str | None = None) -> str:
@@ -264,43 +271,6 @@ def show_inbox(sandbox: SandboxClient) -> None:
             say("")
 
 
-@contextmanager
-def running(home: AirflowHome, plan: list[dict[str, Any]]) -> Iterator[Iterator[dict[str, Any]]]:
-    """Run DAGs in a process of its own, which is killed at the end of the block."""
-    plan_file, report, log = (home.folder / name for name in ("plan.json", "report.jsonl", "runs.log"))
-    plan_file.write_text(json.dumps(plan))
-    report.write_text("")
-    with open(log, "wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / "scripts" / "_runs.py"), str(plan_file), str(report)],
-            env=home.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        with open(report) as lines:
-            yield runs_in(lines, process, log)
-    finally:
-        kill_group(process)
-
-
-def runs_in(lines: Any, process: subprocess.Popen[bytes], log: Path) -> Iterator[dict[str, Any]]:
-    """Yield each run as soon as it has ended."""
-    line = ""
-    while True:
-        ended = process.poll() is not None
-        line += lines.readline()
-        if line.endswith("\n"):
-            yield json.loads(line)
-            line = ""
-        elif ended:
-            raise SystemExit(f"The example DAGs did not run; the log is {log}:\n{tail(log)}")
-        else:
-            time.sleep(0.05)
-
-
 def is_working(home: AirflowHome) -> bool:
     """Return whether the last of the runs has reached its work, the task ``load``."""
     log = (home.folder / "runs.log").read_text(errors="replace")
@@ -315,12 +285,6 @@ def is_deferred(home: AirflowHome) -> bool:
 def leave_running(home: AirflowHome, sandbox: SandboxClient) -> None:
     """Start all of Airflow, trigger some runs to look at, and wait for Ctrl+C."""
     airflow = RunningAirflow(home)
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
     try:
         home.environment[f"AIRFLOW_CONN_{CONNECTION.upper()}"] = connection(sandbox, f"{home.url}/omnimessage")
         say("Starting Airflow: API server, scheduler, DAG processor and triggerer ...")
@@ -393,18 +357,6 @@ def expect(holds: bool, *found: Any) -> None:
         raise SystemExit(f"The demo expected something else:\n{details}\n{tail(FOLDER / 'runs.log')}")
 
 
-def tail(log: Path) -> str:
-    """Return the end of a log."""
-    return log.read_text(errors="replace")[-4000:]
-
-
-def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and its children, as ``kill -9`` does."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def say(*lines: str) -> None:
     """Print lines at once."""
     for line in lines:
@@ -412,4 +364,7 @@ def say(*lines: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -18,6 +18,7 @@ before = set(sys.modules)
 for name in {HEAVY}:
     for module in [module for module in before if module == name or module.startswith(name + ".")]:
         del sys.modules[module]  # Airflow's settings import some of them: what the plugin would import must show
+import pytest
 from airflow_provider_omnimessage.receiver.plugin import OmnimessagePlugin
 plugin = OmnimessagePlugin()
 print(plugin.fastapi_apps)

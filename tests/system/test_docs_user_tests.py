@@ -9,8 +9,8 @@ import sys
 from _airflow import ROOT
 
 
-def test_the_tests_that_users_are_shown_pass(tmp_path):
-    """In a process of its own, as theirs: the plugin, their conftest.py, an Airflow without a database."""
+def test_the_tests_on_the_pages_pass(tmp_path):
+    """They run as a user's do: in a process of their own, with the plugin, and without a database at first."""
     folder = ROOT / "example_dags" / "testing"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     done = subprocess.run(

@@ -50,5 +50,5 @@ def at(seconds):
 
 def record(wait, message, report, now):
     """Record a report as if it were about this message."""
-    body = {"omnimessage_id": message.omnimessage_id, "statuses": [vars(status) for status in report.statuses]}
+    body = {"omnimessage_id": message.omnimessage_id, "statuses": [status._asdict() for status in report.statuses]}
     return wait.record_report(message, DeliveryReport.read(body), now)

@@ -196,9 +196,10 @@ class TestWatch:
         assert watch.overall_exit(reports.values()) == 7
 
     def test_an_answer_that_did_not_come_is_asked_for_again(self, sandbox, capsys, monkeypatch):
-        without_repeats = json.dumps({**sandbox.connection, "extra": {"deadline": 0.01}})
+        # the pause that the server asks for exceeds the deadline, so the hook itself does not repeat
+        without_repeats = json.dumps({**sandbox.connection, "extra": {"deadline": 5}})
         monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", without_repeats)
-        sandbox.add_fault("server_error", call="status", times=2)
+        sandbox.add_fault("server_error", call="status", times=2, retry_after=60)
         with OmnimessageHook() as hook:
             sent = hook.send(TO, [sms("a")]).omnimessage_id
             reports = watch.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)

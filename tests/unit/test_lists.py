@@ -48,11 +48,12 @@ FORMS: dict[str, Callable[[list[Any]], Any]] = {
     "JSON": json.dumps,
     "what a template renders": str,
 }
+WINDOWS = ("window", "on_unknown_zone")
 #: Of each operator: its parameters that take a list, and those that take one value.
 PARAMETERS: dict[type[BaseOperator], tuple[set[str], set[str]]] = {
     SendOmnimessageOperator: (
         {"messages"},
-        {"to", "dlr_url", "text_store", "priority", "omnimessage_conn_id", "window", "on_unknown_zone"},
+        {"to", "dlr_url", "text_store", "priority", "omnimessage_conn_id", *WINDOWS},
     ),
     ScheduleOmnimessageOperator: (
         {"messages"},
@@ -65,8 +66,7 @@ PARAMETERS: dict[type[BaseOperator], tuple[set[str], set[str]]] = {
             "time_to_send",
             "timezone",
             "on_past",
-            "window",
-            "on_unknown_zone",
+            *WINDOWS,
         },
     ),
     ScheduleBulkOmnimessageOperator: (
@@ -80,8 +80,7 @@ PARAMETERS: dict[type[BaseOperator], tuple[set[str], set[str]]] = {
             "text_store",
             "priority",
             "omnimessage_conn_id",
-            "window",
-            "on_unknown_zone",
+            *WINDOWS,
         },
     ),
     CancelScheduledMessageOperator: ({"omnimessage_id"}, {"if_already_sent", "omnimessage_conn_id"}),
