@@ -28,6 +28,8 @@ def plain_argument(value: object) -> Any:
 
 def plain(value: object) -> Any:
     """Return a value as plain dicts, lists and values; texts stay as they are."""
+    if hasattr(value, "iter_references"):
+        return value  # Airflow resolves it when the task runs
     value = as_plain(value)
     if isinstance(value, Mapping):
         return {key: plain(part) for key, part in value.items()}

@@ -198,8 +198,10 @@ def draft_messages(messages: Messages) -> Any:
     checked = messages if fields.is_deferred(messages) else check_messages(messages, "messages", problems)
     problems.raise_if_any()
     # Airflow knows values from an XCom by their identity, and does not render them once more: return the same object
-    is_plain = not isinstance(messages, Iterable) or all(
-        isinstance(message, Mapping) or fields.is_deferred(message) for message in messages
+    is_plain = (
+        fields.is_deferred(messages)
+        or not isinstance(messages, Iterable)
+        or all(isinstance(message, Mapping) or fields.is_deferred(message) for message in messages)
     )
     return messages if is_plain or fields.is_deferred(messages) else checked
 
