@@ -79,7 +79,8 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
         with ``problems``, ``recipients``, ``sms_parts``, ``parts`` (of each row), ``price``, ``per_hour`` and
         ``first``, the first recipients.
     :param prices: what an SMS part costs, by country prefix: a dict such as ``{"372": 0.05}``, or the path of a JSON
-        file with one, or of a CSV file with the columns ``prefix`` and ``price``. (templated)
+        file with one, or of a CSV file with the columns ``prefix`` and ``price``. Default: the price
+        is unknown. (templated)
     :param budget: the most that the send may cost by that estimate; a higher one fails the task before the first
         request. Default: no limit.
     :param max_failed: how many messages Messente may reject before the task fails: a number (int), or a share of the
