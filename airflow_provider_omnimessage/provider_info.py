@@ -49,10 +49,7 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     },
     "push_url": {
         "label": "Receiver URL, public",
-        "description": (
-            "Base URL under which Messente reaches the receiver, such as https://airflow.example.com/omnimessage. "
-            "Delivery reports are then posted there."
-        ),
+        "description": "Base URL under which Messente reaches the receiver. Delivery reports are then posted there.",
         "schema": {"type": ["string", "null"]},
     },
     "receiver_url": {

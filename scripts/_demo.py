@@ -4,35 +4,45 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from _airflow import ROOT, AirflowHome, RunningAirflow, running_sandbox
+from _demo_runs import kill_group, running, tail
+from _narration import FOLDER, ZONE, advance_to, clock, expect, in_zone, say, say_scheduled, text_of, xcom
 
 from airflow_provider_omnimessage.sandbox import SandboxClient
 
-FOLDER = ROOT / ".airflow" / "demo"
 DAGS = ROOT / "example_dags"
-ZONE = "Europe/Tallinn"
 RECIPIENT_WHOSE_FIRST_CHANNEL_FAILS = "+37255550002"
 SWITCH = "omnimessage_dead_mans_switch"
+ON_CALL = "omnimessage_on_call"
+WAIT = "omnimessage_wait_for_delivery"
+CONNECTION = "omnimessage_default"
 STARTING_WITHIN = 180  # seconds, on a busy machine
+#: With these, Airflow's API server runs the receiver.
+RECEIVER = {
+    "AIRFLOW__OMNIMESSAGE__RECEIVER": "True",
+    "AIRFLOW__OMNIMESSAGE__RECEIVER_DATABASE": f"sqlite:///{FOLDER}/receiver.db",
+}
 
 ALERTS: list[dict[str, Any]] = [
     {"dag_id": SWITCH},
     {"dag_id": SWITCH, "conf": {"work_fails": True}},
     {"dag_id": SWITCH, "conf": {"work_seconds": 3600}},
+]
+ESCALATION: list[dict[str, Any]] = [
+    {"dag_id": ON_CALL, "conf": {"work_fails": True}},
+    {"dag_id": ON_CALL, "conf": {"work_fails": False}},
 ]
 MESSAGES: list[dict[str, Any]] = [
     {"dag_id": "omnimessage_fallback_channels", "conf": {"to": RECIPIENT_WHOSE_FIRST_CHANNEL_FAILS}},
@@ -46,11 +56,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/demo", description="Show what the package does, without an account.")
     parser.add_argument("--ui", action="store_true", help="run a complete Airflow and the inbox until Ctrl+C")
     options = parser.parse_args()
+    # a shell that runs this in the background ignores Ctrl+C, and SIGTERM would skip the cleaning up
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     with running_sandbox(FOLDER, "--port", "0") as announced:
         sandbox = SandboxClient(announced["url"])
-        extra = {"timezone": ZONE, "dashboard_url": f"{sandbox.inbox_url}#{{omnimessage_id}}"}
-        connection = {**sandbox.connection, "extra": extra}
-        home = AirflowHome(FOLDER, dags=DAGS, connections={"omnimessage_default": json.dumps(connection)})
+        home = AirflowHome(FOLDER, dags=DAGS, connections={CONNECTION: connection(sandbox)}, extra=RECEIVER)
         prepare(home)
         say(
             f"Airflow {version('apache-airflow')}. A sandbox stands in for Messente: nothing leaves this machine.",
@@ -60,8 +71,24 @@ def main() -> None:
             leave_running(home, sandbox)
         else:
             show_alerts(home, sandbox)
+            show_escalation(home, sandbox)
             show_messages(home, sandbox)
+            show_wait(home, sandbox)
             show_inbox(sandbox)
+
+
+def interrupt(*_: object) -> None:
+    """Leave every ``with`` block, so that all processes are stopped."""
+    raise KeyboardInterrupt
+
+
+def connection(sandbox: SandboxClient, receiver: str | None = None) -> str:
+    """Return the Airflow connection.
+
+    :param receiver: where Messente posts delivery reports.
+    """
+    extra = {"timezone": ZONE, "dashboard_url": f"{sandbox.inbox_url}#{{omnimessage_id}}"}
+    return json.dumps({**sandbox.connection, "extra": {**extra, **({"push_url": receiver} if receiver else {})}})
 
 
 def prepare(home: AirflowHome) -> None:
@@ -108,8 +135,7 @@ def show_alerts(home: AirflowHome, sandbox: SandboxClient) -> None:
 
     say("30 minutes later (the sandbox's clock is moved):")
     for alert in (after_failure, after_kill):
-        if datetime.fromisoformat(alert["time_to_send"]) > sandbox.now:
-            sandbox.set_time(datetime.fromisoformat(alert["time_to_send"]))
+        advance_to(sandbox, alert)
     sandbox.advance(10)
     for number, alert in ((2, after_failure), (3, after_kill)):
         alert = sandbox.message(alert["omnimessage_id"])
@@ -117,11 +143,39 @@ def show_alerts(home: AirflowHome, sandbox: SandboxClient) -> None:
         say(f"   {clock(alert['sent_at'])}  Alert of run {number} sent to {alert['to']}: {text_of(alert)}")
 
 
+def show_escalation(home: AirflowHome, sandbox: SandboxClient) -> None:
+    """Run a DAG whose alert has two steps: once they go out, and once they are cancelled."""
+    say("", f"Escalation: {DAGS.name}/{ON_CALL}.py, whose work is due in 30 minutes", "")
+    sandbox.set_time(datetime.now(timezone.utc))
+    before = len(sandbox.messages)
+    with running(home, ESCALATION) as runs:
+        say("4. The work fails: whoever is on call is alerted, 15 minutes later again, then somebody else.")
+        run = next(runs)
+        steps = sandbox.messages[before:]
+        expect(run["state"] == "failed" and [step["state"] for step in steps] == ["scheduled"] * 3, run, *steps)
+        for step in steps:
+            say_scheduled(step)
+
+        say("", "5. The work is done in time: the alert and both steps are cancelled.")
+        run = next(runs)
+        cancelled = sandbox.messages[before + 3 :]
+        expect(run["state"] == "success" and [one["state"] for one in cancelled] == ["cancelled"] * 3, run, *cancelled)
+        for step in cancelled:
+            say(f"   {clock(step['cancelled_at'])}  Cancelled: the message to {step['to']}")
+    say("", "An hour later:")
+    for step in steps:
+        sandbox.set_time(datetime.fromisoformat(step["time_to_send"]))
+        sandbox.advance(10)
+        step = sandbox.message(step["omnimessage_id"])
+        expect(step["state"] == "delivered", step)
+        say(f"   {clock(step['sent_at'])}  Sent to {step['to']}: {text_of(step)}")
+
+
 def show_messages(home: AirflowHome, sandbox: SandboxClient) -> None:
     """Run one DAG for each of: fallback channels, local times, several recipients."""
     say("", "More than alerts", "")
     with running(home, MESSAGES) as runs:
-        say("4. One message, three channels: Viber, then WhatsApp, then SMS.")
+        say("6. One message, three channels: Viber, then WhatsApp, then SMS.")
         run = next(runs)
         expect(run["state"] == "success", run)
         sandbox.advance(30)
@@ -131,19 +185,74 @@ def show_messages(home: AirflowHome, sandbox: SandboxClient) -> None:
             say(f"   {status['channel']:<9} {status['status']}" + (f" ({status['error']})" if status["error"] else ""))
         say("   sms       not needed", "")
 
-        say("5. 09:00 in Tallinn, around the next clock change: local time stays, UTC moves.")
+        say("7. 09:00 in Tallinn, around the next clock change: local time stays, UTC moves.")
         run = next(runs)
         expect(run["state"] == "success", run)
         for index in range(3):
             say(f"   {in_zone(xcom(run, 'schedule', 'time_to_send', index))}")
         say("")
 
-        say("6. One mapped task for each recipient, each at 09:00 in their own time zone.")
+        say("8. One mapped task for each recipient, each at 09:00 in their own time zone.")
         run = next(runs)
         expect(run["state"] == "success", run)
         for index, person in enumerate(xcom(run, "recipients", "return_value")):
             local = in_zone(xcom(run, "schedule", "time_to_send", index), person["timezone"])
             say(f"   {xcom(run, 'schedule', 'to', index):<13} {local}")
+
+
+def show_wait(home: AirflowHome, sandbox: SandboxClient) -> None:
+    """Run a DAG that waits for delivery, with a receiver for the reports."""
+    say("", f"Wait for delivery without polling: {DAGS.name}/{WAIT}.py", "")
+    say("7. A delivery report ends the wait.")
+    with receiver(home) as url:
+        home.environment[f"AIRFLOW_CONN_{CONNECTION.upper()}"] = connection(sandbox, url)
+        sandbox.freeze()  # until the task waits
+        before = len(sandbox.requests)
+        with running(home, [{"dag_id": WAIT}]) as runs:
+            deadline = time.monotonic() + STARTING_WITHIN
+            while not is_deferred(home):
+                expect(time.monotonic() < deadline, sandbox.messages)
+                time.sleep(0.1)
+            message = sandbox.messages[-1]
+            accepted_at = clock(message["accepted_at"])
+            say(f"   {accepted_at}  The message is posted. The sensor is deferred, so it holds no worker.")
+            advance_to(sandbox, message)
+            sandbox.advance(30)
+            run = next(runs)
+        polls = sum(request["call"] == "status" for request in sandbox.requests[before:])
+        expect(run["state"] == "success" and polls == 0, run, sandbox.requests[before:])
+        report = xcom(run, "wait", "return_value")
+        say(
+            f"   {clock(sandbox.now)}  A report has arrived at the receiver: delivered by {report['delivered_by']}.",
+            f"             The wait has ended. Requests for the message's status: {polls}.",
+        )
+        sandbox.resume()
+
+
+@contextmanager
+def receiver(home: AirflowHome) -> Iterator[str]:
+    """Run the receiver in a process of its own, and return its URL."""
+    announcement, log = home.folder / "receiver.json", home.folder / "receiver.log"
+    announcement.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "airflow_provider_omnimessage", "receiver", "--port", "0"]
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            [*command, "--announce", str(announcement)],
+            env=home.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + STARTING_WITHIN
+        while not announcement.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"The receiver did not start:\n{tail(log)}")
+            time.sleep(0.05)
+        yield json.loads(announcement.read_text())["url"]
+    finally:
+        kill_group(process)
 
 
 def show_inbox(sandbox: SandboxClient) -> None:
@@ -160,65 +269,29 @@ def show_inbox(sandbox: SandboxClient) -> None:
             say("")
 
 
-@contextmanager
-def running(home: AirflowHome, plan: list[dict[str, Any]]) -> Iterator[Iterator[dict[str, Any]]]:
-    """Run DAGs in a process of its own, which is killed at the end of the block."""
-    plan_file, report, log = (home.folder / name for name in ("plan.json", "report.jsonl", "runs.log"))
-    plan_file.write_text(json.dumps(plan))
-    report.write_text("")
-    with open(log, "wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / "scripts" / "_runs.py"), str(plan_file), str(report)],
-            env=home.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        with open(report) as lines:
-            yield runs_in(lines, process, log)
-    finally:
-        kill_group(process)
-
-
-def runs_in(lines: Any, process: subprocess.Popen[bytes], log: Path) -> Iterator[dict[str, Any]]:
-    """Yield each run as soon as it has ended."""
-    line = ""
-    while True:
-        ended = process.poll() is not None
-        line += lines.readline()
-        if line.endswith("\n"):
-            yield json.loads(line)
-            line = ""
-        elif ended:
-            raise SystemExit(f"The example DAGs did not run; the log is {log}:\n{tail(log)}")
-        else:
-            time.sleep(0.05)
-
-
 def is_working(home: AirflowHome) -> bool:
     """Return whether the last of the runs has reached its work, the task ``load``."""
     log = (home.folder / "runs.log").read_text(errors="replace")
-    return log.count("starting task_id=load ") == len(ALERTS)
+    return len(re.findall(r"starting task_id=(\w+\.)?load ", log)) == len(ALERTS)
+
+
+def is_deferred(home: AirflowHome) -> bool:
+    """Return whether a task of the runs is deferred."""
+    return "Pausing task as DEFERRED" in (home.folder / "runs.log").read_text(errors="replace")
 
 
 def leave_running(home: AirflowHome, sandbox: SandboxClient) -> None:
     """Start all of Airflow, trigger some runs to look at, and wait for Ctrl+C."""
     airflow = RunningAirflow(home)
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
     try:
+        home.environment[f"AIRFLOW_CONN_{CONNECTION.upper()}"] = connection(sandbox, f"{home.url}/omnimessage")
         say("Starting Airflow: API server, scheduler, DAG processor and triggerer ...")
         airflow.start()
         home.run("dags", "reserialize")
         home.run("dags", "trigger", SWITCH)
         home.run("dags", "trigger", SWITCH, "--conf", json.dumps({"work_fails": True}))
         home.run("dags", "trigger", "omnimessage_fallback_channels")
+        home.run("dags", "trigger", WAIT)
         say(
             "",
             f"  Airflow   {home.url}   login: admin, password: admin",
@@ -226,6 +299,7 @@ def leave_running(home: AirflowHome, sandbox: SandboxClient) -> None:
             "",
             f"{SWITCH} is running twice. One run is done in time, and its alert is cancelled. The other one fails,",
             "and its alert counts down in the inbox: press Next message there to move the sandbox's clock to its time.",
+            f"In {WAIT}, a delivery report to the API server ends the wait.",
             "Press Ctrl+C to stop everything.",
         )
         while True:
@@ -237,61 +311,8 @@ def leave_running(home: AirflowHome, sandbox: SandboxClient) -> None:
         airflow.stop()
 
 
-def say_scheduled(alert: dict[str, Any]) -> None:
-    """Report when an alert was scheduled, and for when."""
-    due = in_zone(alert["time_to_send"])
-    say(f"   {clock(alert['accepted_at'])}  Before the work starts, an SMS is scheduled for {due}.")
-
-
-def text_of(message: dict[str, Any]) -> str:
-    """Return the text of a message's first channel, in quotes."""
-    return f"“{message['body']['messages'][0]['text']}”"
-
-
-def xcom(run: dict[str, Any], task_id: str, key: str, map_index: int = -1) -> Any:
-    """Return one XCom of a run."""
-    for row in run["xcoms"]:
-        if (row["task_id"], row["key"], row["map_index"]) == (task_id, key, map_index):
-            return row["value"]
-    raise SystemExit(f"{run['dag_id']}: {task_id} has no XCom {key!r}: {run['tasks']}\n{tail(FOLDER / 'runs.log')}")
-
-
-def in_zone(time_: str, zone: str = ZONE) -> str:
-    """Format a time in a time zone and in UTC."""
-    utc = datetime.fromisoformat(time_).astimezone(timezone.utc)
-    return f"{utc.astimezone(ZoneInfo(zone)):%a %d %b %Y %H:%M:%S} in {zone} ({utc:%H:%M:%S} UTC)"
-
-
-def clock(time_: str | datetime, zone: str = ZONE) -> str:
-    """Format a time of day in the demo's time zone."""
-    time_ = datetime.fromisoformat(time_) if isinstance(time_, str) else time_
-    return f"{time_.astimezone(ZoneInfo(zone)):%H:%M:%S}"
-
-
-def expect(holds: bool, *found: Any) -> None:
-    """Stop the demo if what it is about to say is not true."""
-    if not holds:
-        details = "\n".join(json.dumps(each, indent=2) for each in found)
-        raise SystemExit(f"The demo expected something else:\n{details}\n{tail(FOLDER / 'runs.log')}")
-
-
-def tail(log: Path) -> str:
-    """Return the end of a log."""
-    return log.read_text(errors="replace")[-4000:]
-
-
-def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and its children, as ``kill -9`` does."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def say(*lines: str) -> None:
-    """Print lines at once."""
-    for line in lines:
-        print(line, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

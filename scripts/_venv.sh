@@ -8,6 +8,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # Use uv's cache if there is one; otherwise keep the cache inside this folder.
 [ -d "${UV_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/uv}" ] || export UV_CACHE_DIR="$PWD/.cache/uv"
 
+# Trust the certificates that the system trusts, such as those of a proxy, as pip does.
+export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}"
+
 # Airflow's hundreds of modules are compiled once and kept: without this, every process compiles them again (five seconds of CPU).
 unset PYTHONDONTWRITEBYTECODE
 

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from airflow_provider_omnimessage.receiver import signing
 from airflow_provider_omnimessage.receiver.app import create_app
@@ -64,6 +66,16 @@ class Client:
         finally:
             connection.close()
 
+    def status_and_text(self, method: str, path: str, body: bytes = b"") -> tuple[int, str]:
+        """Request what need not be JSON, with a path that is sent as it is."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=90)
+        try:
+            connection.request(method, self.prefix + path, body)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
     def post(
         self,
         what: dict[str, Any] | bytes,
@@ -104,10 +116,12 @@ class RunningReceiver(Client):
     """A context manager that runs a receiver on a database.
 
     :param database: its URL.
+    :param prefix: where it is mounted, as in Airflow's API server.
     """
 
-    def __init__(self, database: str) -> None:
+    def __init__(self, database: str, prefix: str = "") -> None:
         self.database = database
+        self.prefix = prefix
         self.secrets = {CONN_ID: ConnectionSecrets(PASSWORD, REPLY_SECRET)}
         self.looked_up: list[str] = []
 
@@ -115,8 +129,10 @@ class RunningReceiver(Client):
         engine = open_url(self.database)
         self.receiver = Receiver(lambda: engine, look_up=self._look_up)
         listener = socket.create_server(("127.0.0.1", 0))
-        super().__init__("127.0.0.1", listener.getsockname()[1])
-        self._server = uvicorn.Server(uvicorn.Config(create_app(self.receiver), log_config=None, log_level="warning"))
+        super().__init__("127.0.0.1", listener.getsockname()[1], self.prefix)
+        app = create_app(self.receiver)
+        mounted = Starlette(routes=[Mount(self.prefix, app)], lifespan=lambda _: app.router.lifespan_context(app))
+        self._server = uvicorn.Server(uvicorn.Config(mounted, log_config=None, log_level="warning"))
         self._thread = threading.Thread(target=lambda: asyncio.run(self._server.serve([listener])), daemon=True)
         self._thread.start()
         until = time.monotonic() + 30
@@ -129,6 +145,13 @@ class RunningReceiver(Client):
         self.receiver.let_go()
         self._server.should_exit = True
         self._thread.join()
+
+    def until_somebody_waits(self, many: int = 1) -> None:
+        """Return once so many long polls wait for news."""
+        until = time.monotonic() + 20
+        while sum(map(len, self.receiver.news._waiting.values())) < many:
+            assert time.monotonic() < until
+            time.sleep(0.02)
 
     def _look_up(self, conn_id: str) -> ConnectionSecrets | None:
         self.looked_up.append(conn_id)

@@ -8,10 +8,11 @@ if TYPE_CHECKING:
     from airflow_provider_omnimessage.alerts.deadman import DeadMansSwitch
     from airflow_provider_omnimessage.alerts.heartbeat import HeartbeatOperator
     from airflow_provider_omnimessage.alerts.on_call import OnCall
+    from airflow_provider_omnimessage.alerts.steps import Step
 
-__all__ = ["DeadMansSwitch", "HeartbeatOperator", "OnCall"]
+__all__ = ["DeadMansSwitch", "HeartbeatOperator", "OnCall", "Step"]
 
-_MODULES = {"DeadMansSwitch": "deadman", "HeartbeatOperator": "heartbeat", "OnCall": "on_call"}
+_MODULES = {"DeadMansSwitch": "deadman", "HeartbeatOperator": "heartbeat", "OnCall": "on_call", "Step": "steps"}
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,7 @@ from airflow_provider_omnimessage._compat import (
 )
 from airflow_provider_omnimessage.alerts.markers import SwitchTask
 from airflow_provider_omnimessage.alerts.recipients import as_recipients, recipients_at
+from airflow_provider_omnimessage.alerts.steps import Notice, notices
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
@@ -23,7 +24,15 @@ from airflow_provider_omnimessage.tasks.rendering import PlainStrings
 class AlertTask(PlainStrings, SwitchTask):
     """What ``arm`` and ``disarm`` share: the alert, and its recipients."""
 
-    template_fields: Sequence[str] = ("to", "messages", "dlr_url", "text_store", "priority", "omnimessage_conn_id")
+    template_fields: Sequence[str] = (
+        "to",
+        "messages",
+        "escalate",
+        "dlr_url",
+        "text_store",
+        "priority",
+        "omnimessage_conn_id",
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {"messages": "json"}
     operator_extra_links = (OmnimessageLink(),)
     #: Whether the run stops where this task fails.
@@ -38,11 +47,13 @@ class AlertTask(PlainStrings, SwitchTask):
         text_store: str | None,
         priority: str | None,
         omnimessage_conn_id: str,
+        escalate: Sequence[Mapping[str, Any]] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.to = as_recipients(to)
         self.messages = messages
+        self.escalate = list(escalate)
         self.dlr_url = dlr_url
         self.text_store = text_store
         self.priority = priority
@@ -83,27 +94,49 @@ class AlertTask(PlainStrings, SwitchTask):
         """The tags of this task's metrics."""
         return {"dag_id": self.dag_id, "task_id": self.task_id}
 
-    def _compose(self, hook: OmnimessageHook, to: str, time_to_send: datetime | None = None) -> dict[str, Any]:
+    def _compose(
+        self, hook: OmnimessageHook, to: str, time_to_send: datetime | None = None, messages: Any = None
+    ) -> dict[str, Any]:
         return hook.compose(
             to,
-            self.messages,
+            self.messages if messages is None else messages,
             time_to_send=time_to_send,
             dlr_url=self.dlr_url,
             text_store=self.text_store,
             priority=self.priority,
         )
 
-    def _recipients(self, when: datetime) -> tuple[list[str], list[Exception]]:
+    def _recipients(self, when: datetime, to: Any = None) -> tuple[list[str], list[Exception]]:
         """
         Return the recipients, and what is wrong with the rest: one wrong number must not cost the others theirs.
 
         :param when: the time at which the message goes out; one that has passed means now.
+        :param to: whose; ``None``: the alert's.
         """
-        numbers, problems = recipients_at(self.to, max(when, now()))
+        numbers, problems = recipients_at(self.to if to is None else to, max(when, now()))
         errors: list[Exception] = [InvalidInputError([problem]) for problem in problems]
         for error in errors:
             self.log.error("No alert for one recipient: %s", error)
         return numbers, errors
+
+    def _addressed(self, when: datetime) -> tuple[list[tuple[Notice, str]], list[Exception]]:
+        """
+        Return the alert and its steps with each of their recipients, and what is wrong with the rest.
+
+        :param when: the time at which the alert goes out.
+        """
+        found: list[tuple[Notice, str]] = []
+        problems: list[Exception] = []
+        for notice in notices(self.to, self.messages, self.escalate):
+            try:
+                numbers, errors = self._recipients(max(when, now()) + notice.after, notice.to)
+            except InvalidInputError as error:
+                self.log.error("No recipient for the %s: %s", notice, error)
+                problems.append(error)
+            else:
+                found += [(notice, to) for to in numbers]
+                problems += errors
+        return found, problems
 
 
 def first_that_may_pass(errors: Sequence[Exception]) -> Exception:

@@ -12,8 +12,11 @@ from airflow_provider_omnimessage.alerts.deadlines import Deadline, due_time
 from airflow_provider_omnimessage.alerts.known import KnownAlerts
 from airflow_provider_omnimessage.alerts.late_starts import silent_because
 from airflow_provider_omnimessage.alerts.next_run import cancel_next_run_alert
+from airflow_provider_omnimessage.alerts.steps import Notice
+from airflow_provider_omnimessage.alerts.work import work_states
 from airflow_provider_omnimessage.api.errors import OmnimessageError
 from airflow_provider_omnimessage.api.masking import mask_number
+from airflow_provider_omnimessage.api.timing import later
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.tasks.cancelling import cancel_each
 from airflow_provider_omnimessage.tasks.failures import task_failures
@@ -28,7 +31,8 @@ class ArmDeadMansSwitchOperator(AlertTask):
     """
     Schedule the alert of a :class:`DeadMansSwitch`, which makes this task: ``POST /omnimessage`` per recipient.
 
-    XCom: the ids of the alerts; ``time_to_send`` (UTC, ISO 8601); ``silent``, the reason why nobody is alerted. What
+    XCom: the ids of the alerts and of the steps of their escalation; ``time_to_send`` (UTC, ISO 8601); ``step_times``,
+    by id; ``silent``, the reason why nobody is alerted. What
     was scheduled is also kept in the task's state store (Airflow 3.3), so that a retry or a cleared task finds its own
     alerts again: one that is still scheduled for the same time is kept, any other is replaced, and one that was sent
     is not repeated. The XCom holds all that is known and not cancelled, whatever else fails: ``disarm`` cancels it.
@@ -56,6 +60,7 @@ class ArmDeadMansSwitchOperator(AlertTask):
         days: Any,
         timezone: str | None,
         required: bool,
+        disarm_id: str,
         next_run_variable: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -66,6 +71,7 @@ class ArmDeadMansSwitchOperator(AlertTask):
         self.days = days
         self.timezone = timezone
         self.required = required
+        self.disarm_id = disarm_id
         self.may_stop_work = required
         self.next_run_variable = next_run_variable
 
@@ -77,6 +83,8 @@ class ArmDeadMansSwitchOperator(AlertTask):
         try:
             if not self.required and ti.try_number > max(1, ti.max_tries):
                 self._accept_earlier_tries(known)
+            elif ti.try_number > 1 and self._is_disarmed(ti):
+                self.log.info("The work of this run is done, and %s was not cleared: no alert", self.disarm_id)
             elif self._unrendered is not None:
                 raise self._unrendered
             else:
@@ -84,11 +92,23 @@ class ArmDeadMansSwitchOperator(AlertTask):
         except Exception as error:
             failure = error
         self._log_doubts(known)
+        steps = known.step_times()
+        if steps:
+            ti.xcom_push(key="step_times", value=steps)
         if failure is not None:
             # a task that fails returns nothing, and disarm must know what is scheduled
             ti.xcom_push(key="return_value", value=known.ids())
             self._fail(failure, known)
         return known.ids()
+
+    def _is_disarmed(self, ti: Any) -> bool:
+        """Return whether only this task was cleared after the work was done: nothing would cancel a new alert."""
+        try:
+            return work_states(ti, [self.disarm_id])[self.disarm_id, -1] == "success"
+        except Exception as error:
+            # an alert too many is better than none
+            self.log.warning("The state of %s is unknown: %s", self.disarm_id, error)
+            return False
 
     def _accept_earlier_tries(self, known: KnownAlerts) -> None:
         """Return what earlier tries have scheduled: each of them was killed, so its result is lost."""
@@ -132,16 +152,16 @@ class ArmDeadMansSwitchOperator(AlertTask):
         ):
             deadline = self._deadline(context, hook, known)
             context["ti"].xcom_push(key="time_to_send", value=deadline.utc.isoformat())
-            pending, problems = self._recipients(deadline.utc)
+            pending, problems = self._addressed(deadline.utc)
             while pending:
-                to = pending.pop(0)
+                notice, to = pending.pop(0)
                 # a recipient whose requests hang must not use up the time of those that follow
                 share = (hook.seconds_left or 0.0) / (len(pending) + 1)
                 try:
                     with hook.within(share):
-                        omnimessage_id = self._arm_for(to, deadline, hook, known, context)
+                        omnimessage_id = self._arm_for(to, notice, deadline, hook, known, context)
                 except Exception as error:
-                    self.log.error("No alert for %s: %s", mask_number(to), error)
+                    self.log.error("No %s for %s: %s", notice, mask_number(to), error)
                     problems.append(error)
                 else:
                     wanted += [omnimessage_id] if omnimessage_id else []
@@ -157,7 +177,7 @@ class ArmDeadMansSwitchOperator(AlertTask):
     def _deadline(self, context: Mapping[str, Any], hook: OmnimessageHook, known: KnownAlerts) -> TimeToSend:
         """Return the deadline of the run. A retry keeps that of the first try: a timedelta would start again."""
         for alert in known.alerts:
-            if known.is_of_this_attempt(alert.message) and alert.message.time_to_send:
+            if not alert.step and known.is_of_this_attempt(alert.message) and alert.message.time_to_send:
                 return hook.resolve_time_to_send(alert.message.time_to_send)
         due = due_time(context, now())
         wanted = Deadline(self.by, self.within, self.time_to_send, self.days, self.timezone)
@@ -175,26 +195,29 @@ class ArmDeadMansSwitchOperator(AlertTask):
         return deadline
 
     def _arm_for(
-        self, to: str, deadline: TimeToSend, hook: OmnimessageHook, known: KnownAlerts, context: Mapping[str, Any]
+        self,
+        to: str,
+        notice: Notice,
+        deadline: TimeToSend,
+        hook: OmnimessageHook,
+        known: KnownAlerts,
+        context: Mapping[str, Any],
     ) -> str | None:
-        draft = self._compose(hook, to)
+        draft = self._compose(hook, to, messages=notice.messages)
         password = hook.settings.password
-        earlier = known.of(fingerprint({"to": draft["to"]}, password))
-        if deadline.utc > now():
-            kept = self._still_scheduled(earlier, fingerprint(draft, password), deadline, hook, known)
+        earlier = known.of(fingerprint({"to": draft["to"]}, password), notice.number)
+        at = later(deadline, notice.after)
+        if at.utc > now():
+            kept = self._still_scheduled(earlier, fingerprint(draft, password), at, hook, known)
             if kept is not None:
-                self.log.info("The alert to %s is scheduled already: %s", mask_number(to), kept.omnimessage_id)
+                self.log.info("The %s to %s is scheduled already: %s", notice, mask_number(to), kept.omnimessage_id)
                 return kept.omnimessage_id
-            omnimessage_id = known.schedule(hook, draft, deadline.utc, deadline)
-            self.log.info(
-                "The alert to %s goes out at %s unless it is cancelled: %s", mask_number(to), deadline, omnimessage_id
-            )
-            return omnimessage_id
+            return self._schedule(to, notice, draft, at, hook, known)
         if earlier:
             state = self._state(hook, earlier[0])
             self.log.warning(
                 "The deadline %s has passed; the alert of this run, %s, %s, and is not repeated",
-                deadline,
+                at,
                 earlier[0].omnimessage_id,
                 state.value if state else "may have been sent",
             )
@@ -204,12 +227,30 @@ class ArmDeadMansSwitchOperator(AlertTask):
             context["ti"].xcom_push(key="silent", value=reason)
             self.log.info("The deadline %s has passed, and nobody is alerted: %s", deadline, reason)
             return None
+        if notice.after:
+            # it is sent after the alert, which is sent now
+            return self._schedule(to, notice, draft, hook.resolve_time_to_send(now() + notice.after), hook, known)
         omnimessage_id = known.schedule(hook, draft, deadline.utc, None)
         self.log.warning(
             "The deadline %s passed before the work started: the alert to %s is sent now: %s",
             deadline,
             mask_number(to),
             omnimessage_id,
+        )
+        return omnimessage_id
+
+    def _schedule(
+        self,
+        to: str,
+        notice: Notice,
+        draft: dict[str, Any],
+        at: TimeToSend,
+        hook: OmnimessageHook,
+        known: KnownAlerts,
+    ) -> str:
+        omnimessage_id = known.schedule(hook, draft, at.utc, at, notice.number)
+        self.log.info(
+            "The %s to %s goes out at %s unless it is cancelled: %s", notice, mask_number(to), at, omnimessage_id
         )
         return omnimessage_id
 

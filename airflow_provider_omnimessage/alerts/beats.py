@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage._compat import Variable
+from airflow_provider_omnimessage.alerts.steps import Notice
 from airflow_provider_omnimessage.api.cancel_result import CancelResult
 from airflow_provider_omnimessage.api.errors import InvalidInputError, OmnimessageError
+from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.api.timing import TimeToSend
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.tasks.cancelling import cancel_each
@@ -139,18 +141,26 @@ class Beat:
         self._state.dag_id = tags["dag_id"]
         self._report_doubts()
 
-    def run(self, drafts: Sequence[dict[str, Any]], due: TimeToSend, *, expected: datetime | None = None) -> list[str]:
+    def run(
+        self,
+        drafts: Sequence[dict[str, Any]],
+        due: TimeToSend,
+        *,
+        steps: Sequence[tuple[Notice, dict[str, Any]]] = (),
+        expected: datetime | None = None,
+    ) -> list[str]:
         """Schedule the next messages, cancel the last ones, and return the ids that are scheduled now.
 
         :param drafts: one body for each recipient, with its ``time_to_send``.
         :param due: when they go out.
+        :param steps: of the escalation, each with its body. One that cannot be scheduled does not fail the beat.
         :param expected: the time of the run that they wait for.
         """
         self._clean_up()
         scheduled: list[str] = []
         try:
             for draft in drafts:
-                scheduled.append(self._schedule(draft, due))
+                scheduled.append(self._schedule(draft))
         except Exception:
             if self._state.live:
                 # the messages of the last beat are still scheduled, so those of this one are too many
@@ -162,6 +172,11 @@ class Beat:
                 self._state.expected = expected.isoformat() if expected is not None else None
             self._store.write(self._state)
             raise
+        for notice, draft in steps:
+            try:
+                scheduled.append(self._schedule(draft))
+            except OmnimessageError as error:
+                self._log.error("No %s for %s: %s", notice, mask_number(draft["to"]), error)
         self._log.info("The message goes out at %s unless it is cancelled: %s", due, ", ".join(scheduled))
         # Swap first, cancel second: a beat that is killed in between leaves a live message to the next one.
         self._state.live, self._state.left = scheduled, self._state.live
@@ -198,8 +213,8 @@ class Beat:
             )
             raise errors[0]
 
-    def _schedule(self, draft: dict[str, Any], due: TimeToSend) -> str:
-        doubt = due.utc.isoformat()
+    def _schedule(self, draft: dict[str, Any]) -> str:
+        doubt = str(draft["time_to_send"])
         self._state.in_doubt.append(doubt)
         self._store.write(self._state)
         for attempt in range(1, self._posts + 1):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +14,7 @@ from airflow_provider_omnimessage.alerts.deadlines import Deadline
 from airflow_provider_omnimessage.alerts.disarming import DisarmDeadMansSwitchOperator
 from airflow_provider_omnimessage.alerts.markers import MarkerOperator
 from airflow_provider_omnimessage.alerts.next_run import ExpectNextRunOperator, check_next_run, next_run_messages
+from airflow_provider_omnimessage.alerts.steps import Step, plan_escalation
 from airflow_provider_omnimessage.alerts.wiring import wire
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -77,6 +78,8 @@ class DeadMansSwitch(TaskGroup):
         work has ended, by a task ``next_run``. Default: no such alert.
     :param next_run_text: what that alert says, as one SMS. ``{{ expected }}`` is when the next run is due. Default:
         names the DAG and that time. (templated)
+    :param escalate: further messages after the alert: a list of :class:`Step`. They are scheduled together with it, and
+        cancelled together with it. Default: none. (templated)
     :param dlr_url: where Messente posts delivery reports; default: the connection's. (templated)
     :param text_store: ``"plaintext"``, ``"sha256"`` or ``"nostore"``; default: the connection's. (templated)
     :param priority: ``"low"``, ``"regular"`` or ``"high"``; default: the connection's, else regular. (templated)
@@ -106,6 +109,7 @@ class DeadMansSwitch(TaskGroup):
         required: bool = False,
         next_run_within: timedelta | None = None,
         next_run_text: str | None = None,
+        escalate: Sequence[Step] | None = None,
         dlr_url: str | None = None,
         text_store: str | None = None,
         priority: str | None = None,
@@ -119,6 +123,7 @@ class DeadMansSwitch(TaskGroup):
         if not isinstance(required, bool):
             raise InvalidInputError.of("required", f"{required!r} is not accepted; use True or False")
         drafts = alert_messages(text, messages)
+        steps = plan_escalation(escalate)
         check_alert_at_parse(
             to=to, messages=drafts, timezone=timezone, dlr_url=dlr_url, text_store=text_store, priority=priority
         )
@@ -144,7 +149,7 @@ class DeadMansSwitch(TaskGroup):
             check_next_run(next_run_within, self.dag)
         # All that a switch knows is in its tasks: a copied task group loses what Airflow does not know of.
         own = {name: value for name, value in slots.items() if value is not None}
-        self._make_tasks({**alert, **own}, {**deadline, "required": required}, on_failure, following)
+        self._make_tasks({**alert, **own}, {**deadline, "required": required}, on_failure, following, steps)
 
     @property
     def arm(self) -> ArmDeadMansSwitchOperator:
@@ -234,6 +239,7 @@ class DeadMansSwitch(TaskGroup):
         arming: dict[str, Any],
         on_failure: Literal["wait", "send_now"],
         following: dict[str, Any] | None,
+        steps: list[dict[str, Any]],
     ) -> None:
         dag = self.dag
         if following is not None:
@@ -244,13 +250,17 @@ class DeadMansSwitch(TaskGroup):
         with _without_default_args(dag) as default_args:
             common |= _passed_on(default_args)
             own = {**common, **TRIES, **alert}
-            arm = ArmDeadMansSwitchOperator(task_id=self.task_id_of("arm"), **arming, **own)
+            disarm_id = self.task_id_of("disarm")
+            arm = ArmDeadMansSwitchOperator(
+                task_id=self.task_id_of("arm"), disarm_id=disarm_id, escalate=steps, **arming, **own
+            )
             gate = MarkerOperator(task_id=self.task_id_of("after_arm"), **common)
             disarm = DisarmDeadMansSwitchOperator(
-                task_id=self.task_id_of("disarm"),
+                task_id=disarm_id,
                 omnimessage_id=arm.output,
                 arm_id=arm.task_id,
                 on_failure=on_failure,
+                escalate=steps,
                 **own,
             )
             if arming["required"]:

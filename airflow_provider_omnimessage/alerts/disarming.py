@@ -20,6 +20,7 @@ from airflow_provider_omnimessage.api.cancel_result import CancelResult
 from airflow_provider_omnimessage.api.delivery import Outcome
 from airflow_provider_omnimessage.api.errors import NotFoundError, OmnimessageError
 from airflow_provider_omnimessage.api.masking import mask_number
+from airflow_provider_omnimessage.api.timing import later
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.tasks.cancelling import CancelOutcome, cancel_each
 from airflow_provider_omnimessage.tasks.failures import task_failures
@@ -83,6 +84,7 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
             self._let_stand(context, ids, undone)
         deadline = self._deadline(context)
         times = dict.fromkeys(ids, deadline)
+        times |= self._step_times(context)
         times |= KnownAlerts(context).times()
         if not times:
             self.log.info("No alert to cancel")
@@ -187,8 +189,8 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
                 return [error]
         if not is_missing:
             return []
-        moment = hook.resolve_time_to_send(deadline) if deadline > now() else None
-        return self._send(own, deadline, moment, hook, again=True)
+        send_at = hook.resolve_time_to_send(deadline) if deadline > now() else None
+        return self._send(own, deadline, send_at, hook, again=True)
 
     def _is_live(self, omnimessage_id: str, hook: OmnimessageHook) -> bool:
         try:
@@ -208,25 +210,34 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
         return self._send(KnownAlerts(context, "sent"), now(), None, hook, again=False)
 
     def _send(
-        self, known: KnownAlerts, due: datetime, moment: TimeToSend | None, hook: OmnimessageHook, *, again: bool
+        self, known: KnownAlerts, due: datetime, send_at: TimeToSend | None, hook: OmnimessageHook, *, again: bool
     ) -> list[Exception]:
-        numbers, problems = self._recipients(moment.utc if moment else now())
-        for to in numbers:
+        addressed, problems = self._addressed(send_at.utc if send_at else now())
+        begin = send_at or hook.resolve_time_to_send(now())
+        for notice, to in addressed:
+            at = later(begin, notice.after) if notice.after else send_at
             try:
-                draft = self._compose(hook, to)
-                earlier = known.of(fingerprint({"to": draft["to"]}, hook.settings.password))
+                draft = self._compose(hook, to, messages=notice.messages)
+                earlier = known.of(fingerprint({"to": draft["to"]}, hook.settings.password), notice.number)
                 # a retry does not send twice; after a clear, a new failure is news
                 if not again and any(map(known.is_of_this_attempt, earlier)):
                     continue
-                omnimessage_id = known.schedule(hook, draft, due, moment)
+                omnimessage_id = known.schedule(hook, draft, at.utc if at else due, at, notice.number)
             except Exception as error:
                 # the other recipients must be alerted anyway
-                self.log.error("No alert for %s: %s", mask_number(to), error)
+                self.log.error("No %s for %s: %s", notice, mask_number(to), error)
                 problems.append(error)
             else:
-                when = f"at {moment}" if moment else "now"
-                self.log.warning("The alert to %s is sent %s: %s", mask_number(to), when, omnimessage_id)
+                when = f"at {at}" if at else "now"
+                self.log.warning("The %s to %s is sent %s: %s", notice, mask_number(to), when, omnimessage_id)
         return problems
+
+    def _step_times(self, context: Mapping[str, Any]) -> dict[str, datetime | None]:
+        """Return when the steps are sent that ``arm`` scheduled, or this task when it sent the alert, by id."""
+        steps = self._pull(context, "step_times")
+        known = {**(steps if isinstance(steps, Mapping) else {}), **KnownAlerts(context, "sent").step_times()}
+        times = {str(omnimessage_id): datetime.fromisoformat(str(at)) for omnimessage_id, at in known.items()}
+        return dict(times)
 
     def _is_sent(self, context: Mapping[str, Any], ids: list[str], hook: OmnimessageHook) -> bool:
         """Return whether the alert went out at its time. If that is unknown, it did not: two are better than none."""

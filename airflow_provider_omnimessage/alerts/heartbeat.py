@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow_provider_omnimessage._compat import BaseOperator
 from airflow_provider_omnimessage.alerts.content import alert_messages, check_alert_at_parse
 from airflow_provider_omnimessage.alerts.recipients import as_recipients, recipients_at
+from airflow_provider_omnimessage.alerts.steps import Notice, Step, notices, plan_escalation
 from airflow_provider_omnimessage.api import timing
-from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.tasks.failures import constructor_errors, task_failures
@@ -22,6 +23,8 @@ from airflow_provider_omnimessage.tasks.rendering import PlainStrings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_omnimessage.api.timing import TimeToSend
 
 DEFAULT_TEXT = "Airflow may be down: no heartbeat from {{ dag.dag_id }} since {{ since }}"
 SHORTEST_GRACE = timedelta(minutes=1)
@@ -55,6 +58,8 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
         time. (templated)
     :param messages: the message on any channels, instead of ``text``. (templated)
     :param timezone: IANA name of the zone of ``since``; default: the connection's, else UTC. (templated)
+    :param escalate: further messages after that one: a list of :class:`Step`. Each beat schedules them anew, and
+        cancels those of the last beat. Default: none. (templated)
     :param variable: name of the Airflow Variable; default: ``omnimessage_heartbeat__<dag_id>__<task_id>``.
     :param dlr_url: where Messente posts delivery reports; default: the connection's. (templated)
     :param text_store: ``"plaintext"``, ``"sha256"`` or ``"nostore"``; default: the connection's. (templated)
@@ -68,6 +73,7 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
         "timezone",
         "to",
         "messages",
+        "escalate",
         "dlr_url",
         "text_store",
         "priority",
@@ -84,6 +90,7 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
         text: Any = None,
         messages: Any = None,
         timezone: str | None = None,
+        escalate: Sequence[Step] | None = None,
         variable: str | None = None,
         dlr_url: str | None = None,
         text_store: Literal["plaintext", "sha256", "nostore"] | str | None = None,
@@ -99,12 +106,14 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
                     "grace", f"{grace!r} is not accepted; use a timedelta of at least one minute"
                 )
             drafts = alert_messages(DEFAULT_TEXT if text is None and messages is None else text, messages)
+            steps = plan_escalation(escalate)
             check_alert_at_parse(
                 to=to, messages=drafts, timezone=timezone, dlr_url=dlr_url, text_store=text_store, priority=priority
             )
         self.to = as_recipients(to)
         self.grace = grace
         self.messages = drafts
+        self.escalate = steps
         self.timezone = timezone
         self.variable = variable
         self.dlr_url = dlr_url
@@ -136,22 +145,38 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
             due = hook.resolve_time_to_send(now + self.grace)
             numbers, problems = recipients_at(self.to, due.utc)
             beat = Beat(hook, store, self.log, {"dag_id": ti.dag_id, "task_id": ti.task_id})
-            drafts = [
-                hook.compose(
-                    to,
-                    self.messages,
-                    time_to_send=due.utc,
-                    dlr_url=self.dlr_url,
-                    text_store=self.text_store,
-                    priority=self.priority,
-                )
-                for to in numbers
-            ]
-            scheduled = beat.run(drafts, due)
+            drafts = [self._compose(hook, to, due, self.messages) for to in numbers]
+            scheduled = beat.run(drafts, due, steps=self._compose_steps(hook, due, problems))
             if problems:
                 # after the beat: one wrong number must not cost the others theirs
                 raise InvalidInputError(problems)
             return scheduled
+
+    def _compose(self, hook: OmnimessageHook, to: str, at: TimeToSend, messages: Any) -> dict[str, Any]:
+        return hook.compose(
+            to,
+            messages,
+            time_to_send=at.utc,
+            dlr_url=self.dlr_url,
+            text_store=self.text_store,
+            priority=self.priority,
+        )
+
+    def _compose_steps(
+        self, hook: OmnimessageHook, due: TimeToSend, problems: list[Problem]
+    ) -> list[tuple[Notice, dict[str, Any]]]:
+        """Return the bodies of the escalation; what is wrong with a step is added to ``problems``."""
+        found = []
+        for notice in notices(self.to, self.messages, self.escalate)[1:]:
+            at = timing.later(due, notice.after)
+            try:
+                numbers, wrong = recipients_at(notice.to, at.utc)
+                found += [(notice, self._compose(hook, to, at, notice.messages)) for to in numbers]
+            except InvalidInputError as error:
+                wrong = list(error.problems)
+                self.log.error("No recipient for the %s: %s", notice, error)
+            problems += wrong
+        return found
 
     def _since(self, context: Context) -> str:
         zone = super().render_template(self.timezone, context)

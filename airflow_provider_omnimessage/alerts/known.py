@@ -35,10 +35,12 @@ class Alert:
 
     :param recipient: a keyed fingerprint of the number.
     :param message: its record; without an id if it is unknown whether it was accepted.
+    :param step: the number of the step of its escalation; 0: the alert itself.
     """
 
     recipient: str
     message: MessageRecord
+    step: int = 0
 
 
 class KnownAlerts:
@@ -88,12 +90,21 @@ class KnownAlerts:
         """List the requests for which it is unknown whether they were accepted."""
         return [alert.message for alert in self.alerts if not alert.message.omnimessage_id]
 
-    def of(self, recipient: str) -> list[MessageRecord]:
+    def step_times(self) -> dict[str, str]:
+        """Return when each step of an escalation is sent, ISO 8601, by id."""
+        return {
+            alert.message.omnimessage_id: alert.message.time_to_send
+            for alert in self.alerts
+            if alert.step and alert.message.omnimessage_id and alert.message.time_to_send
+        }
+
+    def of(self, recipient: str, step: int = 0) -> list[MessageRecord]:
         """List what is known to have been scheduled for one recipient, the newest first.
 
         :param recipient: a keyed fingerprint of the number.
+        :param step: the number of the step; 0: the alert itself.
         """
-        found = [alert.message for alert in self.alerts if alert.recipient == recipient]
+        found = [alert.message for alert in self.alerts if (alert.recipient, alert.step) == (recipient, step)]
         return [message for message in reversed(found) if message.omnimessage_id]
 
     def drop(self, which: Iterable[Alert]) -> None:
@@ -102,32 +113,35 @@ class KnownAlerts:
         self.alerts = [alert for alert in self.alerts if alert not in gone]
         self._keep()
 
-    def schedule(self, hook: OmnimessageHook, draft: dict[str, Any], due: datetime, moment: TimeToSend | None) -> str:
+    def schedule(
+        self, hook: OmnimessageHook, draft: dict[str, Any], due: datetime, send_at: TimeToSend | None, step: int = 0
+    ) -> str:
         """Schedule an alert; repeat the request if its response was lost, since two are better than none.
 
         :param draft: the body, without its time.
-        :param due: the deadline of the work.
-        :param moment: when the alert is sent; ``None``: now.
+        :param due: the deadline of the work; for a step, its own time.
+        :param send_at: when the alert is sent; ``None``: now.
+        :param step: the number of the step; 0: the alert itself.
         :return: the omnimessage_id of the alert that is known.
         :raises OmnimessageError: if none is known. With ``maybe_processed``, there may be some anyway.
         """
         password = hook.settings.password
         recipient = fingerprint({"to": draft["to"]}, password)
-        body = {**draft, "time_to_send": as_time_to_send(moment.utc)} if moment else draft
+        body = {**draft, "time_to_send": as_time_to_send(send_at.utc)} if send_at else draft
         error: OmnimessageError = LostResponseError(
             f"earlier tries of this task have made {MOST_IN_DOUBT} requests, and ended before the responses came"
         )
-        while (doubts := self._doubts(recipient)) < MOST_IN_DOUBT:
+        while (doubts := self._doubts(recipient, step)) < MOST_IN_DOUBT:
             intent = MessageRecord(
                 fingerprint=fingerprint(draft, password),
                 time_to_send=due.isoformat(),
                 since=datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 **asdict(self._mark),
             )
-            place = _Place(self, Alert(recipient, intent))
+            place = _Place(self, Alert(recipient, intent, step))
             try:
                 posted = post(hook, body, intent, place, self._log)
-                metrics.count("scheduled" if moment else "sent", self._tags)
+                metrics.count("scheduled" if send_at else "sent", self._tags)
                 return str(posted.omnimessage_id)
             except OmnimessageError as failure:
                 error = failure
@@ -152,10 +166,10 @@ class KnownAlerts:
             self.alerts.append(alert)
         self._keep()
 
-    def _doubts(self, recipient: str) -> int:
+    def _doubts(self, recipient: str, step: int) -> int:
         """Count the unconfirmed requests to a recipient since this task was cleared last."""
         return sum(
-            alert.recipient == recipient
+            (alert.recipient, alert.step) == (recipient, step)
             and alert.message.omnimessage_id is None
             and self.is_of_this_attempt(alert.message)
             for alert in self.alerts
@@ -168,7 +182,7 @@ class KnownAlerts:
             for row in kept["alerts"] if kept else []:
                 message = MessageRecord.read(row)
                 if message is not None:
-                    alerts.append(Alert(str(row["recipient"]), message))
+                    alerts.append(Alert(str(row["recipient"]), message, int(row.get("step", 0))))
         except Exception as error:
             self._log.warning("The alerts that this task scheduled earlier cannot be read: %s", error)
             return []
@@ -177,7 +191,7 @@ class KnownAlerts:
     def _keep(self) -> None:
         if self._memory is None:
             return
-        rows = [{"recipient": alert.recipient, **alert.message.as_dict()} for alert in self.alerts]
+        rows = [{"recipient": alert.recipient, "step": alert.step, **alert.message.as_dict()} for alert in self.alerts]
         try:
             self._memory.keep({"alerts": rows})
         except Exception as error:

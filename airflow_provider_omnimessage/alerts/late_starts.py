@@ -9,16 +9,14 @@ from typing import Any
 from airflow_provider_omnimessage._compat import core_timetable
 
 LONG_PAST = timedelta(hours=24)
-"""A deadline that has been gone for longer than this is nobody's news, where no timetable says more."""
+"""A deadline that passed longer ago than this alerts nobody, if the timetable has no next run to compare with."""
 
 
 def silent_because(context: Mapping[str, Any], deadline: datetime, now: datetime) -> str | None:
-    """
-    Tell why a run that begins after its deadline alerts nobody, or ``None`` where it does.
+    """Return why a run that starts after its deadline alerts nobody, or ``None`` if it does.
 
     :param context: Airflow's context of the running task.
-    :param deadline: when the work should have been done; it has gone by.
-    :param now: the current moment.
+    :param deadline: when the work should have been done; in the past.
     """
     dag_run = context["dag_run"]
     run_type = str(getattr(dag_run.run_type, "value", dag_run.run_type))
@@ -34,17 +32,17 @@ def silent_because(context: Mapping[str, Any], deadline: datetime, now: datetime
 
 
 def _following_run(context: Mapping[str, Any]) -> datetime | None:
-    """Ask the DAG's timetable when the run after this one is due."""
+    """Return when the run after this one is due, or ``None`` if there is none, or the timetable cannot be queried."""
     try:
         from airflow.timetables.base import DataInterval, TimeRestriction
 
-        dag_run = context["dag_run"]
+        dag_run, dag = context["dag_run"], context["dag"]
         start = dag_run.data_interval_start or dag_run.run_after
-        following = core_timetable(context["dag"]).next_dagrun_info(
+        following = core_timetable(dag).next_dagrun_info(
             last_automated_data_interval=DataInterval(start, dag_run.data_interval_end or start),
-            restriction=TimeRestriction(earliest=None, latest=None, catchup=True),
+            restriction=TimeRestriction(earliest=None, latest=getattr(dag, "end_date", None), catchup=True),
         )
     except Exception:
-        # a timetable of the user's own may need what is not here
+        # a custom timetable may need what a worker does not have
         return None
     return following.run_after.astimezone(timezone.utc) if following else None

@@ -134,7 +134,7 @@ def _edges_before(switch: Switch, work: _Work) -> Iterable[Edge]:
     before_arm = arm.get_flat_relative_ids(upstream=True) if arm is not None else set()
     for root in work.roots():
         if work.is_required:
-            _refuse_what_is_not_held_back(switch, root, work)
+            _reject_if_not_held_back(switch, root, work)
         if not work.upstream(root):
             if _rule(root) not in RUNS_AFTER_ONE_SUCCESS:
                 raise switch.invalid(
@@ -159,7 +159,7 @@ def _edges_before(switch: Switch, work: _Work) -> Iterable[Edge]:
             yield from ((gate, task.task_id) for task in first)
 
 
-def _refuse_what_is_not_held_back(switch: Switch, root: Any, work: _Work) -> None:
+def _reject_if_not_held_back(switch: Switch, root: Any, work: _Work) -> None:
     rules = NEUTRAL_RULES if work.upstream(root) else RUNS_AFTER_ONE_SUCCESS
     if _rule(root) not in rules:
         raise switch.invalid(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -32,7 +32,7 @@ class AwaitedMessage:
     def to_dict(self) -> dict[str, Any]:
         """Return what is known as plain data, without the recipient."""
         return {
-            "statuses": self.report and [asdict(status) for status in self.report.statuses],
+            "statuses": self.report and [status._asdict() for status in self.report.statuses],
             "next_poll": self.next_poll and self.next_poll.isoformat(),
             "ending": self.ending and self.ending.value,
             "reason": self.reason,

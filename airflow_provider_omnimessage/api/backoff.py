@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_omnimessage.api.calls import Call
 from airflow_provider_omnimessage.api.errors import (
     ApiError,
     DeadlineExceededError,
@@ -15,6 +14,9 @@ from airflow_provider_omnimessage.api.errors import (
     ServerError,
     UntrustedError,
 )
+
+if TYPE_CHECKING:
+    from airflow_provider_omnimessage.api.calls import Call
 
 #: Seconds: the longest pause after the first failure. It doubles with each further one, up to LONGEST_PAUSE.
 FIRST_PAUSE = 1.0

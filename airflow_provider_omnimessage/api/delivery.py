@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_provider_omnimessage.api.masking import mask_numbers
 
@@ -47,8 +46,7 @@ CONFIRM_UNKNOWN_AFTER = 900.0
 BLIND_CHANNELS = frozenset({"sms"})
 
 
-@dataclass(frozen=True)
-class ChannelStatus:
+class ChannelStatus(NamedTuple):
     """
     The status of a message on one channel.
 
@@ -109,8 +107,7 @@ class ChannelStatus:
         return f"{words} ({mask_numbers(self.error)})" if self.error else words
 
 
-@dataclass(frozen=True)
-class DeliveryReport:
+class DeliveryReport(NamedTuple):
     """
     Messente's delivery report of one omnimessage.
 

@@ -23,7 +23,7 @@ def plain_argument(value: object) -> Any:
     if isinstance(value, str):
         structure = structure_in(value)
         return value if structure is None else structure
-    return plain(value)
+    return plain(list(value) if isinstance(value, (set, frozenset)) else value)
 
 
 def plain(value: object) -> Any:
@@ -31,7 +31,8 @@ def plain(value: object) -> Any:
     value = as_plain(value)
     if isinstance(value, Mapping):
         return {key: plain(part) for key, part in value.items()}
-    if isinstance(value, (str, bytes)):
+    if isinstance(value, (str, bytes, set, frozenset)):
+        # a set has no order: inside a parameter, it is a mistake that the rules reject
         return value
     if isinstance(value, Sequence):
         # a slice of a lazy sequence reads it in one request; iterating would make one for each entry

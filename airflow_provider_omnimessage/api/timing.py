@@ -67,6 +67,16 @@ def resolve(value: object, *, zone: object = None, now: datetime) -> TimeToSend:
     raise InvalidInputError.of(FIELD, f"{_shown(value)} is {_kind(value)}, not a date and time; {_ACCEPTED}")
 
 
+def later(moment: TimeToSend, span: timedelta) -> TimeToSend:
+    """Return the time that is a span after another one, in the same zone.
+
+    :param moment: the other one.
+    :param span: how much later.
+    """
+    utc = moment.utc + span
+    return TimeToSend(utc, utc.astimezone(moment.local.tzinfo))
+
+
 def is_local(value: object) -> bool:
     """Return whether a time has no offset, so that it means another time in each time zone."""
     if isinstance(value, str):

@@ -6,13 +6,13 @@ Nothing here does I/O, sleeps or reads a clock: a task or a trigger polls, and p
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from airflow_provider_omnimessage.api.agenda import Agenda
 from airflow_provider_omnimessage.api.awaited_message import AwaitedMessage
 from airflow_provider_omnimessage.api.delivery import (
     CONFIRM_FAILED_AFTER,
@@ -76,11 +76,8 @@ class Wait:
         self.deadline = deadline
         self.only_count = only_count
         self.endings: Counter[Ending] = Counter()
-        # of thousands of messages, few are due at a time, so they are not all checked at each poll
-        self._agenda: list[tuple[datetime, int, AwaitedMessage]] = []
-        self._entries = 0
+        self._agenda = Agenda()
         self._by_id: dict[str, AwaitedMessage] = {}
-        self._paused_until: datetime | None = None
         self._since = since
         self._poke_interval = poke_interval
         self._wait_for = wait_for
@@ -96,7 +93,7 @@ class Wait:
         """
         for message in self.messages:
             if self._sent_at(message) <= now and (poll_first or now >= self._last_poll(message)):
-                self._schedule(message, now)
+                self._agenda.schedule(message, now)
             else:
                 self._schedule_next(message, now)
 
@@ -104,14 +101,14 @@ class Wait:
         """Return what another process needs to continue, as plain data, without any recipient."""
         return {message.omnimessage_id: message.to_dict() for message in self.messages}
 
-    def restore(self, data: Any) -> None:
+    def restore(self, data: object) -> None:
         """Continue with what :meth:`to_dict` returned. Messages whose data cannot be read are polled again."""
         if not isinstance(data, Mapping):
             return
         for message in self.messages:
             message.restore(data.get(message.omnimessage_id))
             if message.ending is None and message.next_poll:
-                self._schedule(message, message.next_poll)
+                self._agenda.schedule(message, message.next_poll)
         self.endings = Counter(message.ending for message in self.messages if message.ending)
 
     def find(self, omnimessage_id: str) -> AwaitedMessage | None:
@@ -123,33 +120,20 @@ class Wait:
     def make_due(self, message: AwaitedMessage, now: datetime) -> None:
         """Poll for a message at the next opportunity, unless it has ended or is sent later."""
         if message.ending is None and self._sent_at(message) <= now:
-            self._schedule(message, now)
+            self._agenda.schedule(message, now)
 
     def pause(self, until: datetime) -> None:
         """Let no message be due before ``until``, for example after a 429."""
-        self._paused_until = max(until, self._paused_until or until)
+        self._agenda.pause(until)
 
     def due(self, now: datetime) -> list[AwaitedMessage]:
         """Return the messages to poll for now. They stay due until something is recorded about them."""
-        if self._paused_until and now < self._paused_until:
-            return []
-        entries = []
-        while self._agenda and self._agenda[0][0] <= now:
-            entry = heapq.heappop(self._agenda)
-            if _is_current(entry):
-                entries.append(entry)
-        for entry in entries:
-            heapq.heappush(self._agenda, entry)
-        return [message for _, _, message in entries]
+        return self._agenda.due(now)
 
     @property
     def next_poll(self) -> datetime | None:
         """When the next message is due; ``None`` if all of them have ended."""
-        while self._agenda and not _is_current(self._agenda[0]):
-            heapq.heappop(self._agenda)
-        if not self._agenda:
-            return None
-        return max(self._agenda[0][0], self._paused_until or self._agenda[0][0])
+        return self._agenda.next_poll
 
     @property
     def first_time_to_send(self) -> datetime | None:
@@ -222,7 +206,7 @@ class Wait:
             return self.record_report(message, report, now)
         if any(status.needs_poll for status in new):
             # also before its time to send: it may have been cancelled
-            self._schedule(message, now)
+            self._agenda.schedule(message, now)
         return None
 
     def record_error(self, message: AwaitedMessage, error: OmnimessageError, now: datetime) -> str | None:
@@ -238,7 +222,7 @@ class Wait:
                 self._end(each, Ending.ERROR, str(error))
             return None
         if isinstance(error, RateLimitedError):
-            self._schedule(message, now)
+            self._agenda.schedule(message, now)
         else:
             self._schedule_next(message, now)
         if isinstance(error, DeadlineExceededError):
@@ -312,15 +296,10 @@ class Wait:
             age = max(age, FIRST_POLL_LATER_BY * min(SHORTEST_GAP, self._poke_interval) * (1 + spread))
         sent_at, last = self._sent_at(message), self._last_poll(message)
         time = sent_at + timedelta(seconds=age)
-        self._schedule(message, last if max(now, sent_at) < last < time else time)
-
-    def _schedule(self, message: AwaitedMessage, time: datetime) -> None:
-        message.next_poll = time
-        self._entries += 1
-        heapq.heappush(self._agenda, (time, self._entries, message))
+        self._agenda.schedule(message, last if max(now, sent_at) < last < time else time)
 
     def _is_confirmed_failure(self, message: AwaitedMessage, report: DeliveryReport, now: datetime) -> bool:
-        """Return whether the message has looked failed for long enough: between two channels, it does for a moment."""
+        """Return whether the message has looked failed for long enough: between two channels, it briefly does."""
         before, seconds = message.report, report.seconds_to_confirm
         if seconds is None:
             message.failing_since = None
@@ -338,9 +317,9 @@ class Wait:
     ) -> str | None:
         time = since + timedelta(seconds=seconds)
         if seconds == CONFIRM_UNKNOWN_AFTER:
-            self._schedule(message, min(time, message.next_poll or time))
+            self._agenda.schedule(message, min(time, message.next_poll or time))
             return _news(message, f"{report}: the carrier does not know yet whether it was delivered")
-        self._schedule(message, time)
+        self._agenda.schedule(message, time)
         return _news(message, f"{report}: not delivered; polling once more, since another channel may follow")
 
     def _end(self, message: AwaitedMessage, ending: Ending, reason: str) -> None:
@@ -387,11 +366,6 @@ _COUNTED_AS: dict[Ending | None, str] = {
     Ending.CANCELLED: "cancelled",
     Ending.ERROR: "unknown",
 }
-
-
-def _is_current(entry: tuple[datetime, int, AwaitedMessage]) -> bool:
-    time, _, message = entry
-    return message.ending is None and message.next_poll is time
 
 
 def _joined(reasons: Iterator[str]) -> str:

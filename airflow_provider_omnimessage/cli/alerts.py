@@ -125,7 +125,7 @@ def _of_switches() -> Iterator[ScheduledAlert]:
         & (TaskInstance.map_index == XComModel.map_index)
         & (TaskInstance.operator == ARM)
     )
-    keys = ("return_value", "time_to_send")
+    keys = ("return_value", "time_to_send", "step_times")
     with create_session() as session:
         rows = session.scalars(select(XComModel).join(TaskInstance, is_of_arm).where(XComModel.key.in_(keys))).all()
         by_task: dict[tuple[str, str, str], dict[str, Any]] = {}
@@ -133,8 +133,10 @@ def _of_switches() -> Iterator[ScheduledAlert]:
             values = by_task.setdefault((row.dag_id, row.task_id, row.run_id), {})
             values[row.key] = XComModel.deserialize_value(row)
     for (dag_id, _, run_id), values in by_task.items():
-        for omnimessage_id in values.get("return_value") or ():
-            yield ScheduledAlert("switch", dag_id, run_id, values.get("time_to_send"), str(omnimessage_id))
+        step_times = values.get("step_times") or {}
+        for omnimessage_id in map(str, values.get("return_value") or ()):
+            time_to_send = step_times.get(omnimessage_id, values.get("time_to_send"))
+            yield ScheduledAlert("switch", dag_id, run_id, time_to_send, omnimessage_id)
 
 
 def _of_variables() -> Iterator[ScheduledAlert]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
 
 HELP = "Send, schedule, cancel and follow messages (SMS, Viber, WhatsApp, RCS) through Messente"
@@ -20,12 +22,97 @@ _MODULE = "airflow_provider_omnimessage.cli"
 
 def get_commands() -> list[GroupCommand]:
     """Return the command group ``omnimessage`` for Airflow 3.2 and newer."""
-    from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE, ActionCommand, GroupCommand, lazy_load_command
+    from airflow.cli.cli_config import GroupCommand
 
-    connection = _arg("--conn-id", help="Airflow connection (default: %(default)s)", default="omnimessage_default")
-    every = (connection, ARG_OUTPUT, ARG_VERBOSE)
+    commands = (*_message_commands(), *_service_commands())
+    return [GroupCommand(name="omnimessage", help=HELP, epilog=EXIT_CODES, subcommands=commands)]
+
+
+def _message_commands() -> Iterator[ActionCommand]:
+    message, every = _message_args(), _every_arg()
     ids = _arg("omnimessage_id", help="One or more ids", nargs="+")
-    schedule = (
+    yield _command("send", "Send a message now", "messages.send", *message, *every)
+    yield _command(
+        "schedule",
+        "Schedule a message at Messente, which sends it even if Airflow is down by then",
+        "messages.schedule",
+        *message,
+        *_time_args(),
+        *every,
+    )
+    yield _command(
+        "reschedule",
+        "Replace a scheduled message by one with another time, or other messages",
+        "messages.reschedule",
+        _arg("omnimessage_id", help="The message to replace"),
+        _arg(
+            "--order",
+            help="cancel_first: never two messages; schedule_first: never none (default: %(default)s)",
+            choices=("cancel_first", "schedule_first"),
+            default="cancel_first",
+        ),
+        *message,
+        *_time_args(),
+        *every,
+    )
+    when, _, zone = _time_args()
+    yield _command(
+        "estimate",
+        "Check a file of recipients, and show what sending to them would cost; nothing is sent",
+        "estimate.estimate",
+        *_estimate_args(),
+        *message[2:8],
+        when,
+        zone,
+        *every,
+    )
+    yield _command("cancel", "Cancel messages that are still scheduled", "messages.cancel", ids, *every)
+    yield _command("status", "Show the status of messages, by channel", "messages.status", ids, *every)
+    yield _command(
+        "watch",
+        "Follow messages until each is delivered or has failed; progress goes to stderr",
+        "watch.watch",
+        ids,
+        _arg("--interval", help="Seconds between polls (default: %(default)s)", type=float, default=5.0),
+        _arg("--timeout", help="Seconds after which to give up (default: %(default)s)", type=float, default=600.0),
+        *every,
+    )
+
+
+def _service_commands() -> Iterator[ActionCommand]:
+    from airflow.cli.cli_config import ARG_VERBOSE
+
+    yield _command(
+        "doctor",
+        "Check versions, connection, network and credentials, and print how to fix each problem",
+        "doctor.run",
+        _arg(
+            "--push",
+            help="Check instead whether delivery reports arrive: post one to push_url, and read it back",
+            action="store_true",
+        ),
+        *_every_arg(),
+    )
+    yield _command(
+        "receiver",
+        "Run the receiver for delivery reports from Messente",
+        "receiver.run",
+        *_receiver_args(),
+        ARG_VERBOSE,
+    )
+    yield _command("alerts", "List the alerts that are scheduled now, of all DAGs", "alerts.alerts", *_every_arg())
+    yield _command(
+        "disarm",
+        "Cancel all alerts of a DAG that are scheduled now, before you pause or remove it",
+        "alerts.disarm",
+        _arg("dag_id", help="The id of the DAG"),
+        *_every_arg(),
+    )
+    yield _command("sandbox", "Run the sandbox, a local Messente", "sandbox.sandbox", *_sandbox_args())
+
+
+def _time_args() -> tuple[Arg, ...]:
+    return (
         _arg("--time-to-send", help="When: an ISO 8601 date and time such as 2026-11-24T09:00, or with an offset"),
         _arg("--in", help="When, from now: 90s, 30m, 2h or 1d", dest="from_now", metavar="SPAN"),
         _arg(
@@ -34,104 +121,23 @@ def get_commands() -> list[GroupCommand]:
         ),
     )
 
-    def command(name: str, about: str, function: str, *args: Arg) -> ActionCommand:
-        return ActionCommand(
-            name=name,
-            help=about,
-            func=lazy_load_command(f"{_MODULE}.{function}"),
-            args=args,
-            epilog=EXIT_CODES,
-        )
 
-    return [
-        GroupCommand(
-            name="omnimessage",
-            help=HELP,
-            epilog=EXIT_CODES,
-            subcommands=(
-                command("send", "Send a message now", "messages.send", *_message_args(), *every),
-                command(
-                    "schedule",
-                    "Schedule a message at Messente, which sends it even if Airflow is down by then",
-                    "messages.schedule",
-                    *_message_args(),
-                    *schedule,
-                    *every,
-                ),
-                command(
-                    "reschedule",
-                    "Replace a scheduled message by one with another time, or other messages",
-                    "messages.reschedule",
-                    _arg("omnimessage_id", help="The message to replace"),
-                    _arg(
-                        "--order",
-                        help="cancel_first: never two messages; schedule_first: never none (default: %(default)s)",
-                        choices=("cancel_first", "schedule_first"),
-                        default="cancel_first",
-                    ),
-                    *_message_args(),
-                    *schedule,
-                    *every,
-                ),
-                command(
-                    "estimate",
-                    "Check a file of recipients, and show what sending to them would cost; nothing is sent",
-                    "estimate.estimate",
-                    *_estimate_args(),
-                    *_message_args()[2:8],
-                    schedule[0],
-                    schedule[2],
-                    *every,
-                ),
-                command("cancel", "Cancel messages that are still scheduled", "messages.cancel", ids, *every),
-                command("status", "Show the status of messages, by channel", "messages.status", ids, *every),
-                command(
-                    "watch",
-                    "Follow messages until each is delivered or has failed; progress goes to stderr",
-                    "watch.watch",
-                    ids,
-                    _arg("--interval", help="Seconds between polls (default: %(default)s)", type=float, default=5.0),
-                    _arg(
-                        "--timeout",
-                        help="Seconds after which to give up (default: %(default)s)",
-                        type=float,
-                        default=600.0,
-                    ),
-                    *every,
-                ),
-                command(
-                    "doctor",
-                    "Check versions, connection, network and credentials, and print how to fix each problem",
-                    "doctor.run",
-                    _arg(
-                        "--push",
-                        help="Check instead whether delivery reports arrive: post one to push_url, and read it back",
-                        action="store_true",
-                    ),
-                    *every,
-                ),
-                command(
-                    "receiver",
-                    "Run the receiver for delivery reports from Messente",
-                    "receiver.run",
-                    *_receiver_args(),
-                    ARG_VERBOSE,
-                ),
-                command("alerts", "List the alerts that are scheduled now, of all DAGs", "alerts.alerts", *every),
-                command(
-                    "disarm",
-                    "Cancel all alerts of a DAG that are scheduled now, before you pause or remove it",
-                    "alerts.disarm",
-                    _arg("dag_id", help="The id of the DAG"),
-                    *every,
-                ),
-                command("sandbox", "Run the sandbox, a local Messente", "sandbox.sandbox", *_sandbox_args()),
-            ),
-        )
-    ]
+def _command(name: str, about: str, function: str, *args: Arg) -> ActionCommand:
+    from airflow.cli.cli_config import ActionCommand, lazy_load_command
+
+    return ActionCommand(
+        name=name, help=about, func=lazy_load_command(f"{_MODULE}.{function}"), args=args, epilog=EXIT_CODES
+    )
 
 
-def _arg(*flags: str, **options: Any) -> Arg:
+def _every_arg() -> tuple[Arg, ...]:
+    from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE
+
+    connection = _arg("--conn-id", help="Airflow connection (default: %(default)s)", default="omnimessage_default")
+    return connection, ARG_OUTPUT, ARG_VERBOSE
+
+
+def _arg(*flags: str, **options: object) -> Arg:
     from airflow.cli.cli_config import Arg
 
     return Arg(flags, **options)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Checks the way of a delivery report: posts a signed one to ``push_url``, and reads it back as a trigger does."""
+"""Checks the path of a delivery report: posts a signed one to ``push_url``, and reads it back as a trigger does."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _PATIENCE = 15.0
 
 
 class Step(NamedTuple):
-    """One step of the way.
+    """One step of the path.
 
-    :param check: what was checked.
+    :param check: name of the check.
     :param problem: what is wrong and how to fix it; ``None`` if it works.
-    :param detail: what was found, if it works.
+    :param detail: the finding, if it works.
     """
 
     check: str
@@ -46,7 +46,7 @@ def _post_report(settings: Settings, conn_id: str, omnimessage_id: str) -> Step:
     problem: str | None
     url = f"{settings.push_url}/v1/reports/{conn_id}"
     report = {"omnimessage_id": omnimessage_id, "message_id": omnimessage_id, "channel": "sms", "status": "ACK"}
-    # spaces and order that a proxy which parses and rewrites JSON would not keep
+    # white space that a proxy that parses and rewrites JSON would not keep
     body = json.dumps(report, indent=1).encode()
     headers = {"Content-Type": "application/json", MESSENTE_HEADER: sign_body(body, settings.password)}
     try:
@@ -65,7 +65,7 @@ def _post_report(settings: Settings, conn_id: str, omnimessage_id: str) -> Step:
 def _connection_problem(push_url: str, error: str) -> str:
     host = urlsplit(push_url).hostname
     if "NameResolution" in error or "getaddrinfo" in error or "Name or service" in error:
-        return f"DNS does not know '{host}'; check push_url and this machine's resolver"
+        return f"DNS cannot resolve '{host}'; check push_url and this machine's resolver"
     return f"cannot connect to {host}; check that the receiver or its reverse proxy listens there, and the firewall"
 
 
@@ -74,13 +74,13 @@ def _response_problem(settings: Settings, conn_id: str, status: int, content: by
         return _signature_problem(settings, conn_id)
     if 300 <= status <= 399:
         return (
-            f"responded with a redirect ({status}), which Messente takes for success, and the report is lost; set "
-            "push_url to where the redirect points"
+            f"responded with a redirect ({status}), which Messente treats as success, so the report is lost; set "
+            "push_url to the redirect's target"
         )
     known = {
         404: "responded 404: the prefix is wrong, or the receiver is off; push_url ends with /omnimessage if the API "
         "server runs the receiver, and [omnimessage] receiver must be True there",
-        405: "responded 405: something else than the receiver is there; check the prefix in push_url",
+        405: "responded 405: something other than the receiver responds; check the prefix in push_url",
         413: "responded 413: the reverse proxy limits bodies too strictly; allow 64 KiB",
         503: "responded 503: the receiver runs, but its database does not; see the receiver's log",
     }
@@ -92,7 +92,7 @@ def _response_problem(settings: Settings, conn_id: str, status: int, content: by
         is_receiver = False
     if is_receiver:
         return None
-    return f"responded {status}, and not as the receiver does; check push_url, and where the reverse proxy passes it to"
+    return f"responded {status}, which is not the receiver's response; check push_url and the reverse proxy's upstream"
 
 
 def _signature_problem(settings: Settings, conn_id: str) -> str:
@@ -105,7 +105,7 @@ def _signature_problem(settings: Settings, conn_id: str) -> str:
         )
     return (
         "rejects the signature of the report, although the API password is right: the reverse proxy changes the body; "
-        "let it pass bodies on as they are (no rewriting, no filter that parses JSON), and the header "
+        "let it pass on bodies unchanged (no rewriting, no filter that parses JSON), and the header "
         f"{MESSENTE_HEADER}"
     )
 
@@ -118,7 +118,7 @@ def _read_back(settings: Settings, conn_id: str, omnimessage_id: str) -> Step:
     if omnimessage_id not in found:
         return Step(
             "events",
-            f"{settings.receiver_url} does not have the report that {settings.push_url} accepted; check that both lead "
-            "to receivers on the same database",
+            f"{settings.receiver_url} does not have the report that {settings.push_url} accepted; check that both "
+            "point to receivers with the same database",
         )
     return Step("events", None, f"the report is read back from {settings.receiver_url}")

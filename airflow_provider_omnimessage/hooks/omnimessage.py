@@ -185,9 +185,9 @@ class OmnimessageHook(BaseHook):
         :param to: the recipient in E.164 format.
         :param messages: at most one for each channel, in the order in which the channels are tried.
         :param time_to_send: any value that :meth:`resolve_time_to_send` accepts or returns; ``None``: now.
-        :param timezone: IANA name for a ``time_to_send`` without an offset, or ``"recipient"``; default: the
-            connection's, else UTC.
-        :param window: when it may be sent; otherwise it waits for the next time in it. Default: the connection's.
+        :param timezone: IANA name for a local time, or ``"recipient"``; default: the connection's, else UTC.
+        :param window: outside of it, the message is scheduled for the next time in it. Default: the connection's. A
+            ``time_to_send`` that was resolved before ignores both.
         :param on_unknown_zone: if the recipient's zone counts and is unknown: ``"fail"``, or the IANA name to use.
         :param dlr_url: where Messente posts delivery reports; default: the connection's.
         :param text_store: how Messente keeps the text; default: the connection's, else the account's.

@@ -18,7 +18,7 @@ from airflow_provider_omnimessage.api.errors import DeadlineExceededError, RateL
 from airflow_provider_omnimessage.api.pacing import Pacing
 
 #: Seconds: with less time left, a request is not made. It would only end without a response.
-SHORTEST_REQUEST = 0.01
+SHORTEST_REQUEST = 0.005
 
 
 class Pace:

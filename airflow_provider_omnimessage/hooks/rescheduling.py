@@ -1,4 +1,4 @@
-"""Reschedule a message: Messente cannot change one, so it is cancelled and another is posted, in either order."""
+"""Reschedule a message: cancel the old one and post a new one, in either order, since Messente cannot change one."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -33,6 +33,9 @@ class Courier(Protocol):
 
     def schedule_text(self, text: str, at: datetime) -> list[str]:
         """Schedule a text, and return the ids of what was scheduled."""
+
+    def schedule_steps(self, now: datetime) -> Iterator[tuple[str, datetime]]:
+        """Schedule the steps of the escalation, and yield the id and the time of each."""
 
     def in_zone(self, time: datetime) -> str:
         """Return a time in words, in the zone of the recipients."""
@@ -81,23 +84,23 @@ class Deduplicator:
             self._courier.send()
             return
         if state.first == own:
-            self._send_first(own)
+            self._send_first(own, now)
         elif state.digest_by == own:
             self._schedule_digest(own, event, state, now)
         else:
             self._log.info("Counted: event %s since %s; a digest is sent at %s", state.count, state.since, state.until)
 
-    def succeeded(self, event: Event, now: datetime, *, is_told: bool) -> None:
+    def succeeded(self, event: Event, now: datetime, *, is_reported: bool) -> None:
         """Cancel what waits for failures that are over, and report, once, that it works again.
 
-        :param is_told: whether that is reported.
+        :param is_reported: whether that is reported.
         """
         own = uuid.uuid4().hex[:12]
         state = self._store.read()
         try:
             if state.failing_since and self._close(state.failing_since, own):
                 self._log.info("It works again, after %s failures since %s", state.failures, state.failing_since)
-                if is_told:
+                if is_reported:
                     # before the cancels, which may use up the time; what they leave, the next success cancels
                     self._courier.send_text(recovered_text(event, state, now))
         finally:
@@ -113,15 +116,38 @@ class Deduplicator:
 
         return self._store.change(close, lambda current: current.failing_since != since).closed_by == own
 
-    def _send_first(self, own: str) -> None:
+    def _send_first(self, own: str, now: datetime) -> None:
+        failure: Exception | None = None
         try:
             self._courier.send()
         except Exception as error:
-            if not getattr(error, "maybe_processed", False):
-                # the next event must be sent, and not be counted
-                self._write(lambda state: state.unsent() if state.first == own else state)
-            raise
-        self._write(lambda state: replace(state, told=True) if state.first == own else state)
+            failure = error
+        # a first message that was not sent is no reason not to escalate
+        has_steps = self._escalate(own, now)
+        if failure is None or getattr(failure, "maybe_processed", False) or has_steps:
+            self._write(lambda state: replace(state, is_sent=True) if state.first == own else state)
+        else:
+            # the next event must be sent, and not be counted
+            self._write(lambda state: state.unsent() if state.first == own else state)
+        if failure is not None:
+            raise failure
+
+    def _escalate(self, own: str, now: datetime) -> bool:
+        """Schedule the steps of the escalation, and return whether there are any. Each id is stored at once."""
+        new: list[Scheduled] = []
+
+        def with_steps(state: EventState) -> EventState:
+            return replace(state, scheduled=tuple(dict.fromkeys((*state.scheduled, *new))))
+
+        for omnimessage_id, at in self._courier.schedule_steps(now):
+            new.append(Scheduled(omnimessage_id, at.isoformat(), own))
+            self._write(with_steps)
+        if new:
+            try:
+                self._store.change(with_steps, lambda state: set(new) <= set(state.scheduled))
+            except Exception as error:
+                self._log.warning("The escalation cannot be cancelled: its ids could not be stored: %s", error)
+        return bool(new)
 
     def _schedule_digest(self, own: str, event: Event, state: EventState, now: datetime) -> None:
         at = datetime.fromisoformat(state.until)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-#: Events of one storm that are told apart, at most; more are only counted.
+#: Events of one storm whose ids are kept, at most; more are only counted.
 MOST_EVENTS = 500
 #: Names of tasks that a digest lists.
 MOST_NAMES = 3
@@ -54,7 +54,7 @@ class EventState:
     """The state that is shared by all tasks whose events have the same key.
 
     :param first: id of the event whose own message is sent; the others of this storm are counted.
-    :param told: whether that message was sent.
+    :param is_sent: whether that message was sent.
     :param since: when it happened, ISO 8601 in UTC, as all times.
     :param until: end of the storm; an event after it begins another.
     :param events: ids of the events of this storm.
@@ -62,13 +62,13 @@ class EventState:
     :param names: of the tasks that the events came from.
     :param digest_count: number of events in the digest that was scheduled last, or that ``digest_by`` schedules now.
     :param scheduled: all that must be cancelled sooner or later.
-    :param failing_since: the first failure that was told, until something succeeds.
+    :param failing_since: the first failure that was sent, until something succeeds.
     :param earlier: failures since then, before this storm.
     :param closed_by: id of the last success that ended failures.
     """
 
     first: str = ""
-    told: bool = False
+    is_sent: bool = False
     since: str = ""
     until: str = ""
     events: tuple[str, ...] = ()
@@ -110,7 +110,7 @@ class EventState:
 
     @property
     def failures(self) -> int:
-        """Number of events since the first failure that was told."""
+        """Number of events since the first failure that was sent."""
         return self.earlier + self.count
 
     def holds(self, event: str) -> bool:
@@ -121,7 +121,7 @@ class EventState:
         """Return whether an event at this time is counted instead of sent."""
         if not self.first or datetime.fromisoformat(self.until) <= now:
             return False
-        return self.told or now - datetime.fromisoformat(self.since) < PATIENCE
+        return self.is_sent or now - datetime.fromisoformat(self.since) < PATIENCE
 
     def with_event(self, event: str, name: str, now: datetime, quiet_for: timedelta, *, is_tracked: bool) -> EventState:
         """Return the state with one more event: it begins a storm, or is counted in the one that there is.
@@ -137,7 +137,7 @@ class EventState:
             return replace(
                 state,
                 first=event,
-                told=False,
+                is_sent=False,
                 since=now.isoformat(),
                 until=(now + quiet_for).isoformat(),
                 events=(event,),

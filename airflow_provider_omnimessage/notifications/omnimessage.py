@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage._compat import BaseNotifier
 from airflow_provider_omnimessage.alerts.content import alert_messages, check_alert_at_parse
-from airflow_provider_omnimessage.alerts.recipients import as_recipients
+from airflow_provider_omnimessage.alerts.recipients import TimedRecipients, as_recipients
+from airflow_provider_omnimessage.alerts.steps import Step, plan_escalation
 from airflow_provider_omnimessage.api.errors import InvalidInputError, PastTimeToSendError
 from airflow_provider_omnimessage.api.fields import is_deferred
 from airflow_provider_omnimessage.api.lists import plain_argument
@@ -64,6 +65,9 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
     :param recovered: with ``dedup_key``: ``True`` sends, once, that it works again when something with the same key
         succeeds after a failure that was sent, and cancels a waiting digest. Use it with :meth:`callbacks`. Default:
         ``False``.
+    :param escalate: with ``dedup_key``: further messages after the first failure; default: none. It is a list of
+        ``Step`` (``from airflow_provider_omnimessage.alerts import Step``). All are scheduled at once, and cancelled by
+        the first success with the same key, so use it with :meth:`callbacks`. (templated)
     :param window: when the message may be sent, a :class:`~airflow_provider_omnimessage.api.windows.SendWindow` or its
         text form; outside of it, the message is scheduled for the next time in it. ``"connection"`` is the connection's
         window, which is ignored by default: this is an alert. (templated)
@@ -87,6 +91,7 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         "text_store",
         "priority",
         "dedup_key",
+        "escalate",
         "messages",
     )
 
@@ -102,6 +107,7 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         dedup_key: str | None = None,
         quiet_for: timedelta | None = None,
         recovered: bool = False,
+        escalate: Sequence[Step] | None = None,
         max_parts: int = 2,
         dlr_url: str | None = None,
         text_store: str | None = None,
@@ -119,7 +125,7 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
             )
         if time_to_send is not None:
             check_time_at_parse(time_to_send, timezone)
-        _check_deduplication(dedup_key, quiet_for, recovered, time_to_send)
+        _check_deduplication(dedup_key, quiet_for, recovered, escalate, time_to_send)
         self.to = as_recipients(to)
         self.messages = drafts
         self.time_to_send = time_to_send
@@ -127,9 +133,15 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         self.window = window if window == "connection" else check_window_at_parse(window, "fail")
         if window is not None and dedup_key is not None:
             raise InvalidInputError.of("window", "cannot be combined with dedup_key; leave one of them out")
+        if window is not None and isinstance(self.to, TimedRecipients):
+            raise InvalidInputError.of(
+                "window",
+                "cannot be combined with recipients that depend on the time; pass numbers as to, or leave it out",
+            )
         self.dedup_key = dedup_key
         self.quiet_for = quiet_for or QUIET_FOR
         self.recovered = recovered
+        self.escalate = plan_escalation(escalate)
         self.max_parts = max_parts
         self.dlr_url = dlr_url
         self.text_store = text_store
@@ -148,10 +160,10 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
                 **OmnimessageNotifier.callbacks(to="+37255555555", dedup_key="{{ dag.dag_id }}", recovered=True),
             )
 
-        :param kwargs: the notifier's parameters; ``recovered=True`` among them.
+        :param kwargs: the notifier's parameters; ``recovered=True`` or ``escalate`` among them.
         """
         notifier = cls(**kwargs)
-        if not notifier.recovered:
+        if not notifier._ends_with_success:
             raise InvalidInputError.of(
                 "recovered",
                 "is not set, so each success would be sent; set recovered=True, or pass on_failure_callback",
@@ -257,6 +269,11 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
                 each.omnimessage_id = result.omnimessage_id
         sender.report(notifications)
 
+    @property
+    def _ends_with_success(self) -> bool:
+        """Whether a success ends what failures have begun."""
+        return self.recovered or bool(self.escalate)
+
     def _is_deduplicated(self) -> bool:
         # a template that does not fit the event is still there
         return bool(self.dedup_key) and not is_deferred(self.dedup_key)
@@ -267,12 +284,14 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         from airflow_provider_omnimessage.notifications.sending import EventCourier
         from airflow_provider_omnimessage.notifications.texts import event_of, is_success
 
-        courier = EventCourier(self._sender(context), hook, self._messages(context))
+        courier = EventCourier(self._sender(context), hook, self._messages(context), self.escalate)
         store = EventStore(str(self.dedup_key), self.log)
-        deduplicator = Deduplicator(store, courier, self.log, quiet_for=self.quiet_for, is_tracked=self.recovered)
+        deduplicator = Deduplicator(
+            store, courier, self.log, quiet_for=self.quiet_for, is_tracked=self._ends_with_success
+        )
         now = datetime.now(timezone.utc)
-        if self.recovered and is_success(context):
-            deduplicator.succeeded(event_of(context), now, is_told=self.recovered)
+        if self._ends_with_success and is_success(context):
+            deduplicator.succeeded(event_of(context), now, is_reported=self.recovered)
         else:
             deduplicator.happened(event_of(context), now)
 
@@ -298,12 +317,12 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         return time_to_send
 
 
-def _check_deduplication(dedup_key: Any, quiet_for: Any, recovered: Any, time_to_send: Any) -> None:
+def _check_deduplication(dedup_key: Any, quiet_for: Any, recovered: Any, escalate: Any, time_to_send: Any) -> None:
     """Raise for a deduplication that cannot work, while the DAG is parsed."""
     if not isinstance(recovered, bool):
         raise InvalidInputError.of("recovered", f"{recovered!r} is not accepted; use True or False")
     if dedup_key is None:
-        for name, value in (("quiet_for", quiet_for), ("recovered", recovered)):
+        for name, value in (("quiet_for", quiet_for), ("recovered", recovered), ("escalate", escalate)):
             if value:
                 raise InvalidInputError.of(
                     name, "works with dedup_key only; set dedup_key, such as '{{ dag.dag_id }}', or leave it out"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage.alerts.recipients import recipients_at
+from airflow_provider_omnimessage.alerts.steps import notices
 from airflow_provider_omnimessage.api.cancel_result import CancelResult
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.masking import mask_number
@@ -108,11 +109,13 @@ class EventCourier:
     """Sends, schedules and cancels for the deduplication of an event.
 
     :param messages: the event's own messages.
+    :param escalate: as :func:`~airflow_provider_omnimessage.alerts.steps.plan_escalation` returns it, rendered.
     """
 
     sender: EventSender
     hook: OmnimessageHook
     messages: Sequence[Any]
+    escalate: Sequence[Mapping[str, Any]] = ()
 
     def send(self) -> None:
         """Send the event's own messages."""
@@ -124,7 +127,19 @@ class EventCourier:
 
     def schedule_text(self, text: str, at: datetime) -> list[str]:
         """Schedule a text, and return the ids."""
-        return self.sender.post(self.hook, with_text(self.messages, text), self.hook.resolve_time_to_send(at))
+        return self._scheduler.post(self.hook, with_text(self.messages, text), self.hook.resolve_time_to_send(at))
+
+    def schedule_steps(self, now: datetime) -> Iterator[tuple[str, datetime]]:
+        """Schedule the steps of the escalation, and yield the id and the time of each."""
+        for notice in notices(self.sender.to, self.messages, self.escalate)[1:]:
+            at = self.hook.resolve_time_to_send(now + notice.after)
+            try:
+                ids = replace(self._scheduler, to=notice.to).post(self.hook, notice.messages, at)
+            except Exception as error:
+                # the other steps stand
+                self.sender.log.error("The %s is not scheduled: %s", notice, error)
+            else:
+                yield from ((omnimessage_id, at.utc) for omnimessage_id in ids)
 
     def in_zone(self, time: datetime) -> str:
         """Return a time in words, in the connection's time zone."""
@@ -137,3 +152,9 @@ class EventCourier:
         if cancellation.result is CancelResult.CANCELLED:
             metrics.count("cancelled", event_tags(self.sender.context))
         self.sender.log.info("%s %s", omnimessage_id, cancellation)
+
+    @property
+    def _scheduler(self) -> EventSender:
+        # in a deadline's callback, one wrong recipient is an error, and the ids of the others would be lost
+        context = {name: value for name, value in self.sender.context.items() if name != "deadline"}
+        return replace(self.sender, context=context)

@@ -47,10 +47,12 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
     channel), ``time_to_send`` (UTC, ISO 8601; null if sent now) and, if a window or the recipient's time zone counted,
     ``time_choice``: the ``wanted`` and the ``chosen`` time, and the ``reason`` for the difference.
 
-    Bad input, refused credentials and, by default, an answer that was lost fail the task without a retry; what surely
-    was not sent takes the task's retries.
+    Bad input, rejected credentials and, by default, a lost response fail the task without a retry. If certainly nothing
+    was sent, the task uses its retries::
 
-    :param to: the recipient in E.164, as ``"+37255555555"``; spaces, dashes, dots and brackets are tidied away.
+        send = SendOmnimessageOperator(task_id="send", to="+37255555555", messages=[sms("The report is ready")])
+
+    :param to: the recipient in E.164 format, such as ``"+37255555555"``; spaces, dashes, dots and brackets are removed.
         (templated)
     :param messages: one message per channel at most, in the order in which the channels are tried: built by ``sms()``,
         ``viber()``, ``whatsapp()`` or ``rcs()``, dicts of the same form, or the official client's objects. (templated)
@@ -63,15 +65,15 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
     :param text_store: how Messente keeps the text: ``"plaintext"``, ``"sha256"`` or ``"nostore"``; default: the
         connection's, else the account's. (templated)
     :param priority: ``"low"``, ``"regular"`` or ``"high"``; default: the connection's, else regular. (templated)
-    :param delivery_guarantee: what becomes of a message that may have been accepted, where nobody can tell:
-        ``"at_most_once"`` (default) fails the task without a retry and says what to check; ``"at_least_once"`` lets the
-        task's retries send it again, so that there may be two.
+    :param delivery_guarantee: what to do if it is unknown whether Messente accepted the message: ``"at_most_once"``
+        (default) fails the task without a retry and says what to check; ``"at_least_once"`` uses the task's retries to
+        send it again, so that there may be two.
     :param durable: whether the task remembers its message across retries, crashes and clears. A retry then returns the
-        message that an earlier try has posted; a cleared task keeps one that is still scheduled and the same, replaces
-        one that changed, and sends anew where it is gone. It takes Airflow 3.3 (``task_state_store``); an older
-        one says in the log what cannot be guaranteed there.
+        message that an earlier try posted. A cleared task keeps a message that is still scheduled and the same,
+        replaces one that changed, and otherwise sends a new one. Requires Airflow 3.3 (``task_state_store``); on older
+        versions the task logs what it cannot guarantee.
     :param omnimessage_conn_id: the Airflow connection, of type ``omnimessage``. (templated)
-    :raises InvalidInputError: while the DAG is parsed, for what can be seen to be wrong by then.
+    :raises InvalidInputError: while the DAG is parsed, for everything that is known to be wrong by then.
     """
 
     template_fields: Sequence[str] = (
@@ -191,17 +193,21 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
 
 class ScheduleOmnimessageOperator(SendOmnimessageOperator):
     """
-    Schedule a message at Messente, which sends it at its time whatever becomes of Airflow: ``POST /omnimessage``.
+    Schedule a message at Messente, which sends it at its time even if Airflow is down: ``POST /omnimessage``.
 
-    It takes everything that :class:`SendOmnimessageOperator` takes, and returns the same.
+    It accepts the parameters of :class:`SendOmnimessageOperator`, and returns the same::
 
-    :param time_to_send: when: an ISO 8601 date and time (what Jinja renders from a datetime included), a datetime, or a
-        timedelta from now. An offset in it wins. (templated)
-    :param timezone: IANA name for a ``time_to_send`` without an offset, as ``"Europe/Tallinn"``; default: the
+        schedule = ScheduleOmnimessageOperator(
+            task_id="schedule", to="+37255555555", messages=[sms("Good morning")], time_to_send="{{ ds }}T09:00"
+        )
+
+    :param time_to_send: an ISO 8601 date and time (also as Jinja renders it from a datetime), a datetime, or a
+        timedelta from now. An offset in the value wins. (templated)
+    :param timezone: IANA name for a ``time_to_send`` without an offset, such as ``"Europe/Tallinn"``; default: the
         connection's, else UTC. ``"recipient"`` is the zone of the recipient's number; if that may be in several zones,
         the latest of the times. A local time that a clock change skips moves forward; one that it repeats means the
         earlier. (templated)
-    :param on_past: what to do when the moment has gone by, as in a backfill: ``"fail"`` without a retry (default),
+    :param on_past: what to do if the time is in the past, as in a backfill: ``"fail"`` without a retry (default),
         ``"skip"`` the task, or ``"send_now"``. (templated)
     """
 

@@ -1,4 +1,4 @@
-"""The receiver's ASGI application: who may call what, and what is answered."""
+"""The receiver's ASGI application: its routes, and how each request is authenticated."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
@@ -21,17 +20,17 @@ from airflow_provider_omnimessage.receiver.keys import CONN_ID, ConnectionSecret
 from airflow_provider_omnimessage.receiver.service import Receiver
 from airflow_provider_omnimessage.receiver.store import Page, Position, StoreUnavailableError
 
-#: Most bytes of a body.
-LARGEST_BODY = 64 * 1024
-#: Seconds in which a body must have arrived.
+#: Maximum size of a body in bytes.
+MAX_BODY = 64 * 1024
+#: Seconds within which a body must arrive.
 BODY_TIMEOUT = 10.0
-#: A rejected request takes a multiple of so many seconds, so that its time does not tell which connections exist.
+#: The time of a rejected request is rounded up to a multiple of these seconds, to not reveal which connections exist.
 REJECTION_TIME = 0.25
-#: Most seconds of a long poll.
-LONGEST_WAIT = 60.0
-#: Most messages that one request may look up.
-MOST_IDS = 200
-#: Seconds that a long poll stays after its first event: those that come close behind travel together.
+#: Maximum duration of a long poll in seconds.
+MAX_WAIT = 60.0
+#: Maximum number of messages that one request may look up.
+MAX_IDS = 200
+#: Seconds that a long poll waits after its first event, so that events in quick succession travel together.
 LINGER = 0.05
 
 _ID = re.compile(r"[A-Za-z0-9_.:@=+/-]{1,64}")
@@ -41,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class _RejectedError(Exception):
-    """Ends a request with a status; nothing of the request is part of it."""
+    """Ends a request with a status. The reason contains nothing from the request."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -152,12 +151,12 @@ class _Routes:
         if not CONN_ID.fullmatch(conn_id) or not await self._receiver.keys.verify(conn_id, is_signed):
             raise _RejectedError(403, "forbidden")
 
-    async def _events(self, conn_id: str, query: _EventsQuery) -> dict[str, Any]:
+    async def _events(self, conn_id: str, query: _EventsQuery) -> dict[str, object]:
         receiver = self._receiver
         store = receiver.store
-        answer: dict[str, Any] = {}
+        response: dict[str, object] = {}
         if query.ids:
-            answer["stored"] = await receiver.read(store.stored, conn_id, query.ids)
+            response["stored"] = await receiver.read(store.stored, conn_id, query.ids)
         after = query.after
         done = after if query.acknowledged is None else query.acknowledged
         if query.consumer and done is not None:
@@ -166,17 +165,17 @@ class _Routes:
             after = await receiver.read(store.consumer_position, conn_id, query.consumer)
         if after is None:
             end = await receiver.read(store.position)
-            if query.consumer:  # a new one: it begins here, even if it dies before it has read anything
+            if query.consumer:  # a new consumer starts here, even if it dies before it has read anything
                 await receiver.read(store.advance, conn_id, query.consumer, end.seq)
-            return {**_place(end), "events": [], **answer}
+            return {**_position_json(end), "events": [], **response}
         page = await self._page(conn_id, after, 0.0 if query.ids else query.wait)
-        return {**_place(page.position), "events": page.events, **answer}
+        return {**_position_json(page.position), "events": page.events, **response}
 
     async def _page(self, conn_id: str, after: int, seconds: float) -> Page:
         receiver = self._receiver
         until = time.monotonic() + seconds
         page: Page = await receiver.read(receiver.store.page, conn_id, after)
-        # a log that ends before the caller's position has started anew: the caller must learn of it at once
+        # a log that ends before the caller's position was reset: respond at once, so that the caller notices
         while not page.events and after <= page.position.seq and (left := until - time.monotonic()) > 0:
             await receiver.news.wait(conn_id, page.position, left)
             if receiver.is_stopping:
@@ -187,25 +186,25 @@ class _Routes:
 
 
 class _EventsQuery:
-    """The query of the events route, checked."""
+    """The validated query of the events route."""
 
     def __init__(self, request: Request) -> None:
         values = request.query_params
         self.after = self._seq("after", values.get("after"))
-        #: How far the consumer is done, if that is not as far as it has read.
+        #: Up to where the consumer has finished, if that differs from ``after``.
         self.acknowledged = self._seq("acknowledged", values.get("acknowledged"))
         self.wait = self._seconds(values.get("wait", "0"))
         self.ids = [item for item in values.get("ids", "").split(",") if item]
-        if len(self.ids) > MOST_IDS or not all(map(_ID.fullmatch, self.ids)):
-            raise _RejectedError(400, f"ids: are not up to {MOST_IDS} message ids, separated by commas")
+        if len(self.ids) > MAX_IDS or not all(map(_ID.fullmatch, self.ids)):
+            raise _RejectedError(400, f"ids: invalid; use up to {MAX_IDS} message ids, separated by commas")
         self.consumer = values.get("consumer", "")
         if self.consumer and not _CONSUMER.fullmatch(self.consumer):
-            raise _RejectedError(400, "consumer: is not a name of letters, digits and . : / @ _ -")
+            raise _RejectedError(400, "consumer: invalid; use letters, digits and . : / @ _ -")
 
     @staticmethod
     def _seq(name: str, value: str | None) -> int | None:
         if value is not None and not re.fullmatch(r"\d{1,18}", value, re.ASCII):
-            raise _RejectedError(400, f"{name}: is not a sequence number")
+            raise _RejectedError(400, f"{name}: invalid; use a sequence number")
         return None if value is None else int(value)
 
     @staticmethod
@@ -214,18 +213,18 @@ class _EventsQuery:
             seconds = float(value)
         except ValueError:
             seconds = math.nan
-        if not 0 <= seconds <= LONGEST_WAIT:
-            raise _RejectedError(400, f"wait: is not from 0 to {LONGEST_WAIT:.0f} seconds")
+        if not 0 <= seconds <= MAX_WAIT:
+            raise _RejectedError(400, f"wait: invalid; use 0 to {MAX_WAIT:.0f} seconds")
         return seconds
 
 
-def _place(position: Position) -> dict[str, Any]:
+def _position_json(position: Position) -> dict[str, object]:
     return {"log": position.log_id, "position": position.seq}
 
 
 async def _read_body(request: Request) -> bytes:
     length = request.headers.get("content-length", "0")
-    if not length.isdigit() or int(length) > LARGEST_BODY:
+    if not length.isdigit() or int(length) > MAX_BODY:
         raise _RejectedError(413, "too large")
     try:
         return await asyncio.wait_for(_read_chunks(request), BODY_TIMEOUT)
@@ -240,7 +239,7 @@ async def _read_chunks(request: Request) -> bytes:
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > LARGEST_BODY:
+        if size > MAX_BODY:
             raise _RejectedError(413, "too large")
         chunks.append(chunk)
     return b"".join(chunks)
@@ -257,6 +256,6 @@ def _unavailable() -> Response:
     return _json(503, {"error": "unavailable"}, {"Retry-After": "5"})
 
 
-def _json(status: int, content: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+def _json(status: int, content: dict[str, object], headers: dict[str, str] | None = None) -> Response:
     body = json.dumps(content, separators=(",", ":")).encode()
     return Response(body, status, {"Cache-Control": "no-store", **(headers or {})}, "application/json")

@@ -1,79 +1,80 @@
-"""Requests to the receiver, signed: what tasks and triggers read its events with."""
+"""Signed requests to the receiver, with which tasks and triggers read its events."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from airflow_provider_omnimessage.api.delivery import ChannelStatus, DeliveryReport
 from airflow_provider_omnimessage.hooks.lookup import import_transport
+from airflow_provider_omnimessage.receiver.events import EventJson
 from airflow_provider_omnimessage.receiver.signing import REQUEST_HEADER, sign_request
 
 if TYPE_CHECKING:
     import aiohttp
+    import requests
 
     from airflow_provider_omnimessage.hooks.settings import Settings
 
-#: Messages that one request asks about: their ids must fit in a URL.
+#: Maximum number of ids in one request: they must fit in a URL.
 IDS_AT_A_TIME = 50
 #: Seconds of a long poll.
 LONG_POLL = 25.0
-#: Seconds for the response to anything but a long poll.
+#: Seconds to wait for a response, in addition to the duration of a long poll.
 TIMEOUT = 10.0
 
 _FORBIDDEN = 403
 
 
 class ReceiverError(Exception):
-    """The receiver did not respond, or not as a receiver does. The message says what to check."""
+    """The receiver did not respond, or something else did. The message says what to check."""
 
 
 @dataclass(frozen=True)
 class EventPage:
     """The response to a request for events.
 
-    :param log: changes when the log starts anew.
-    :param position: up to where the events are all of them.
-    :param events: in the order of the log.
-    :param stored: for each requested id that has reports, the latest of each channel.
+    :param log: changes when the log is reset.
+    :param position: the events are complete up to here.
+    :param events: in log order.
+    :param stored: for each requested id that has reports, the latest one of each channel.
     """
 
     log: str
     position: int
-    events: list[dict[str, Any]]
-    stored: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    events: list[EventJson]
+    stored: dict[str, list[EventJson]] = field(default_factory=dict)
 
 
-def delivery_report(omnimessage_id: str, events: Iterable[Mapping[str, Any]]) -> DeliveryReport:
-    """Return what events say about a message, as a delivery report.
+def delivery_report(omnimessage_id: str, events: Iterable[EventJson]) -> DeliveryReport:
+    """Combine the events of a message into a delivery report.
 
-    :param events: of this message, in the order of the log. Of several of one channel, the last one counts.
+    :param events: in log order. Of several for one channel, the last one counts.
     """
     channels = {str(event.get("message_id")): event for event in events}
     return DeliveryReport(omnimessage_id, "", tuple(map(channel_status, channels.values())))
 
 
-def channel_status(event: Mapping[str, Any]) -> ChannelStatus:
-    """Return what an event says about a channel."""
+def channel_status(event: EventJson) -> ChannelStatus:
+    """Return the status of an event's channel."""
     return ChannelStatus.read({**event, "price_info": {"total_price": event.get("price")}})
 
 
 class EventsRequest:
     """One request for events.
 
-    :param settings: of the connection; its ``receiver_url`` is set.
+    :param settings: the connection's, with ``receiver_url``.
     :param conn_id: the Airflow connection.
-    :param after: the sequence number after which events are requested; ``None``: where the consumer is, or else from
-        now on.
-    :param wait: seconds that the receiver may wait for an event.
-    :param ids: messages of which the stored reports are requested.
-    :param consumer: whose place in the log is remembered: ``after``, unless ``acknowledged`` says otherwise.
-    :param acknowledged: the sequence number up to which the consumer is done.
+    :param after: return events after this sequence number; ``None``: from the consumer's position, or else from now on.
+    :param wait: how long the receiver may wait for an event, in seconds.
+    :param ids: messages whose stored reports to return.
+    :param consumer: name under which the receiver stores a position: ``acknowledged``, or else ``after``.
+    :param acknowledged: the sequence number up to which the consumer has finished.
     """
 
     def __init__(
@@ -102,11 +103,11 @@ class EventsRequest:
 
     @property
     def url(self) -> str:
-        """The whole URL."""
+        """The URL with its query."""
         return f"{self.base_url}/v1/events/{quote(self._conn_id, safe='')}?{urlencode(self.query)}"
 
     def headers(self) -> dict[str, str]:
-        """Return the headers, signed now."""
+        """Return the headers, signed with the current time."""
         signature = sign_request(
             self._secret,
             method="GET",
@@ -118,7 +119,7 @@ class EventsRequest:
         return {"Accept": "application/json", REQUEST_HEADER: signature}
 
     def page(self, status: int, content: bytes) -> EventPage:
-        """Read the response.
+        """Parse the response.
 
         :raises ReceiverError: if it is not a page of events.
         """
@@ -137,18 +138,16 @@ class EventsRequest:
                 str(body["log"]), int(body["position"]), list(body["events"]), dict(body.get("stored") or {})
             )
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise ReceiverError(
-                f"{self.base_url} responded with something else than events; check receiver_url"
-            ) from None
+            raise ReceiverError(f"{self.base_url} did not respond with events; check receiver_url") from None
 
 
 class ReceiverClient:
-    """Reads events on an event loop, with one session. Use :meth:`open` to make it.
+    """Reads events on an event loop, with one session. Use :meth:`open` to create it.
 
-    :param settings: of the connection; its ``receiver_url`` is set.
+    :param settings: the connection's, with ``receiver_url``.
     :param conn_id: the Airflow connection.
-    :param session: closed with this.
-    :param proxy: its URL, if there is one.
+    :param session: closed by :meth:`close`.
+    :param proxy: the URL of the HTTP proxy, if any.
     """
 
     def __init__(self, settings: Settings, conn_id: str, session: aiohttp.ClientSession, proxy: str | None) -> None:
@@ -211,17 +210,17 @@ class ReceiverClient:
 def stored_reports(
     settings: Settings, conn_id: str, omnimessage_ids: Sequence[str], *, timeout: float = TIMEOUT
 ) -> dict[str, DeliveryReport]:
-    """Return what the receiver has stored about messages. This blocks.
+    """Return the stored reports of messages. This blocks.
 
-    :param settings: of the connection; its ``receiver_url`` is set.
+    :param settings: the connection's, with ``receiver_url``.
     :param timeout: seconds for each request.
-    :raises ReceiverError: if there is no response, or it is not what was requested.
+    :raises ReceiverError: if there is no response, or it is not a page of events.
     """
     import requests
 
     found: dict[str, DeliveryReport] = {}
     with requests.Session() as session:
-        session.auth = _no_credentials  # and so no .netrc
+        session.auth = _no_credentials  # otherwise requests reads .netrc
         for start in range(0, len(omnimessage_ids), IDS_AT_A_TIME):
             request = EventsRequest(settings, conn_id, ids=omnimessage_ids[start : start + IDS_AT_A_TIME])
             try:
@@ -240,5 +239,5 @@ def _unreachable(request: EventsRequest, error: Exception) -> ReceiverError:
     )
 
 
-def _no_credentials(request: Any) -> Any:
+def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request

@@ -1,4 +1,4 @@
-"""What Airflow's configuration says about the receiver, in its section ``[omnimessage]``."""
+"""The receiver's options in Airflow's configuration, section ``[omnimessage]``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def database_url() -> str | None:
 
 
 def retention_days() -> float:
-    """Return for how long events are kept: ``[omnimessage] receiver_retention_days``."""
+    """Return for how many days events are kept: ``[omnimessage] receiver_retention_days``."""
     from airflow.configuration import conf
 
     return float(conf.getfloat(SECTION, "receiver_retention_days", fallback=7.0))

@@ -1,15 +1,17 @@
-"""Opens the receiver's database: Airflow's own, or any that SQLAlchemy knows."""
+"""Opens the receiver's database: Airflow's own, or any that SQLAlchemy supports."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import create_engine, event, exc
 from sqlalchemy.engine import make_url
 
-from airflow_provider_omnimessage.receiver.store import in_words
+from airflow_provider_omnimessage.receiver.store import describe
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from sqlalchemy.engine import URL, Engine
 
 #: Seconds to wait for a connection to the database.
@@ -32,7 +34,7 @@ def open_database(url: str | None) -> Engine:
 def open_url(url: str) -> Engine:
     """Return an engine for an SQLAlchemy URL.
 
-    :raises DatabaseError: if it is not one, or its driver is not installed.
+    :raises DatabaseError: if it is invalid, or its driver is not installed.
     """
     try:
         parsed = make_url(url)
@@ -57,29 +59,29 @@ def open_url(url: str) -> Engine:
 def check_reachable(engine: Engine) -> None:
     """Raise if the database cannot be reached.
 
-    :raises DatabaseError: with its address, and without its password.
+    :raises DatabaseError: the message contains the address, but no password.
     """
     try:
         with engine.connect():
             pass
     except exc.SQLAlchemyError as error:
         raise DatabaseError(
-            f"database: {shown(engine.url)} cannot be reached ({in_words(error)}); check the URL, the network and the "
-            "database's user"
+            f"database: {redacted(engine.url)} cannot be reached ({describe(error)}); check the URL, the "
+            "network and the database's user"
         ) from error
 
 
-def shown(url: URL) -> str:
-    """Return a database's URL for a person: no password, no options."""
+def redacted(url: URL) -> str:
+    """Return a database's URL without password and options, for messages."""
     return f"{url.drivername}://{url.host or ''}{f':{url.port}' if url.port else ''}/{url.database or ''}"
 
 
-def _options(url: URL) -> dict[str, Any]:
-    options: dict[str, Any] = {"future": True}
+def _options(url: URL) -> dict[str, object]:
+    options: dict[str, object] = {"future": True}
     backend, driver = url.get_backend_name(), url.get_driver_name()
     if backend == "sqlite":
         return {**options, "connect_args": {"check_same_thread": False}}
-    # few connections: one writes, one or two read, and long polls hold none
+    # few connections suffice: one writes, two read, and long polls hold none
     options |= {"pool_size": 3, "max_overflow": 2, "pool_pre_ping": True, "pool_recycle": 1800, "pool_timeout": 5}
     if backend in ("postgresql", "mysql"):
         options["isolation_level"] = "READ COMMITTED"
@@ -92,9 +94,9 @@ def _options(url: URL) -> dict[str, Any]:
     return options
 
 
-def _set_up_sqlite(connection: Any, record: object) -> None:
+def _set_up_sqlite(connection: sqlite3.Connection, record: object) -> None:
     cursor = connection.cursor()
-    # readers do not wait for the writer
+    # so that readers do not wait for the writer
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA busy_timeout=5000")
     cursor.close()

@@ -1,8 +1,6 @@
-"""Lets ``airflow db migrate`` look after the receiver's tables, from Airflow 3.2 on."""
+"""Lets ``airflow db migrate`` manage the receiver's tables (Airflow 3.2 and newer)."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from airflow.utils.db_manager import BaseDBManager
 
@@ -12,7 +10,7 @@ from airflow_provider_omnimessage.receiver.tables import VERSION_TABLE, metadata
 
 
 class OmnimessageDBManager(BaseDBManager):
-    """Make and migrate the receiver's tables in Airflow's database; nothing at all while the receiver is off there."""
+    """Creates and migrates the receiver's tables in Airflow's database, if the receiver uses it."""
 
     metadata = metadata
     version_table_name = VERSION_TABLE
@@ -21,27 +19,27 @@ class OmnimessageDBManager(BaseDBManager):
     supports_table_dropping = True
 
     def initdb(self, use_migration_files: bool = False) -> None:
-        """Make the tables."""
+        """Create the tables."""
         self.upgradedb()
 
     def create_db_from_orm(self) -> None:
-        """Make the tables."""
+        """Create the tables."""
         self.upgradedb()
 
-    def upgradedb(self, *args: Any, show_sql_only: bool = False, **kwargs: Any) -> None:
-        """Bring the tables up to date, under the same lock as the receiver itself."""
-        if _is_here() and not show_sql_only:
+    def upgradedb(self, *args: object, show_sql_only: bool = False, **kwargs: object) -> None:
+        """Migrate the tables, under the same lock as the receiver itself."""
+        if _uses_airflow_database() and not show_sql_only:
             self._release_metadata_locks()
             migrate.migrate(open_database(None))
 
     def check_migration(self) -> bool:
-        """Return whether the tables are up to date; a receiver that is off needs none."""
-        return not _is_here() or migrate.current_revision(open_database(None)) == migrate.head()
+        """Return whether the tables are up to date, or not needed."""
+        return not _uses_airflow_database() or migrate.current_revision(open_database(None)) == migrate.head()
 
     def _release_metadata_locks(self) -> None:
-        # SQLite and MySQL would make the migration wait for what this session has read
+        # on SQLite and MySQL, the migration would wait for this session's reads
         self.session.commit()
 
 
-def _is_here() -> bool:
+def _uses_airflow_database() -> bool:
     return config.is_enabled() and not config.database_url()

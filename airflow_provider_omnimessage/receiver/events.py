@@ -1,4 +1,4 @@
-"""Events: what a report or a reply from Messente becomes in the log. Nothing here does I/O."""
+"""Events: reports and replies from Messente, as the log stores them. Nothing here does I/O."""
 
 from __future__ import annotations
 
@@ -6,29 +6,53 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from airflow_provider_omnimessage.api.delivery import STATUS_RANKS
 from airflow_provider_omnimessage.api.masking import mask_numbers
 
 Kind = Literal["report", "reply"]
 
-#: Most characters of Messente's free text that are kept.
+#: Maximum number of characters that are kept of Messente's free text.
 LONGEST_TEXT = 500
 
 _ID = re.compile(r"[A-Za-z0-9_.:@=+/-]{1,64}")
 _STATUS = re.compile(r"[A-Z0-9_-]{1,32}")
 
 
+class Details(TypedDict, total=False):
+    """The values of an event that only readers need."""
+
+    channel: str | None
+    err: int | None
+    error: str | None
+    timestamp: str | None
+    price: str | None
+
+
+class EventJson(Details, total=False):
+    """An entry of the log as the events route returns it: a report has the first two ids, a reply the last two."""
+
+    seq: int
+    kind: Kind
+    omnimessage_id: str
+    message_id: str
+    msg_id: str
+    sub_msg_id: str
+    status: str | None
+    first_delivery: bool
+    received_at: int
+
+
 class MalformedError(ValueError):
-    """The body is signed, but it is not what Messente sends. The message holds nothing of the body."""
+    """The body is signed, but is not in Messente's format. The message contains nothing from the body."""
 
 
 @dataclass(frozen=True)
 class Event:
     """One entry of the log, before it has a sequence number.
 
-    :param conn_id: the Airflow connection that it came in for.
+    :param conn_id: the Airflow connection that received it.
     :param kind: ``report`` or ``reply``.
     :param subject_id: the ``omnimessage_id`` of a report, the ``msg_id`` of a reply.
     :param message_id: the channel's message of a report, the ``sub_msg_id`` of a reply.
@@ -41,33 +65,33 @@ class Event:
     subject_id: str
     message_id: str
     status: str
-    details: Mapping[str, Any] = field(hash=False)
+    details: Details = field(hash=False)
 
     @property
     def rank(self) -> int:
-        """How far along the status is. A channel's status never moves to a lower rank."""
+        """The progress of the status. A channel's status never moves to a lower rank."""
         return rank_of(self.status)
 
     @property
     def key(self) -> tuple[str, str, str, str, str]:
-        """What is stored only once."""
+        """Identifies the event: each key is stored once."""
         return (self.conn_id, self.kind, self.subject_id, self.message_id, self.status)
 
 
 def rank_of(status: str) -> int:
-    """Return how far along a status is; one that is not known yet is in progress."""
+    """Return the progress of a status; an unknown status is in progress."""
     return STATUS_RANKS.get(status, 0)
 
 
 def is_delivery(rank: int) -> bool:
-    """Return whether a status of this rank says that the message was delivered or read."""
+    """Return whether a status of this rank means delivered or read."""
     return rank >= STATUS_RANKS["DELIVRD"]
 
 
 def read_report(conn_id: str, body: bytes) -> Event:
     """Read the body of a delivery report.
 
-    :raises MalformedError: if it is not one.
+    :raises MalformedError: if it is malformed.
     """
     report = _json_object(body)
     price_info = report.get("price_info")
@@ -90,9 +114,9 @@ def read_report(conn_id: str, body: bytes) -> Event:
 
 
 def read_reply(conn_id: str, body: bytes) -> Event:
-    """Read the body of an inbound message. Its text and its sender's number are left out.
+    """Read the body of an inbound message. The text and the sender's number are dropped.
 
-    :raises MalformedError: if it is not one.
+    :raises MalformedError: if it is malformed.
     """
     reply = _json_object(body)
     return Event(
@@ -105,21 +129,21 @@ def read_reply(conn_id: str, body: bytes) -> Event:
     )
 
 
-def as_json(seq: int, event: Event, first_delivery: bool, received_at: int) -> dict[str, Any]:
-    """Return an entry of the log as the events route shows it.
+def as_json(seq: int, event: Event, first_delivery: bool, received_at: int) -> EventJson:
+    """Return an entry of the log as the events route returns it.
 
-    :param first_delivery: whether this is the first report that says that the message was delivered or read.
+    :param first_delivery: whether this is the first report of the message that means delivered or read.
     :param received_at: seconds since 1970.
     """
-    ids = (
+    ids: EventJson = (
         {"omnimessage_id": event.subject_id, "message_id": event.message_id}
         if event.kind == "report"
         else {"msg_id": event.subject_id, "sub_msg_id": event.message_id}
     )
     return {
+        **ids,
         "seq": seq,
         "kind": event.kind,
-        **ids,
         "status": event.status or None,
         "first_delivery": first_delivery,
         "received_at": received_at,
@@ -142,7 +166,7 @@ def _id(body: Mapping[str, Any], name: str, *, required: bool = True) -> str:
     if not required and value in (None, ""):
         return ""
     if not isinstance(value, (str, int)) or not _ID.fullmatch(str(value)):
-        raise MalformedError(f"{name} is missing, or not an id")
+        raise MalformedError(f"{name} is missing or invalid")
     return str(value)
 
 
@@ -150,12 +174,12 @@ def _status(value: object) -> str:
     if value is None:
         return ""
     if not isinstance(value, str) or not _STATUS.fullmatch(value):
-        raise MalformedError("status is not one")
+        raise MalformedError("status is invalid")
     return value
 
 
 def _text(value: object) -> str | None:
-    """Return a text that every database accepts, without phone numbers; ``None`` for anything else."""
+    """Return a text that every database accepts, with phone numbers masked; ``None`` if it is not a text."""
     if not isinstance(value, str) or not value:
         return None
     storable = value.encode("utf-8", "replace").decode("utf-8").replace("\x00", "")

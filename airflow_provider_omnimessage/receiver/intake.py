@@ -1,4 +1,4 @@
-"""Group commit: what comes in while a transaction is under way is stored together in the next one."""
+"""Group commit: events that arrive during a transaction are stored together in the next one."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from concurrent.futures import ThreadPoolExecutor
 from airflow_provider_omnimessage.receiver.events import Event
 from airflow_provider_omnimessage.receiver.store import Store, StoreUnavailableError
 
-#: Most events of one transaction.
+#: Maximum number of events in one transaction.
 BATCH = 200
-#: Most events that wait for the database; the next ones get 503 at once.
-MOST_WAITING = 5000
-#: Seconds after which the database counts as not answering.
+#: Maximum number of queued events; further ones get 503 at once.
+MAX_QUEUED = 5000
+#: Seconds after which storing an event has timed out.
 TIMEOUT = 10.0
 
 log = logging.getLogger(__name__)
 
 
 class Intake:
-    """Stores events, each of them before :meth:`add` returns, in few transactions.
+    """Stores events in few transactions, each event before :meth:`add` returns.
 
     :param store: the log.
-    :param on_stored: called with what :meth:`Store.append` returned.
+    :param on_stored: called with the result of :meth:`Store.append`.
     """
 
     def __init__(self, store: Store, on_stored: Callable[[dict[str, int]], None]) -> None:
         self._store = store
         self._on_stored = on_stored
-        self._waiting: list[tuple[Event, asyncio.Future[None]]] = []
+        self._queued: list[tuple[Event, asyncio.Future[None]]] = []
         self._writing: asyncio.Task[None] | None = None
-        # one thread and so one connection: transactions would only wait for each other
+        # one thread, hence one connection: parallel transactions would only wait for each other
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="omnimessage-intake")
 
     async def add(self, event: Event) -> None:
         """Store an event: it is committed when this returns.
 
-        :raises StoreUnavailableError: if it is not known to be stored; it may be added again.
+        :raises StoreUnavailableError: if it may not have been stored; adding it again is safe.
         """
-        if len(self._waiting) >= MOST_WAITING:
-            raise StoreUnavailableError("too many events wait for the database")
+        if len(self._queued) >= MAX_QUEUED:
+            raise StoreUnavailableError("too many events are waiting for the database")
         stored = asyncio.get_running_loop().create_future()
-        self._waiting.append((event, stored))
+        self._queued.append((event, stored))
         if self._writing is None:
             self._writing = asyncio.get_running_loop().create_task(self._write())
         try:
@@ -52,16 +52,16 @@ class Intake:
             raise StoreUnavailableError(f"no response from the database for {TIMEOUT:.0f} s") from None
 
     def close(self) -> None:
-        """Drop what has not been stored; whoever waits for it gets an error."""
-        for _, stored in self._waiting:
-            _fail(stored, StoreUnavailableError("the receiver stops"))
-        self._waiting.clear()
+        """Drop the events that are not stored yet; their callers get an error."""
+        for _, stored in self._queued:
+            _fail(stored, StoreUnavailableError("the receiver is stopping"))
+        self._queued.clear()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _write(self) -> None:
         try:
-            while self._waiting:
-                batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+            while self._queued:
+                batch, self._queued = self._queued[:BATCH], self._queued[BATCH:]
                 try:
                     await self._write_batch(batch)
                 except StoreUnavailableError as error:

@@ -1,4 +1,4 @@
-"""The secrets of Airflow connections, which every signature is checked with: looked up, cached, and renewed."""
+"""Looks up the secrets of Airflow connections, caches them, and verifies signatures with them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-#: Seconds for which a connection is cached, whether it exists or not.
+#: Seconds for which a connection is cached, even if it does not exist.
 CACHED_FOR = 30.0
-#: Seconds after which a bad signature makes the connection be looked up again: its password may have changed.
+#: After a bad signature, a connection that was looked up longer ago (seconds) is looked up again: its password may have
+#: changed.
 RENEWED_AFTER = 5.0
-#: Seconds for which a connection that is suddenly not found is still used. Airflow does not tell a connection that was
-#: deleted from a database that is restarted.
+#: Seconds for which a connection that is no longer found is still used: while its database restarts, Airflow reports
+#: that the connection does not exist.
 KEPT_FOR = 300.0
-#: Most connections that are cached.
+#: Maximum number of cached connections.
 CACHE_SIZE = 1000
-#: Seconds after which a secrets backend counts as not answering.
+#: Seconds after which a look-up has timed out.
 LOOK_UP_TIMEOUT = 10.0
 
-#: What Airflow accepts as a connection id, without the slashes, which a path cannot hold.
+#: The connection ids that Airflow accepts, except those with slashes, which a path cannot hold.
 CONN_ID = re.compile(r"[\w#!()\-.:]{1,250}")
 
 log = logging.getLogger(__name__)
@@ -35,10 +36,10 @@ class SecretsUnavailableError(Exception):
 
 @dataclass(frozen=True)
 class ConnectionSecrets:
-    """What signs the requests for one connection.
+    """The secrets that sign the requests for one connection.
 
-    :param api_password: of delivery reports and of this package's own requests.
-    :param reply_secret: of replies.
+    :param api_password: signs delivery reports and this package's own requests.
+    :param reply_secret: signs replies.
     """
 
     api_password: str = field(repr=False)
@@ -57,7 +58,7 @@ class _Cached:
 
 
 class SecretsCache:
-    """Checks signatures with the secrets of connections. An unknown connection gets secrets that nobody knows.
+    """Verifies signatures with the secrets of connections. For an unknown connection, it uses random secrets.
 
     :param look_up: returns a connection's secrets, or ``None`` if there is no such connection; it may block.
     :param clock: returns seconds that never go back.
@@ -71,32 +72,32 @@ class SecretsCache:
         self._look_up = look_up
         self._clock = clock
         self._cache: dict[str, _Cached] = {}
-        self._under_way: dict[str, asyncio.Task[_Cached]] = {}
+        self._pending: dict[str, asyncio.Task[_Cached]] = {}
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="omnimessage-secrets")
 
     async def verify(self, conn_id: str, is_signed: Callable[[ConnectionSecrets], bool]) -> bool:
         """Return whether a request is signed with the secrets of a connection.
 
-        :param is_signed: checks the request with these secrets.
+        :param is_signed: verifies the request with these secrets.
         :raises SecretsUnavailableError: if they could not be looked up.
         """
         cached = await self._get(conn_id, CACHED_FOR)
         return is_signed(cached.secrets) or is_signed((await self._get(conn_id, RENEWED_AFTER)).secrets)
 
     def close(self) -> None:
-        """Drop what is under way."""
-        for task in self._under_way.values():
+        """Cancel look-ups that have not finished."""
+        for task in self._pending.values():
             task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _get(self, conn_id: str, at_most: float) -> _Cached:
+    async def _get(self, conn_id: str, max_age: float) -> _Cached:
         cached = self._cache.get(conn_id)
-        if cached is not None and self._clock() - cached.at < at_most:
+        if cached is not None and self._clock() - cached.at < max_age:
             return cached
-        task = self._under_way.get(conn_id)
+        task = self._pending.get(conn_id)
         if task is None:
-            task = self._under_way[conn_id] = asyncio.get_running_loop().create_task(self._renew(conn_id))
-            task.add_done_callback(lambda _: self._under_way.pop(conn_id, None))
+            task = self._pending[conn_id] = asyncio.get_running_loop().create_task(self._renew(conn_id))
+            task.add_done_callback(lambda _: self._pending.pop(conn_id, None))
         try:
             return await asyncio.shield(task)
         except SecretsUnavailableError:
@@ -120,7 +121,7 @@ class SecretsCache:
         elif before is not None and before.found_at is not None and now - before.found_at < KEPT_FOR:
             renewed = replace(before, at=now)
         else:
-            renewed = _Cached(_nobodys(), now, None)
+            renewed = _Cached(_random_secrets(), now, None)
         self._make_room()
         self._cache[conn_id] = renewed
         return renewed
@@ -128,14 +129,14 @@ class SecretsCache:
     def _make_room(self) -> None:
         if len(self._cache) < CACHE_SIZE:
             return
-        # forged requests can name any number of connections that do not exist: those go first, the oldest of them
+        # forged requests can name any number of connections that do not exist: remove the oldest of those first
         unknown = [conn_id for conn_id, cached in self._cache.items() if not cached.is_known]
         for conn_id in unknown[: max(1, len(unknown) // 2)] or list(self._cache)[:1]:
             del self._cache[conn_id]
 
 
 def airflow_secrets(conn_id: str) -> ConnectionSecrets | None:
-    """Look up an Airflow connection of type ``omnimessage`` where the deployment keeps it.
+    """Look up an Airflow connection of type ``omnimessage``, wherever the deployment stores it.
 
     :return: ``None`` if there is no such connection, or it has no password.
     """
@@ -148,7 +149,7 @@ def airflow_secrets(conn_id: str) -> ConnectionSecrets | None:
         return None
     if connection.conn_type != "omnimessage":
         log.warning(
-            "connection '%s': is of type %s; its reports are rejected until its type is omnimessage",
+            "connection '%s': its type is %s; its reports are rejected until the type is omnimessage",
             conn_id,
             connection.conn_type,
         )
@@ -160,9 +161,9 @@ def airflow_secrets(conn_id: str) -> ConnectionSecrets | None:
         return None
     extra = connection.extra_dejson
     reply_secret = extra.get("reply_secret") if isinstance(extra, dict) else None
-    # without a secret for replies, nobody can sign one
+    # without a reply secret, no signature is valid
     return ConnectionSecrets(str(connection.password), str(reply_secret or secrets.token_hex(32)))
 
 
-def _nobodys() -> ConnectionSecrets:
+def _random_secrets() -> ConnectionSecrets:
     return ConnectionSecrets(secrets.token_hex(32), secrets.token_hex(32))

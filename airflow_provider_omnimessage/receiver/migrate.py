@@ -1,4 +1,4 @@
-"""Brings the receiver's tables up to date. Processes that start at the same time wait for each other."""
+"""Migrates the receiver's tables. Processes that start at the same time wait for each other."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import column, exc, inspect, select, table, text
 
-from airflow_provider_omnimessage.receiver.database import DatabaseError, shown
-from airflow_provider_omnimessage.receiver.store import in_words
+from airflow_provider_omnimessage.receiver.database import DatabaseError, redacted
+from airflow_provider_omnimessage.receiver.store import describe
 from airflow_provider_omnimessage.receiver.tables import VERSION_TABLE
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ FOLDER = Path(__file__).parent
 ALEMBIC_FILE = FOLDER / "alembic.ini"
 MIGRATIONS = FOLDER / "migrations"
 
-#: PostgreSQL's advisory lock: a number that nobody else uses, "omnimsg" in ASCII.
+#: PostgreSQL's advisory lock: "omnimsg" in ASCII, so that no other program uses it.
 LOCK = int.from_bytes(b"omnimsg", "big")
-#: Seconds to wait for another process that migrates.
+#: Seconds to wait for another process to finish migrating.
 LOCK_TIMEOUT = 60
 
 log = logging.getLogger(__name__)
@@ -37,9 +37,9 @@ _one_at_a_time = threading.Lock()
 
 
 def migrate(engine: Engine) -> str:
-    """Bring the tables up to date, if they are not.
+    """Migrate the tables, if necessary.
 
-    :return: the revision that the database is at.
+    :return: the revision of the database.
     :raises DatabaseError: if the schema is newer than this program, or cannot be changed.
     """
     try:
@@ -56,14 +56,14 @@ def migrate(engine: Engine) -> str:
                 _upgrade(connection)
     except exc.SQLAlchemyError as error:
         raise DatabaseError(
-            f"database: the receiver's tables in {shown(engine.url)} could not be migrated ({in_words(error)}); check "
-            "that its user may create tables, or run 'airflow db migrate' as one who may"
+            f"database: the receiver's tables in {redacted(engine.url)} could not be migrated ({describe(error)}); "
+            "check that its user may create tables, or run 'airflow db migrate' as one who may"
         ) from error
     return head()
 
 
 def current_revision(engine: Engine) -> str | None:
-    """Return the revision that the database is at; ``None`` if it has no tables of the receiver."""
+    """Return the revision of the database; ``None`` if it does not have the receiver's tables."""
     with engine.connect() as connection:
         return _revision(connection)
 
@@ -92,7 +92,7 @@ def _scripts() -> ScriptDirectory:
 
 
 def _revision(connection: Connection) -> str | None:
-    # not with Alembic, which writes two log lines for each look
+    # without Alembic, which logs two lines each time
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
     revision: str | None = connection.execute(select(column("version_num")).select_from(table(VERSION_TABLE))).scalar()
@@ -103,7 +103,7 @@ def _require_known(revision: str | None, engine: Engine) -> None:
     if revision is None or revision in {script.revision for script in _scripts().walk_revisions()}:
         return
     raise DatabaseError(
-        f"database: the receiver's tables in {shown(engine.url)} have revision {revision}, which is newer than this "
+        f"database: the receiver's tables in {redacted(engine.url)} have revision {revision}, which is newer than this "
         f"program ({head()}); update airflow-provider-omnimessage here"
     )
 
@@ -118,7 +118,7 @@ def _upgrade(connection: Connection) -> None:
 
 @contextmanager
 def _locked(engine: Engine) -> Iterator[Connection]:
-    """Open a connection with a transaction that no other process that migrates can be in."""
+    """Open a connection with a transaction, and lock out other processes that migrate."""
     if engine.dialect.name == "sqlite":
         # AUTOCOMMIT, because Python's sqlite3 would commit before each CREATE TABLE otherwise
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

@@ -1,4 +1,4 @@
-"""Wakes long polls: one light query for all that wait in a process, however many they are."""
+"""Wakes long polls, with one light query for all of them in a process."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from airflow_provider_omnimessage.receiver.store import Position, Store, StoreUn
 
 T = TypeVar("T")
 
-#: Seconds between two looks at what other processes have stored.
+#: Seconds between checks for what other processes have stored.
 CHECK_EVERY = 0.25
-#: The same while the database does not answer.
+#: The same while the database does not respond.
 CHECK_EVERY_WHILE_DOWN = 5.0
 
 log = logging.getLogger(__name__)
 
 
 class News:
-    """Knows who waits for events of which connection.
+    """Tracks which long polls wait for events of which connection.
 
-    Events that this process stores wake them at once; those that another one stores, with the next check. A long poll
-    holds no database connection while it waits.
+    An event that this process stores wakes them at once; one that another process stores, with the next check. A long
+    poll holds no database connection while it waits.
 
     :param store: the log.
     :param read: calls a blocking function of the store, off the event loop.
@@ -39,13 +39,13 @@ class News:
         self._closed = False
 
     async def wait(self, conn_id: str, position: Position, seconds: float) -> None:
-        """Return when a connection may have events after a position, or when the time is over.
+        """Return when a connection may have events after a position, or after ``seconds``.
 
-        :param position: up to where the caller has read.
+        :param position: how far the caller has read.
         """
         if self._closed or seconds <= 0 or self._latest.get(conn_id, 0) > position.seq:
             return
-        # what was stored between the caller's read and this moment must be part of the next check
+        # the next check must include what was stored since the caller's read
         if self._checked is None or position.seq < self._checked.seq:
             self._checked = position
         loop = asyncio.get_running_loop()
@@ -62,9 +62,9 @@ class News:
                 del self._waiting[conn_id]
 
     def spread(self, news: Mapping[str, int]) -> None:
-        """Wake those who wait for what has been stored.
+        """Wake the long polls that wait for stored events.
 
-        :param news: of each connection with new events, the sequence number of the last one.
+        :param news: for each connection with new events, the sequence number of the last one.
         """
         for conn_id, seq in news.items():
             self._latest[conn_id] = max(seq, self._latest.get(conn_id, 0))
@@ -73,7 +73,7 @@ class News:
                     woken.set_result(None)
 
     def close(self) -> None:
-        """Let everybody go, for good."""
+        """End all waiting, permanently."""
         self._closed = True
         if self._checking is not None:
             self._checking.cancel()
@@ -110,6 +110,6 @@ class News:
             return
         news = await self._read(self._store.news, before.seq, now.seq)
         assert isinstance(news, Mapping)
-        if self._checked is before:  # nobody has come in with an older position meanwhile
+        if self._checked is before:  # no caller with an older position has joined meanwhile
             self._checked = now
         self.spread(news)

@@ -1,9 +1,8 @@
-"""Airflow's door to the receiver. Every Airflow process imports this, so it imports nothing that is not there yet."""
+"""The plugin that mounts the receiver. Every Airflow process imports it, so it imports nothing heavy."""
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
 from airflow_provider_omnimessage._compat.plugins import AirflowPlugin
 
@@ -16,8 +15,8 @@ class OmnimessagePlugin(AirflowPlugin):
     name = "omnimessage"
 
     @cached_property
-    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        """The application: read by the API server only, which has FastAPI and the database anyway."""
+    def fastapi_apps(self) -> list[dict[str, object]]:  # type: ignore[override]
+        """The application. Only the API server reads this, and it has FastAPI and the database anyway."""
         from airflow_provider_omnimessage.receiver import config
 
         if not config.is_enabled():

@@ -110,7 +110,7 @@ def _url(host: str, listener: socket.socket) -> str:
 
 
 def _announce(file: Path, url: str) -> None:
-    # renamed into place, so that whoever waits for the file never reads half of it
+    # renamed into place, so that no reader sees half of it
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     draft.write_text(json.dumps({"url": url, "pid": os.getpid()}) + "\n", encoding="utf-8")
     draft.replace(file)

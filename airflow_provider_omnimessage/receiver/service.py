@@ -1,4 +1,4 @@
-"""All parts of one receiver, put together, and what they do in the background."""
+"""One receiver: its parts, wired together, and its background work."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Seconds after which a read counts as not answered.
+#: Seconds after which a read has timed out.
 READ_TIMEOUT = 10.0
-#: Seconds between two attempts to set up a database that cannot be used.
+#: Seconds between attempts to set up a database that cannot be used.
 SET_UP_EVERY = 15.0
-#: Seconds between two rounds of deletion, and between two batches of one round.
+#: Seconds between rounds of deletion, and between the batches of one round.
 DELETE_EVERY = 300.0
 DELETE_PAUSE = 0.2
 
@@ -34,10 +34,10 @@ log = logging.getLogger(__name__)
 
 
 class Receiver:
-    """Everything that one process needs to receive reports and to hand them out.
+    """Receives reports and serves them, in one process.
 
     :param open_engine: returns the engine of the database; it may block.
-    :param retention_days: for how long events are kept.
+    :param retention_days: how long events are kept.
     :param look_up: returns a connection's secrets.
     """
 
@@ -68,7 +68,7 @@ class Receiver:
     def store(self) -> Store:
         """The log.
 
-        :raises StoreUnavailableError: while there is none.
+        :raises StoreUnavailableError: until the database is set up.
         """
         if self._store is None:
             raise StoreUnavailableError("the database is not set up")
@@ -76,9 +76,9 @@ class Receiver:
 
     @property
     def intake(self) -> Intake:
-        """Takes in events.
+        """Stores events.
 
-        :raises StoreUnavailableError: while there is no log.
+        :raises StoreUnavailableError: until the database is set up.
         """
         if self._intake is None:
             raise StoreUnavailableError("the database is not set up")
@@ -86,9 +86,9 @@ class Receiver:
 
     @property
     def news(self) -> News:
-        """Wakes those who wait for events.
+        """Wakes long polls.
 
-        :raises StoreUnavailableError: while there is no log.
+        :raises StoreUnavailableError: until the database is set up.
         """
         if self._news is None:
             raise StoreUnavailableError("the database is not set up")
@@ -97,7 +97,7 @@ class Receiver:
     async def read(self, function: Callable[..., T], *arguments: object) -> T:
         """Call a blocking function of the store, off the event loop.
 
-        :raises StoreUnavailableError: if the database does not answer.
+        :raises StoreUnavailableError: if the database does not respond.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -106,7 +106,7 @@ class Receiver:
             raise StoreUnavailableError(f"no response from the database for {READ_TIMEOUT:.0f} s") from None
 
     def set_up(self) -> None:
-        """Open the database and bring its tables up to date. This blocks.
+        """Open the database and migrate its tables. This blocks.
 
         :raises DatabaseError: if it cannot be used.
         """
@@ -116,17 +116,17 @@ class Receiver:
         self.schema = schema
 
     def start(self) -> None:
-        """Start what runs in the background, on the running event loop."""
+        """Start the background work on the running event loop."""
         self._spawn(self._run())
 
     def let_go(self) -> None:
-        """Let long polls end, so that the server can stop."""
+        """End all long polls, so that the server can stop."""
         self.is_stopping = True
         if self._news is not None:
             self._news.close()
 
     def stop(self) -> None:
-        """Stop what runs in the background. Nothing can be received after this."""
+        """Stop the background work. Nothing can be received after this."""
         self.let_go()
         for task in self._tasks:
             task.cancel()
@@ -135,8 +135,8 @@ class Receiver:
         self.keys.close()
         self._readers.shutdown(wait=False, cancel_futures=True)
 
-    def _spawn(self, coroutine: object) -> None:
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(coroutine)  # type: ignore[arg-type]
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -145,7 +145,7 @@ class Receiver:
             try:
                 await asyncio.to_thread(self.set_up)
             except DatabaseError as error:
-                log.error("The receiver cannot store reports; it tries again in %.0f s. %s", SET_UP_EVERY, error)
+                log.error("The receiver cannot store reports; trying again in %.0f s. %s", SET_UP_EVERY, error)
                 await asyncio.sleep(SET_UP_EVERY)
         self._news = News(self._store, self.read)
         self._intake = Intake(self._store, self._news.spread)
@@ -154,7 +154,7 @@ class Receiver:
 
     async def _keep_small(self, store: Store) -> None:
         while True:
-            # not all processes at the same time
+            # spread over time, so that processes do not delete simultaneously
             await asyncio.sleep(DELETE_EVERY * random.uniform(0.8, 1.2))
             try:
                 await self.delete_expired(store)
@@ -162,9 +162,9 @@ class Receiver:
                 log.warning("Old events could not be deleted: %s", error)
 
     async def delete_expired(self, store: Store) -> int:
-        """Delete what is older than the retention, in small batches.
+        """Delete expired events, in small batches.
 
-        :return: how many events were deleted.
+        :return: number of deleted events.
         """
         cutoff = time.time() - self._retention
         deleted = 0

@@ -1,4 +1,4 @@
-"""Signatures: Messente's own, and those of the requests that this package makes to the receiver."""
+"""Signatures: those of Messente, and those of this package's own requests to the receiver."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sign_body(body: bytes, secret: str) -> str:
 
 
 def body_is_signed(body: bytes, signature: str, secret: str) -> bool:
-    """Return whether a body has the signature that Messente would send. Takes the same time for each signature."""
+    """Return whether the signature of a body is Messente's. Runs in constant time."""
     return hmac.compare_digest(sign_body(body, secret).encode(), signature.encode("utf-8", "replace"))
 
 
@@ -31,7 +31,7 @@ def sign_request(secret: str, *, method: str, path: str, query: Iterable[tuple[s
     """Return the value of the header that authenticates one request to the receiver.
 
     :param secret: the connection's API password.
-    :param path: from ``/v1`` on, decoded: what stands before it depends on where the receiver is mounted.
+    :param path: decoded, from ``/v1`` on: the part before it depends on where the receiver is mounted.
     :param query: names and values, decoded.
     :param at: Unix time.
     """
@@ -43,10 +43,10 @@ def sign_request(secret: str, *, method: str, path: str, query: Iterable[tuple[s
 def request_is_signed(
     header: str, secret: str, *, method: str, path: str, query_string: str, body: bytes, now: float
 ) -> bool:
-    """Return whether a request is authentic and recent. Takes the same time for each header.
+    """Return whether a request is authentic and recent. Runs in constant time.
 
-    :param header: the value of :data:`REQUEST_HEADER`; empty if there is none.
-    :param query_string: as it came in.
+    :param header: the value of :data:`REQUEST_HEADER`; empty if it is missing.
+    :param query_string: as received.
     :param now: Unix time.
     """
     stamp = header.partition(":")[0]

@@ -1,4 +1,4 @@
-"""The event log in the database: what is written, in which order, and how it is read."""
+"""The event log in the database: how events are written, ordered and read."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, exc, func, insert, select, text, update
 
-from airflow_provider_omnimessage.receiver.events import Event, as_json, is_delivery, rank_of
+from airflow_provider_omnimessage.receiver.events import Event, EventJson, as_json, is_delivery, rank_of
 from airflow_provider_omnimessage.receiver.tables import consumer_table, event_table, log_table
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine import Connection, Engine, Row
+    from sqlalchemy.sql import ColumnElement
 
-#: Most events of one page, most ids of one lookup, and most rows of one statement.
+#: Maximum number of events in a page, of ids in a lookup, and of rows in a statement.
 PAGE = 500
-#: Milliseconds after which PostgreSQL gives up on a statement, so that a lock cannot hold up all reports.
+#: Milliseconds after which PostgreSQL gives up on a statement, so that a lock cannot block all reports.
 STATEMENT_TIMEOUT = 10_000
 
 
 class StoreUnavailableError(Exception):
-    """The database did not do it. Nothing is lost: whoever asked may ask again."""
+    """The database did not respond, or returned an error. The call may be repeated."""
 
 
 @dataclass(frozen=True)
 class Position:
-    """How far the log is.
+    """A position in the log.
 
-    :param log_id: changes when the log starts anew, for example in another database.
+    :param log_id: changes when the log is reset, for example in another database.
     :param seq: the sequence number of its last event.
     """
 
@@ -43,18 +44,17 @@ class Position:
 class Page:
     """Events of one connection.
 
-    :param position: up to where these are all of them.
-    :param events: in the order of the log, as :func:`~airflow_provider_omnimessage.receiver.events.as_json` writes
-        them.
+    :param position: the events are complete up to here.
+    :param events: in log order.
     """
 
     position: Position
-    events: list[dict[str, Any]]
+    events: list[EventJson]
 
 
 @dataclass
 class _Known:
-    """What the log holds about the messages of a batch."""
+    """What the log contains about the messages of a batch."""
 
     keys: set[tuple[str, str, str, str, str]] = field(default_factory=set)
     ranks: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
@@ -88,33 +88,35 @@ class Store:
         self._clock = clock
 
     def append(self, events: Sequence[Event]) -> dict[str, int]:
-        """Store a batch in one transaction: all of it is in the log when this returns.
+        """Store a batch of events in one transaction, which is committed when this returns.
 
-        What is in the log already, and a status that would go back, changes nothing.
+        Events that are in the log already, and statuses that would go back, are ignored.
 
-        :return: of each connection that has new events, the sequence number of the last one.
+        :return: for each connection that has new events, the sequence number of the last one.
         """
         with self._transaction() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT}"))
-            # First of all, and even if there is nothing new: this row's lock orders the writers of all processes.
+            # First, and even if nothing is new: this row's lock orders the writers of all processes.
             connection.execute(
                 update(log_table).where(log_table.c.id == 1).values(last_seq=log_table.c.last_seq + len(events))
             )
             end = _position(connection)
             known = _known(connection, {event.subject_id for event in events})
             now = int(self._clock())
-            rows = []
+            rows: list[dict[str, object]] = []
+            news: dict[str, int] = {}
             for seq, event in enumerate(events, end.seq - len(events) + 1):
                 if known.is_news(event):
                     rows.append(_row(seq, event, known.is_first_delivery(event), now))
+                    news[event.conn_id] = seq
                     known.add(event.key)
             if rows:
                 connection.execute(insert(event_table), rows)
-        return {row["conn_id"]: row["seq"] for row in rows}
+        return news
 
     def position(self) -> Position:
-        """Return how far the log is."""
+        """Return the end of the log."""
         with self._transaction() as connection:
             return _position(connection)
 
@@ -134,15 +136,15 @@ class Store:
         return Page(end, events)
 
     def news(self, after: int, until: int) -> dict[str, int]:
-        """Return which connections have events in a part of the log, each with the last one's sequence number."""
+        """Return the connections that have events in a part of the log, each with its last sequence number."""
         seq, conn_id = event_table.c.seq, event_table.c.conn_id
         query = select(conn_id, func.max(seq).label("last")).where(seq > after, seq <= until).group_by(conn_id)
         with self._transaction() as connection:
             return {row.conn_id: int(row.last) for row in connection.execute(query)}
 
-    def stored(self, conn_id: str, omnimessage_ids: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
-        """Return what is known of messages: for each id, the latest report of each channel."""
-        latest: dict[tuple[str, str], dict[str, Any]] = {}
+    def stored(self, conn_id: str, omnimessage_ids: Iterable[str]) -> dict[str, list[EventJson]]:
+        """Return the stored reports of messages: for each id, the latest one of each channel."""
+        latest: dict[tuple[str, str], EventJson] = {}
         with self._transaction() as connection:
             for part in _parts(sorted(set(omnimessage_ids))):
                 found = connection.execute(
@@ -154,22 +156,22 @@ class Store:
                     )
                     .order_by(event_table.c.seq)
                 )
-                # a channel's status never goes back, so the last one is the one that counts
+                # a channel's status never goes back, so the last one counts
                 for row in found:
                     latest[row.subject_id, row.message_id] = _as_json(row)
-        by_id: dict[str, list[dict[str, Any]]] = {}
+        by_id: dict[str, list[EventJson]] = {}
         for (omnimessage_id, _), event in latest.items():
             by_id.setdefault(omnimessage_id, []).append(event)
         return by_id
 
     def consumer_position(self, conn_id: str, name: str) -> int | None:
-        """Return how far a named consumer has come; ``None`` if it is new."""
+        """Return the position of a named consumer; ``None`` if it is new."""
         with self._transaction() as connection:
             found = connection.execute(select(consumer_table.c.position).where(*_consumer(conn_id, name))).first()
         return None if found is None else int(found.position)
 
     def advance(self, conn_id: str, name: str, position: int) -> None:
-        """Remember how far a named consumer has come. It never goes back."""
+        """Store the position of a named consumer. It never goes back."""
         now = int(self._clock())
         with self._transaction() as connection:
             known = connection.execute(
@@ -188,11 +190,11 @@ class Store:
                 )
 
     def delete_before(self, cutoff: float, limit: int = PAGE) -> int:
-        """Delete the oldest events, a small batch of them.
+        """Delete a small batch of the oldest events.
 
-        :param cutoff: Unix time; only what came in before it is deleted.
-        :param limit: most events to delete.
-        :return: how many were deleted.
+        :param cutoff: Unix time; only events received before it are deleted.
+        :param limit: maximum number of events to delete.
+        :return: number of deleted events.
         """
         with self._transaction() as connection:
             oldest = connection.execute(
@@ -204,7 +206,7 @@ class Store:
         return len(expired)
 
     def forget_consumers(self, cutoff: float) -> None:
-        """Delete the positions of consumers that have not been seen since a time."""
+        """Delete the positions of consumers that were last seen before ``cutoff`` (Unix time)."""
         with self._transaction() as connection:
             connection.execute(delete(consumer_table).where(consumer_table.c.seen_at < cutoff))
 
@@ -214,11 +216,11 @@ class Store:
             with self._engine.begin() as connection:
                 yield connection
         except (exc.DBAPIError, exc.TimeoutError) as error:
-            raise StoreUnavailableError(in_words(error)) from error
+            raise StoreUnavailableError(describe(error)) from error
 
 
-def in_words(error: exc.SQLAlchemyError) -> str:
-    """Return what went wrong in the database, without the statement and its values."""
+def describe(error: exc.SQLAlchemyError) -> str:
+    """Describe a database error without the statement and its values."""
     reason: object = getattr(error, "orig", None) or error
     lines = str(reason).strip().splitlines()
     return f"{type(reason).__name__}: {lines[0] if lines else 'no reason'}"
@@ -243,11 +245,11 @@ def _known(connection: Connection, subject_ids: set[str]) -> _Known:
     return known
 
 
-def _consumer(conn_id: str, name: str) -> tuple[Any, Any]:
+def _consumer(conn_id: str, name: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return consumer_table.c.conn_id == conn_id, consumer_table.c.name == name
 
 
-def _row(seq: int, event: Event, first_delivery: bool, now: int) -> dict[str, Any]:
+def _row(seq: int, event: Event, first_delivery: bool, now: int) -> dict[str, object]:
     return {
         "seq": seq,
         "conn_id": event.conn_id,
@@ -261,7 +263,7 @@ def _row(seq: int, event: Event, first_delivery: bool, now: int) -> dict[str, An
     }
 
 
-def _as_json(row: Any) -> dict[str, Any]:
+def _as_json(row: Row[Any]) -> EventJson:
     event = Event(row.conn_id, row.kind, row.subject_id, row.message_id, row.status, json.loads(row.details))
     return as_json(int(row.seq), event, bool(row.first_delivery), int(row.received_at))
 

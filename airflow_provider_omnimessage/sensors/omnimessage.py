@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,6 +26,7 @@ from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
+from airflow_provider_omnimessage.sensors.arguments import reject_timedelta, reject_unused_options, require_share
 from airflow_provider_omnimessage.tasks.arguments import require_choice
 from airflow_provider_omnimessage.tasks.failures import constructor_errors, task_failures
 from airflow_provider_omnimessage.tasks.rendering import PrivateTemplates
@@ -36,12 +36,10 @@ if TYPE_CHECKING:
 
     from airflow.sdk import XComArg
     from airflow.sdk.definitions.context import Context
-    from airflow.sdk.types import Logger
 
     from airflow_provider_omnimessage.api.wait_result import WaitResult
     from airflow_provider_omnimessage.api.waiting import Wait
-    from airflow_provider_omnimessage.sensors.polling import WorkerPoller
-    from airflow_provider_omnimessage.triggers.awaited import Awaited
+    from airflow_provider_omnimessage.sensors.progress import Progress
 
 Action = Literal["fail", "skip", "return"]
 
@@ -127,8 +125,9 @@ class OmnimessageDeliverySensor(PrivateTemplates, BaseSensorOperator):
             require_choice("wait_for", wait_for, ("delivered", "seen"), rendered=True)
             for name, action in (("on_failed", on_failed), ("on_cancelled", on_cancelled), ("on_timeout", on_timeout)):
                 require_choice(name, action, ACTIONS, rendered=True)
-            _check_require(require)
-            _reject_timedelta(time_to_send)
+            require_share(require)
+            reject_timedelta(time_to_send)
+            reject_unused_options(self)
             if self.poke_interval <= 0:
                 raise InvalidInputError.of("poke_interval", "0 is too short; pass seconds, more than 0")
         self.omnimessage_id = omnimessage_id
@@ -153,7 +152,7 @@ class OmnimessageDeliverySensor(PrivateTemplates, BaseSensorOperator):
         :param context: the task's.
         """
         before = first_started_at(context) if self.reschedule and not self.deferrable else None
-        progress: _Progress | None = None
+        progress: Progress | None = None
         with task_failures(), self.hook:
             try:
                 progress = self._start(before or _now())
@@ -196,9 +195,10 @@ class OmnimessageDeliverySensor(PrivateTemplates, BaseSensorOperator):
             result = progress.wait.result or progress.wait.timed_out(progress.limit)
             return self._finish(context, result, self._timeout_error)
 
-    def _start(self, since: datetime) -> _Progress:
+    def _start(self, since: datetime) -> Progress:
         from airflow_provider_omnimessage.api.waiting import Wait
         from airflow_provider_omnimessage.sensors.polling import WorkerPoller
+        from airflow_provider_omnimessage.sensors.progress import Progress
         from airflow_provider_omnimessage.triggers.awaited import list_awaited
 
         awaited = list_awaited(plain_argument(self.omnimessage_id), plain_argument(self.time_to_send), self._resolve)
@@ -220,9 +220,9 @@ class OmnimessageDeliverySensor(PrivateTemplates, BaseSensorOperator):
             only_count=awaited.only_count,
         )
         wait.start(_now(), poll_first=True)
-        return _Progress(awaited, wait, WorkerPoller(self.hook, wait, self.log), since, limit)
+        return Progress(awaited, wait, WorkerPoller(self.hook, wait, self.log), since, limit)
 
-    def _interrupted(self, progress: _Progress | None) -> WaitResult:
+    def _interrupted(self, progress: Progress | None) -> WaitResult:
         """Return the result of a wait that Airflow has interrupted at the ``execution_timeout``."""
         from airflow_provider_omnimessage.api.wait_result import Ending, WaitResult
 
@@ -232,10 +232,10 @@ class OmnimessageDeliverySensor(PrivateTemplates, BaseSensorOperator):
         return WaitResult(Ending.TIMED_OUT, f"Not {self.wait_for} within {limit}: nothing was polled", [])
 
     def _resolve(self, time_to_send: Any) -> datetime:
-        _reject_timedelta(time_to_send)
+        reject_timedelta(time_to_send)
         return self.hook.resolve_time_to_send(time_to_send).utc
 
-    def _wait_on_worker(self, context: Context, progress: _Progress) -> Any:
+    def _wait_on_worker(self, context: Context, progress: Progress) -> Any:
         wait = progress.wait
         while progress.seconds_left > 0:
             progress.poll(seconds=self._seconds_per_process(progress))
@@ -250,11 +250,11 @@ class OmnimessageDeliverySensor(PrivateTemplates, BaseSensorOperator):
             time.sleep(seconds)
         return self._finish(context, wait.timed_out(progress.limit), self._timeout_error)
 
-    def _seconds_per_process(self, progress: _Progress) -> float:
+    def _seconds_per_process(self, progress: Progress) -> float:
         limit = self.execution_timeout.total_seconds() if self.execution_timeout else progress.seconds_left
         return min(limit, progress.seconds_left)
 
-    def _defer(self, context: Context, progress: _Progress) -> Any:
+    def _defer(self, context: Context, progress: Progress) -> Any:
         # A wrong connection fails here, and a message that has ended needs no trigger. The trigger logs how far the
         # others are; of thousands, one is enough to check the connection.
         seconds = min(progress.seconds_left, self.hook.settings.timeout)
@@ -346,57 +346,6 @@ class OmnimessageDeliverySensor(PrivateTemplates, BaseSensorOperator):
                 memory.keep(wait.to_dict())
             except Exception:
                 self.log.warning("The results of this poll could not be stored; the next polls for all", exc_info=True)
-
-
-@dataclass(frozen=True)
-class _Progress:
-    """
-    A wait in this process.
-
-    :param limit: what ends it at its deadline, in words.
-    """
-
-    awaited: Awaited
-    wait: Wait
-    poller: WorkerPoller
-    since: datetime
-    limit: str
-
-    @property
-    def seconds_left(self) -> float:
-        return max(0.0, (self.wait.deadline - _now()).total_seconds())
-
-    @property
-    def seconds_to_next_poll(self) -> float:
-        now = _now()
-        return max(0.0, (min(self.wait.next_poll or now, self.wait.deadline) - now).total_seconds())
-
-    def poll(self, *, seconds: float, most: int | None = None, log_endings_only: bool = False) -> None:
-        """Poll once for the messages that are due."""
-        self.poller.poll(self.wait.due(_now())[:most], seconds=seconds, log_endings_only=log_endings_only)
-
-    def log_start(self, log: Logger) -> None:
-        ids = [message.omnimessage_id for message in self.wait.messages]
-        what = ", ".join(ids) if len(ids) <= 5 else f"{len(ids):,} messages"
-        log.info("Waiting for %s until %s UTC at most", what, f"{self.wait.deadline:%Y-%m-%d %H:%M:%S}")
-        start = self.wait.first_time_to_send
-        if start and start > _now():
-            log.info("Polling starts at %s UTC", f"{start:%Y-%m-%d %H:%M:%S}")
-
-
-def _check_require(require: object) -> None:
-    is_share = isinstance(require, (int, float)) and not isinstance(require, bool) and 0 < require <= 1
-    if require not in ("all", "any") and not is_share:
-        raise InvalidInputError.of("require", f"{require!r} is not accepted; pass 'all', 'any' or a share such as 0.95")
-
-
-def _reject_timedelta(time_to_send: object) -> None:
-    if isinstance(time_to_send, timedelta):
-        raise InvalidInputError.of(
-            "time_to_send",
-            "a timedelta would be re-evaluated at every poll; pass the absolute time, such as "
-            "schedule.output['time_to_send']",
-        )
 
 
 def _now() -> datetime:

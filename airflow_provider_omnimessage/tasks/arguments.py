@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import datetime, timedelta
+from datetime import timezone as utc_offset
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage.api.fields import choice, is_deferred, require
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 ON_PAST = ("fail", "skip", "send_now")
 
 
-def task_tags(context: Mapping[str, Any]) -> dict[str, str]:
+def task_tags(context: Context | Mapping[str, Any]) -> dict[str, str]:
     """Return the metric tags of a running task."""
     task_instance = context["ti"]
     return {"dag_id": task_instance.dag_id, "task_id": task_instance.task_id}
@@ -18,9 +23,6 @@ def task_tags(context: Mapping[str, Any]) -> dict[str, str]:
 
 def check_time_at_parse(time_to_send: Any, timezone: Any) -> None:
     """Check, while the DAG is parsed, the parts of a time that are known by then."""
-    from datetime import datetime, timedelta
-    from datetime import timezone as utc_offset
-
     from airflow_provider_omnimessage.api.timing import resolve
 
     known_zone = None if is_deferred(timezone) or timezone == "recipient" else timezone

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage.api.cancel_result import Cancellation, CancelResult
@@ -29,8 +28,7 @@ PROBE_SHARE = 0.25
 LISTED = 100
 
 
-@dataclass(frozen=True)
-class CancelOutcome:
+class CancelOutcome(NamedTuple):
     """
     The outcome of cancelling one message: either ``cancellation`` or ``error`` is set.
 
@@ -119,16 +117,16 @@ def cancel_each(
         metrics.count("cancelled", tags, cancelled)
 
 
-@dataclass
 class CancelSummary:
     """The outcomes of cancelling many messages: numbers, and the first ids that were not cancelled."""
 
-    counts: Counter[CancelResult] = field(default_factory=Counter)
-    failed: int = 0
-    not_tried: int = 0
-    not_cancelled: list[str] = field(default_factory=list)
-    too_late_in_words: list[str] = field(default_factory=list)
-    errors: list[OmnimessageError] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.counts: Counter[CancelResult] = Counter()
+        self.failed = 0
+        self.not_tried = 0
+        self.not_cancelled: list[str] = []
+        self.too_late_in_words: list[str] = []
+        self.errors: list[OmnimessageError] = []
 
     @classmethod
     def of(cls, outcomes: Iterable[CancelOutcome]) -> CancelSummary:

@@ -1,10 +1,9 @@
-"""How an error of the API becomes the end of a task: what may pass later is retried, what will not is not."""
+"""Turn an error of the API into the end of a task, with or without Airflow's retries."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from airflow_provider_omnimessage._compat import AirflowFailException, is_made_at_run_time
 from airflow_provider_omnimessage.api.errors import OmnimessageError
@@ -15,7 +14,8 @@ def as_task_failure(error: BaseException, doubt: str = "", *, again: bool = Fals
     Return the exception that ends a task as it should.
 
     Bad input, bad credentials and unknown outcomes become an ``AirflowFailException``, which Airflow does not retry.
-    Everything else is returned as it is: what was surely not processed, and may pass later, takes the task's retries.
+    Everything else is returned as it is: a request that certainly was not processed, and may succeed later, uses the
+    task's retries.
 
     :param doubt: what to check by hand if the request may have been processed and must not be repeated; empty if
         repeating it does no harm.
@@ -41,13 +41,14 @@ def task_failures(doubt: str = "", *, again: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def constructor_errors(operator: Any) -> Iterator[None]:
+def constructor_errors(operator: object) -> Iterator[None]:
     """
-    Let what a constructor refuses be seen in time: while the DAG is parsed, as it is.
+    Raise what a constructor rejects, so that it does not use the task's retries.
 
-    A mapped task is constructed where it runs, and what is refused there would take the task's retries.
+    While the DAG is parsed, the error is raised as it is. A mapped task is constructed where it runs; there the error
+    becomes one that Airflow does not retry.
 
-    :param operator: which is constructed.
+    :param operator: the operator that is being constructed.
     """
     if not is_made_at_run_time(operator):
         yield

@@ -1,7 +1,7 @@
 """
-Posts a message so that a later try finds it: what is about to be posted is kept before the request, its id after it.
+Post a message so that a later try finds it: store the intent before the request, and the id after it.
 
-What the operators that send share with the alerts. What is kept where, and what a later try makes of it, is theirs.
+Operators and alerts share this. Where they store it, and what a later try does with it, is up to them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow_provider_omnimessage.api.errors import NotFoundError, OmnimessageError
 
 if TYPE_CHECKING:
+    from airflow.sdk.types import Logger
+
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
     from airflow_provider_omnimessage.tasks.memory import MessageRecord
 
@@ -26,39 +28,37 @@ PATIENCE = 600.0
 
 
 class Place(Protocol):
-    """Where one message is remembered: a :class:`~airflow_provider_omnimessage._compat.TaskMemory`, or a part of it."""
+    """Where one message is stored: a :class:`~airflow_provider_omnimessage._compat.TaskMemory`, or a part of one."""
 
     def keep(self, value: dict[str, Any]) -> None:
         """
-        Keep a value, in place of the one before.
+        Store a value in place of the earlier one.
 
-        :param value: what JSON can hold.
+        :param value: plain data, as JSON can hold it.
         """
 
     def forget(self) -> None:
-        """Forget it."""
+        """Delete the value."""
 
 
 class MessageState(Enum):
-    """What a message that was posted has come to."""
+    """State of a posted message."""
 
     SCHEDULED = "is still scheduled"
     CANCELLED = "was cancelled"
-    SENT = "has gone out"
+    SENT = "was sent"
     UNKNOWN = "is unknown to Messente"
 
 
 def post(
-    hook: OmnimessageHook, omnimessage: dict[str, Any], intent: MessageRecord, place: Place | None, log: Any
+    hook: OmnimessageHook, omnimessage: dict[str, Any], intent: MessageRecord, place: Place | None, log: Logger
 ) -> MessageRecord:
     """
-    Post a message, and keep the intent before and the id after. What surely was not processed is forgotten again.
+    Post a message, and store the intent before and the id after. Delete the intent if nothing was processed.
 
-    :param hook: makes the call.
-    :param omnimessage: the whole body, as the hook's ``compose`` builds it.
-    :param intent: what is known of it before.
-    :param place: where it is kept; ``None``: nowhere.
-    :param log: of the task.
+    :param omnimessage: the whole body, as the hook's ``compose`` returns it.
+    :param intent: the record of the message, without its id.
+    :param place: where to store it; ``None``: nowhere.
     :return: the intent, with the ids.
     :raises OmnimessageError: as the hook's ``post`` does. Where it may have been accepted, the intent stays.
     """
@@ -84,11 +84,11 @@ def post(
     return posted
 
 
-def remember(place: Place, posted: MessageRecord, log: Any) -> None:
+def remember(place: Place, posted: MessageRecord, log: Logger) -> None:
     """
     Store the id of an accepted message, and keep trying for :data:`PATIENCE` seconds: a later try must know it.
 
-    It does not raise: the message was accepted, whatever becomes of its record.
+    It does not raise, because the message was accepted.
     """
     end = time.monotonic() + PATIENCE
     pause = 1.0
@@ -105,28 +105,19 @@ def remember(place: Place, posted: MessageRecord, log: Any) -> None:
         pause = min(2 * pause, 30.0)
 
 
-def forget(place: Place, log: Any) -> None:
-    """
-    Forget what was not posted after all.
-
-    :param place: where.
-    :param log: of the task.
-    """
+def forget(place: Place, log: Logger) -> None:
+    """Delete the record of a message that was not posted."""
     try:
         place.forget()
     except Exception:
-        # What became of the request is the news; without this, a retry is only more careful than it need be.
-        log.exception("Nothing was posted, but that could not be stored: a retry may take it for a doubt")
+        # the error of the request matters more; a retry is only more careful than needed
+        log.exception("Nothing was posted, but that could not be stored: a retry may assume that it was")
 
 
 def message_state(hook: OmnimessageHook, message: MessageRecord, now: datetime) -> MessageState:
-    """
-    Ask what has become of a message that was posted, of which the id is known.
+    """Query the state of a posted message by its id.
 
-    :param hook: asks.
-    :param message: which.
-    :param now: the current moment.
-    :raises OmnimessageError: where no answer came.
+    :raises OmnimessageError: if no response came.
     """
     from airflow_provider_omnimessage.api.delivery import Outcome
 

@@ -8,40 +8,56 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 try:
     from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 except ImportError as error:
-    raise ImportError("OmnimessageEventTrigger needs Airflow 3.0 or newer") from error
+    raise ImportError("OmnimessageEventTrigger requires Airflow 3.0 or newer") from error
 
 from airflow_provider_omnimessage.api.calls import delivery_report
 from airflow_provider_omnimessage.api.delivery import DeliveryReport, Outcome
 from airflow_provider_omnimessage.api.errors import NotFoundError, OmnimessageError
 from airflow_provider_omnimessage.receiver.client import LONG_POLL, EventPage, ReceiverClient, ReceiverError
+from airflow_provider_omnimessage.receiver.events import EventJson, Kind
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
 
-#: Seconds after which an event that the trigger has fired is in Airflow's database. Airflow does not report that in all
-#: versions, and an event that is acknowledged before would be lost with its triggerer.
+#: Seconds after which a fired event is assumed to be in Airflow's database: not all versions report that. An event that
+#: is acknowledged earlier would be lost if the triggerer died.
 PERSISTED_AFTER = 10.0
-#: Seconds between the two polls that confirm a failure: a fallback channel may be coming.
+#: Seconds between the two polls that confirm a failure: another channel may follow.
 CONFIRM_AFTER = 5.0
-#: Seconds between two attempts, at most.
-RETRY_AT_MOST = 60.0
-#: Messages of which the trigger remembers that it has fired.
+#: Longest pause between attempts in seconds.
+MAX_RETRY_PAUSE = 60.0
+#: Number of messages that the trigger remembers to have fired for.
 REMEMBERED = 10_000
 
 _DELIVERED = {"DELIVRD": Outcome.DELIVERED, "SEEN": Outcome.SEEN}
 _ENDED = {"UNDELIV", "FAILED", "REJECTD", "EXPIRED", "NACK", "DELETED"}
 
 
+class Payload(TypedDict):
+    """The payload of a fired event.
+
+    :param id: the ``omnimessage_id``, or a reply's ``msg_id``.
+    """
+
+    id: str
+    kind: Kind
+    outcome: str
+    channel: str | None
+    time: str | None
+    price: str | None
+    conn_id: str
+
+
 @dataclass
 class _Unconfirmed:
-    """A message that seems to have ended without delivery."""
+    """A message whose reports look like a failure or a cancellation."""
 
-    event: dict[str, Any]
+    event: EventJson
     next_poll: float
     before: DeliveryReport | None = None
     failures: int = 0
@@ -60,14 +76,15 @@ class OmnimessageEventTrigger(BaseEventTrigger):
         with DAG("delivery_stats", schedule=[outcomes]):
             ...
 
-    The event's payload is ``{"id", "kind", "outcome", "channel", "time", "price", "conn_id"}``, and holds neither phone
-    number nor text. ``outcome`` is ``delivered``, ``seen``, ``failed`` or ``cancelled``; of a reply, ``replied``.
+    The event's payload is ``{"id", "kind", "outcome", "channel", "time", "price", "conn_id"}``. It contains neither
+    phone number nor text. ``outcome`` is ``delivered``, ``seen``, ``failed`` or ``cancelled``, or ``replied`` for a
+    reply.
 
-    Its place in the log is stored in the receiver, so that a triggerer that restarts loses nothing. It may fire the
-    last few events again, with the same payload: treat ``id`` as the key.
+    The receiver stores the trigger's position in the log, so a restarted triggerer loses no event. It may fire the
+    events of the last ten seconds again, with the same payload: treat ``id`` as the key.
 
     :param omnimessage_conn_id: the Airflow connection, with ``push_url`` or ``receiver_url``.
-    :param consumer: the name under which its place in the log is stored. Triggers with different purposes need
+    :param consumer: name under which the receiver stores the position. Triggers with different purposes need
         different names.
     :param replies: whether to fire for each reply, too; ``id`` is then the reply's ``msg_id``.
     """
@@ -85,7 +102,7 @@ class OmnimessageEventTrigger(BaseEventTrigger):
         self.replies = replies
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and the arguments from which any triggerer can make this trigger again."""
+        """Return the class path and the arguments that recreate this trigger."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {
             "omnimessage_conn_id": self.omnimessage_conn_id,
             "consumer": self.consumer,
@@ -93,7 +110,7 @@ class OmnimessageEventTrigger(BaseEventTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Follow the log for ever."""
+        """Follow the log until the trigger is stopped."""
         failures = 0
         fired = _Fired()
         while True:
@@ -103,19 +120,19 @@ class OmnimessageEventTrigger(BaseEventTrigger):
                 async for payload in reader.payloads():
                     failures = 0
                     yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
-            except Exception as error:  # Airflow starts a trigger that has failed only when it restarts
+            except Exception as error:  # Airflow would not restart a failed trigger before the triggerer restarts
                 failures += 1
                 if failures == 1:
                     self.log.warning(
-                        "connection '%s': events cannot be read, trying again: %s", self.omnimessage_conn_id, error
+                        "connection '%s': events cannot be read; trying again: %s", self.omnimessage_conn_id, error
                     )
             finally:
                 await reader.close()
-            await asyncio.sleep(min(RETRY_AT_MOST, 2 ** min(failures, 6)) * random.uniform(0.5, 1.0))
+            await asyncio.sleep(min(MAX_RETRY_PAUSE, 2 ** min(failures, 6)) * random.uniform(0.5, 1.0))
 
 
 class _Fired:
-    """The messages and replies for which the trigger has fired: the newest of them."""
+    """The most recent messages and replies for which the trigger has fired."""
 
     def __init__(self) -> None:
         self._ids: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -130,7 +147,7 @@ class _Fired:
 
 
 class _Reader:
-    """Reads the log from the consumer's place on, with one session to the receiver and one to Messente."""
+    """Reads the log from the consumer's position, with one session to the receiver and one to Messente."""
 
     def __init__(self, trigger: OmnimessageEventTrigger, fired: _Fired) -> None:
         self._trigger = trigger
@@ -144,15 +161,17 @@ class _Reader:
         self._acknowledged = 0
 
     async def open(self) -> None:
-        """Look the connection up.
+        """Look up the connection and open the sessions.
 
-        :raises ReceiverError: if it names no receiver.
+        :raises ReceiverError: if the connection has no receiver.
         """
         from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
         settings = await OmnimessageHook(self._conn_id).look_up_connection()
         if not settings.receiver_url:
-            raise ReceiverError(f"connection '{self._conn_id}', extra: set push_url or receiver_url")
+            raise ReceiverError(
+                f"connection '{self._conn_id}', extra: push_url is missing; set push_url or receiver_url"
+            )
         self._client = await ReceiverClient.open(settings, self._conn_id)
         from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
 
@@ -164,10 +183,10 @@ class _Reader:
             if session is not None:
                 await session.close()
 
-    async def payloads(self) -> AsyncIterator[dict[str, Any]]:
+    async def payloads(self) -> AsyncIterator[Payload]:
         """Yield the payload of each outcome.
 
-        :raises ReceiverError: if the receiver does not respond, or its log has started anew.
+        :raises ReceiverError: if the receiver does not respond, or its log was reset.
         """
         assert self._client is not None
         page = await self._client.events(consumer=self._trigger.consumer)
@@ -184,7 +203,7 @@ class _Reader:
                     yield payload
             page = await self._next_page(page)
             if page.log != log:
-                raise ReceiverError("the receiver's log has started anew, in another database")
+                raise ReceiverError("the receiver's log was reset: it uses another database")
 
     async def _next_page(self, page: EventPage) -> EventPage:
         assert self._client is not None
@@ -201,7 +220,7 @@ class _Reader:
         )
 
     def _done(self) -> int:
-        """Return up to where everything has been fired, and is in Airflow's database."""
+        """Return the position up to which all events have fired and are in Airflow's database."""
         persisted = [seq for at, seq in self._read if time.monotonic() - at >= PERSISTED_AFTER]
         if persisted:
             self._read = self._read[len(persisted) :]
@@ -209,18 +228,20 @@ class _Reader:
         open_from = [int(one.event["seq"]) - 1 for one in self._unconfirmed]
         return min([self._acknowledged, *open_from])
 
-    def _payload(self, event: dict[str, Any]) -> dict[str, Any] | None:
+    def _payload(self, event: EventJson) -> Payload | None:
         if event["kind"] == "reply":
             return self._fire(event, event["msg_id"], "replied") if self._trigger.replies else None
         status, id_ = event["status"], event["omnimessage_id"]
+        if status is None:
+            return None
         if status in _DELIVERED and event["first_delivery"]:
             return self._fire(event, id_, _DELIVERED[status].value)
         if status in _ENDED and ("report", id_) not in self._fired:
             self._unconfirmed.append(_Unconfirmed(event, time.monotonic()))
         return None
 
-    async def _confirm(self, unconfirmed: _Unconfirmed) -> dict[str, Any] | None:
-        """Poll once for a message; nothing but Messente knows whether another channel follows."""
+    async def _confirm(self, unconfirmed: _Unconfirmed) -> Payload | None:
+        """Poll once for a message: only Messente knows whether another channel follows."""
         assert self._transport is not None
         id_ = unconfirmed.event["omnimessage_id"]
         try:
@@ -235,7 +256,7 @@ class _Reader:
         self._unconfirmed.remove(unconfirmed)
         if report.outcome in (Outcome.FAILED, Outcome.CANCELLED):
             return self._fire(unconfirmed.event, id_, report.outcome.value, report.price)
-        return None  # another channel follows, or has delivered it: an event of its own says so
+        return None  # another channel follows or has delivered it, which has an event of its own
 
     def _record_error(self, unconfirmed: _Unconfirmed, error: OmnimessageError) -> None:
         if isinstance(error, NotFoundError) or not error.may_pass:
@@ -244,10 +265,10 @@ class _Reader:
             self._unconfirmed.remove(unconfirmed)
             return
         unconfirmed.failures += 1
-        pause = min(RETRY_AT_MOST, CONFIRM_AFTER * 2 ** min(unconfirmed.failures, 5))
+        pause = min(MAX_RETRY_PAUSE, CONFIRM_AFTER * 2 ** min(unconfirmed.failures, 5))
         unconfirmed.next_poll = time.monotonic() + pause * random.uniform(0.5, 1.0)
 
-    def _fire(self, event: dict[str, Any], id_: str, outcome: str, price: str | None = None) -> dict[str, Any] | None:
+    def _fire(self, event: EventJson, id_: str, outcome: str, price: str | None = None) -> Payload | None:
         key = (event["kind"], id_)
         if key in self._fired:
             return None

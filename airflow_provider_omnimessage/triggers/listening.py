@@ -1,8 +1,8 @@
 """
 One listener for each event loop and connection: it follows the receiver's events for all waits of that connection.
 
-It decides nothing about a wait. It hands events to subscribers, and says whether reports can be relied on, so that they
-poll less often.
+It decides nothing about a wait. It passes events to subscribers, and tells them whether reports are reliable, so that
+they poll less often.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage.api.delivery import DeliveryReport, Outcome
@@ -23,48 +23,49 @@ from airflow_provider_omnimessage.receiver.client import (
     ReceiverClient,
     ReceiverError,
 )
+from airflow_provider_omnimessage.receiver.events import EventJson
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.hooks.settings import Settings
 
-#: Polls in a row that find what no report brought, after which reports are no longer relied on.
+#: After this many polls in a row that find a status without a report, reports are considered unreliable.
 MISSES = 3
-#: Seconds for which a report may be on its way after Messente knows the status.
-UNDER_WAY = 15.0
-#: Seconds between two attempts to reach the receiver: the first ones, and at most.
+#: Seconds that a report may take to arrive after Messente knows the status.
+REPORT_DELAY = 15.0
+#: Seconds between attempts to reach the receiver: the first pause, and the longest.
 RETRY_AFTER = 1.0
-RETRY_AT_MOST = 60.0
-#: Seconds in which the ids of new subscribers are collected, to be looked up together.
+MAX_RETRY_PAUSE = 60.0
+#: Seconds for which the ids of new subscribers are collected, to be looked up together.
 COLLECT = 0.05
+#: Seconds between a page of events and the next request: in a burst, many events arrive with one request.
+BURST_PAUSE = 0.25
 
 log = logging.getLogger(__name__)
 
 
 class Subscriber(Protocol):
-    """What a listener needs of whoever waits."""
+    """The interface of a wait, as a listener uses it."""
 
     @property
     def omnimessage_ids(self) -> Iterable[str]:
-        """The messages that it waits for."""
+        """The ids of the awaited messages."""
 
-    def on_events(
-        self, omnimessage_id: str, events: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Take in what reports say about a message.
+    def on_events(self, omnimessage_id: str, events: Sequence[EventJson], new: Sequence[EventJson]) -> None:
+        """Process the reports of a message.
 
-        :param events: of each channel, the latest event.
+        :param events: the latest event of each channel.
         :param new: those of them that are new.
         """
 
     def on_push(self, is_reliable: bool) -> None:
-        """Learn whether reports arrive: then polling is only the fallback."""
+        """Note whether reports arrive: if they do, polling is only the fallback."""
 
 
 class Listener:
     """Follows the events of one connection, from the first subscriber to the last.
 
     :param conn_id: the Airflow connection.
-    :param look_up: looks the connection up.
+    :param look_up: returns the settings of the connection.
     """
 
     def __init__(self, conn_id: str, look_up: Callable[[], Awaitable[Settings]]) -> None:
@@ -72,7 +73,7 @@ class Listener:
         self._look_up = look_up
         self._subscribers: dict[str, set[Subscriber]] = {}
         self._all: set[Subscriber] = set()
-        self._events: dict[str, dict[str, dict[str, Any]]] = {}
+        self._events: dict[str, dict[str, EventJson]] = {}
         self._unread: set[str] = set()
         self._has_unread = asyncio.Event()
         self._log_id: str | None = None
@@ -85,11 +86,11 @@ class Listener:
 
     @property
     def is_reliable(self) -> bool:
-        """Whether reports arrive, as far as is known."""
+        """Whether reports arrive, as far as can be observed."""
         return self._is_connected and self._misses < MISSES
 
     def join(self, subscriber: Subscriber) -> None:
-        """Hand events to a subscriber from now on, and first what is stored already about its messages."""
+        """Start passing events to a subscriber, beginning with the stored reports of its messages."""
         self._all.add(subscriber)
         for id_ in subscriber.omnimessage_ids:
             self._subscribers.setdefault(id_, set()).add(subscriber)
@@ -100,7 +101,7 @@ class Listener:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     def leave(self, subscriber: Subscriber) -> None:
-        """Hand no more events to a subscriber."""
+        """Stop passing events to a subscriber."""
         self._all.discard(subscriber)
         for id_ in subscriber.omnimessage_ids:
             others = self._subscribers.get(id_, set())
@@ -111,14 +112,14 @@ class Listener:
                 self._unread.discard(id_)
 
     async def close(self) -> None:
-        """Stop following."""
+        """Stop following the events."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
     def record_poll(self, omnimessage_id: str, report: DeliveryReport) -> None:
-        """Compare what a poll found with what reports have said, to notice reports that were lost."""
+        """Compare the result of a poll with the reports, to notice lost reports."""
         if not self._is_connected or omnimessage_id in self._unread:
             return
         if report.outcome is Outcome.IN_PROGRESS or not _is_settled(report):
@@ -130,12 +131,12 @@ class Listener:
         self._misses += 1
         if self._misses == MISSES:
             log.warning(
-                "connection '%s': Messente knows the status of %d messages of which no report has come; polling as "
-                "often as without a receiver until one comes. Check push_url with 'airflow omnimessage doctor --push'",
+                "connection '%s': no report arrived for the last %d statuses that polling found; polling as often as "
+                "without a receiver until one arrives. Check push_url with 'airflow omnimessage doctor --push'",
                 self._conn_id,
                 MISSES,
             )
-        self._spread_reliability()
+        self._notify_reliability()
 
     async def _run(self) -> None:
         failures = 0
@@ -151,17 +152,17 @@ class Listener:
                 await self._follow(client)
             except ReceiverError as error:
                 self._disconnect(str(error))
-            except Exception:  # the connection cannot be looked up: each wait says so itself
+            except Exception:  # the connection cannot be looked up, which each wait reports itself
                 self._disconnect(None)
             finally:
                 if client is not None:
                     await client.close()
             failures += 1
-            await asyncio.sleep(min(RETRY_AT_MOST, RETRY_AFTER * 2 ** min(failures, 6)) * random.uniform(0.5, 1.0))
+            await asyncio.sleep(min(MAX_RETRY_PAUSE, RETRY_AFTER * 2 ** min(failures, 6)) * random.uniform(0.5, 1.0))
 
     async def _connect(self, client: ReceiverClient) -> None:
         if self._position is None:
-            # the place in the log comes first, then what is stored: so nothing falls in between
+            # get the position first and the stored reports afterwards, so that none is missed in between
             self._start_at(await client.events())
         else:
             self._take(await client.events(after=self._position))
@@ -169,14 +170,14 @@ class Listener:
         if self._has_warned:
             log.warning("connection '%s': the receiver responds again", self._conn_id)
             self._has_warned = False
-        self._spread_reliability()
+        self._notify_reliability()
 
     def _disconnect(self, reason: str | None) -> None:
         self._is_connected = False
         if reason and not self._has_warned:
             self._has_warned = True
             log.warning("connection '%s': no delivery reports, polling Messente instead: %s", self._conn_id, reason)
-        self._spread_reliability()
+        self._notify_reliability()
 
     async def _follow(self, client: ReceiverClient) -> None:
         loop = asyncio.get_running_loop()
@@ -193,7 +194,10 @@ class Listener:
 
     async def _follow_events(self, client: ReceiverClient) -> None:
         while True:
-            self._take(await client.events(after=self._position, wait=LONG_POLL))
+            page = await client.events(after=self._position, wait=LONG_POLL)
+            self._take(page)
+            if page.events:
+                await asyncio.sleep(BURST_PAUSE)
 
     async def _read_stored(self, client: ReceiverClient) -> None:
         while True:
@@ -204,7 +208,7 @@ class Listener:
                 page = await client.events(ids=ids)
                 self._unread.difference_update(ids)
                 for id_, events in page.stored.items():
-                    self._hear(id_, events)
+                    self._notify(id_, events)
             if not self._unread:
                 self._has_unread.clear()
 
@@ -214,36 +218,37 @@ class Listener:
         self._has_unread.set()
 
     def _take(self, page: EventPage) -> None:
-        if page.log != self._log_id:  # another database: its numbers mean something else
+        if page.log != self._log_id:  # another database, with other sequence numbers
             self._start_at(page)
         self._position = page.position
         if page.events and self._misses:
             self._misses = 0
-            self._spread_reliability()
-        by_id: dict[str, list[dict[str, Any]]] = {}
+            self._notify_reliability()
+        by_id: dict[str, list[EventJson]] = {}
         for event in page.events:
             if event.get("omnimessage_id") in self._subscribers:
                 by_id.setdefault(event["omnimessage_id"], []).append(event)
         for id_, events in by_id.items():
-            self._hear(id_, events)
-        metrics.count("push_received", {"conn_id": self._conn_id}, sum(map(len, by_id.values())), in_triggerer=True)
+            self._notify(id_, events)
+        if by_id:
+            metrics.count("push_received", {"conn_id": self._conn_id}, sum(map(len, by_id.values())), in_triggerer=True)
 
-    def _hear(self, omnimessage_id: str, events: Iterable[dict[str, Any]]) -> None:
+    def _notify(self, omnimessage_id: str, events: Iterable[EventJson]) -> None:
         subscribers = self._subscribers.get(omnimessage_id)
         if not subscribers:
             return
         known = self._events.setdefault(omnimessage_id, {})
-        new: dict[str, dict[str, Any]] = {}
+        new: dict[str, EventJson] = {}
         for event in events:
             before = known.get(event["message_id"])
-            # what is stored may be older than what has come in meanwhile
+            # a stored report may be older than one that has arrived meanwhile
             if before is None or before["seq"] < event["seq"]:
                 known[event["message_id"]] = new[event["message_id"]] = event
         if new:
             for subscriber in list(subscribers):
                 subscriber.on_events(omnimessage_id, list(known.values()), list(new.values()))
 
-    def _spread_reliability(self) -> None:
+    def _notify_reliability(self) -> None:
         if self.is_reliable is not self._was_reliable:
             self._was_reliable = self.is_reliable
             for subscriber in list(self._all):
@@ -251,13 +256,13 @@ class Listener:
 
 
 def _is_settled(report: DeliveryReport) -> bool:
-    """Return whether Messente has had the time to post its reports."""
+    """Return whether Messente has had time to post the reports."""
     now = datetime.now(timezone.utc)
     for status in report.statuses:
         try:
             at = datetime.fromisoformat((status.timestamp or "").replace("Z", "+00:00"))
         except ValueError:
             continue
-        if 0 <= (now - (at if at.tzinfo else at.replace(tzinfo=timezone.utc))).total_seconds() < UNDER_WAY:
+        if 0 <= (now - (at if at.tzinfo else at.replace(tzinfo=timezone.utc))).total_seconds() < REPORT_DELAY:
             return False
     return True

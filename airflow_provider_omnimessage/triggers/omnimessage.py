@@ -19,7 +19,7 @@ from airflow_provider_omnimessage.api.failure_streak import FailureStreak
 from airflow_provider_omnimessage.api.wait_result import Ending, WaitResult
 from airflow_provider_omnimessage.api.waiting import Require, Wait, WaitFor
 from airflow_provider_omnimessage.triggers.awaited import awaited_of_row
-from airflow_provider_omnimessage.triggers.polling import IN_FLIGHT, Poller, polling
+from airflow_provider_omnimessage.triggers.polling import IN_FLIGHT, Poller, polling, turn_to_start
 from airflow_provider_omnimessage.triggers.pushed import PushedWait
 
 #: Seconds, at least, between two rounds of polls for the thousands of messages of a bulk send.
@@ -124,6 +124,7 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
         return TriggerEvent(result.to_event())  # type: ignore[no-untyped-call]
 
     async def _result(self) -> WaitResult:
+        await turn_to_start()
         try:
             wait = await self._start()
         except (OSError, ValueError, LookupError, TypeError) as error:  # gone, cut off, or something else by now

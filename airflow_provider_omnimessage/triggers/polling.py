@@ -1,8 +1,8 @@
 """
 One poller for each event loop and connection, shared by all triggers of that connection.
 
-It owns the session, the limit on requests in flight, the pause after a 429, and the credentials. It has no task of its
-own: each trigger polls in its own task, and so in its own log.
+It owns the session, the limit on requests in flight, and the credentials; the pause after a 429 is that of the whole
+process. It has no task of its own: each trigger polls in its own task, and so in its own log.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from airflow_provider_omnimessage.api.errors import (
     RateLimitedError,
 )
 from airflow_provider_omnimessage.hooks.lookup import import_transport, look_up_settings
+from airflow_provider_omnimessage.hooks.pacing import Pace, pace_of
 from airflow_provider_omnimessage.triggers.listening import Listener
 
 if TYPE_CHECKING:
@@ -42,7 +43,19 @@ RETURNING_PER_SECOND = 50.0
 #: Look-ups in a row that find no such connection, after which the waits end: a secrets backend may fail once.
 LOOKUPS = 3
 
+#: Waits that start in the same iteration of the event loop. More would block everything else on it: a triggerer that
+#: restarts starts all of its waits at once.
+STARTS_TOGETHER = 10
+
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Poller]] = WeakKeyDictionary()
+_starts: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
+
+async def turn_to_start() -> None:
+    """Return when this wait may start, so that the event loop does other things in between."""
+    loop = asyncio.get_running_loop()
+    async with _starts.setdefault(loop, asyncio.Semaphore(STARTS_TOGETHER)):
+        await asyncio.sleep(0)
 
 
 @asynccontextmanager
@@ -90,10 +103,10 @@ class Poller:
         self._replaced: list[AiohttpTransport] = []
         self._resting: dict[Wait, asyncio.Future[None]] = {}
         self._failed_lookups = 0
-        self._paused_by: OmnimessageError | None = None
-        self._paused_in_a_row = 0
-        self._pauses = 0
-        self._paused_until = 0.0
+        self._pace: Pace | None = None
+        self._rate_limited_by: RateLimitedError | None = None
+        self._lookup_error: OmnimessageError | None = None
+        self._next_lookup = 0.0
 
     async def make(self, call: Call[T], *, timeout: float) -> T:
         """
@@ -139,13 +152,15 @@ class Poller:
 
     def pause_left(self) -> float:
         """Return for how many seconds not to poll. It differs between waits, so that they do not return at once."""
-        left = self._paused_until - self._loop.time()
+        left = max(self._pace.pause_left() if self._pace else 0.0, self._next_lookup - self._loop.time())
         return left + self._random_share() * len(self.waits) / RETURNING_PER_SECOND if left > 0 else 0.0
 
     @property
     def paused_by(self) -> OmnimessageError | None:
         """The error that made all waits pause, while they do."""
-        return self._paused_by if self._paused_until > self._loop.time() else None
+        if self._next_lookup > self._loop.time():
+            return self._lookup_error
+        return self._rate_limited_by if self._pace and self._pace.pause_left() else None
 
     async def close(self) -> None:
         """Close all sessions."""
@@ -159,18 +174,16 @@ class Poller:
         for may_renew in (True, False):
             self._raise_if_stopped()
             transport = self._transport or await self._open_transport(None)
-            pauses = self._pauses
             try:
                 result = await transport.make(call, end - self._loop.time())
             except RateLimitedError as error:
-                self._pause(error, pauses)
+                self._rate_limited_by = error
                 raise
             except AuthenticationError as error:
                 if may_renew and await self._open_transport(transport) is not transport:
                     continue
                 self._reject(error)
                 raise
-            self._paused_in_a_row = 0
             return result
         raise AssertionError("unreachable: the second attempt returns or raises")
 
@@ -179,14 +192,6 @@ class Poller:
             raise self.rejection
         if error := self.paused_by:
             raise error
-
-    def _pause(self, error: OmnimessageError, pauses: int) -> None:
-        if pauses != self._pauses:
-            return  # requested before the pause that another call has caused
-        self._pauses += 1
-        self._paused_by = error
-        self._paused_in_a_row += 1
-        self._paused_until = self._loop.time() + backoff.pause(error, self._paused_in_a_row, self._random_share())
 
     def _reject(self, error: AuthenticationError) -> None:
         self.rejection = self.rejection or error
@@ -231,9 +236,11 @@ class Poller:
             failure = NotSentError(
                 f"could not look up connection '{self._conn_id}', nothing was sent: {type(error).__name__}: {error}"
             )
-            self._pause(failure, self._pauses)
+            self._lookup_error = failure
+            self._next_lookup = self._loop.time() + backoff.pause(failure, self._failed_lookups, self._random_share())
             raise failure from error
         self._failed_lookups = 0
+        self._pace = pace_of(settings.base_url)
         return settings
 
 

@@ -1,10 +1,10 @@
-"""Brings what a listener hears to one wait, and wakes it."""
+"""Connects one wait with the listener: records reports, and wakes the wait."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_omnimessage.receiver.client import channel_status, delivery_report
 
@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from airflow.sdk.types import Logger
 
     from airflow_provider_omnimessage.api.waiting import Wait
+    from airflow_provider_omnimessage.receiver.events import EventJson
     from airflow_provider_omnimessage.triggers.polling import Poller
 
 
 class PushedWait:
     """One wait as a subscriber of the listener.
 
-    :param log: receives what is new about a message.
+    :param log: gets a line for each new status.
     """
 
     def __init__(self, wait: Wait, poller: Poller, log: Logger) -> None:
@@ -28,13 +29,11 @@ class PushedWait:
 
     @property
     def omnimessage_ids(self) -> Iterable[str]:
-        """The messages of the wait."""
+        """The ids of the awaited messages."""
         return [message.omnimessage_id for message in self._wait.messages]
 
-    def on_events(
-        self, omnimessage_id: str, events: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Record what reports say, and let the wait act on it."""
+    def on_events(self, omnimessage_id: str, events: Sequence[EventJson], new: Sequence[EventJson]) -> None:
+        """Record the reports, and wake the wait if it is over or must poll."""
         message = self._wait.find(omnimessage_id)
         if message is None:
             return
@@ -47,7 +46,7 @@ class PushedWait:
             self._poller.wake(self._wait)
 
     def on_push(self, is_reliable: bool) -> None:
-        """Let the wait poll less often while reports arrive."""
+        """Make the wait poll less often while reports arrive."""
         self._wait.rely_on_push(is_reliable, datetime.now(timezone.utc))
         if not is_reliable:
             self._poller.wake(self._wait)

@@ -11,7 +11,7 @@ import pytest
 from _airflow import Airflow
 from playwright.sync_api import expect
 
-from .conftest import DESKTOP
+from .conftest import DESKTOP, PHONE
 
 DAG_ID = "omnimessage_schedule_and_cancel"
 PATIENCE = 60_000
@@ -58,6 +58,18 @@ def connection(page: Any, sandbox: Any, picture: Any) -> None:
     expect(form).to_contain_text("Of messages that name none")
     form.get_by_text("Sender", exact=True).scroll_into_view_if_needed()
     picture(page, "connection-form")
+    form.locator("#element_push_url").fill("https://airflow.example.com/omnimessage")
+    form.locator("#element_receiver_url").fill("http://airflow-api-server:8080/omnimessage")
+    form.locator("input[name=element_reply_secret]").scroll_into_view_if_needed()
+    picture(page, "connection-form-receiver")
+    page.set_viewport_size(PHONE)
+    for label in ("Receiver URL, public", "Receiver URL, internal", "Reply secret"):
+        # a long word in the description would squeeze the label
+        assert form.get_by_text(label, exact=True).bounding_box()["width"] > 60
+    page.set_viewport_size(DESKTOP)
+    # this sandbox posts no reports
+    for field in ("push_url", "receiver_url"):
+        form.locator(f"#element_{field}").fill("")
     form.get_by_role("button", name="Save").click()
     expect(page.get_by_role("button", name="Test Connection")).to_be_visible()
 
@@ -144,3 +156,23 @@ def test_the_rendered_template_can_be_read(page, run, picture):
     expect(page.get_by_text("+37255555555")).to_be_visible()
     expect(page.get_by_text(f'"{DAG_ID} is late: manual__', exact=False).first).to_be_visible()
     picture(page, "rendered-template")
+
+
+def test_an_alert_that_is_not_scheduled_is_seen_and_stops_nothing(page, airflow, run, sandbox, picture):
+    sandbox.add_fault("unauthorized", call="send", times="always")
+    try:
+        unguarded = run_by_hand(page, airflow, "omnimessage_dead_mans_switch")
+    finally:
+        sandbox.clear_faults()
+    page.goto(unguarded)
+    expect(page.get_by_text("report_in_time.arm").first).to_be_visible()
+    page.set_viewport_size({"width": 1280, "height": 640})
+    picture(page, "not-armed")
+    page.goto(f"{unguarded}/tasks/report_in_time.arm")
+    expect(page.get_by_text("THE ALERT IS NOT SCHEDULED").first).to_be_visible()
+    picture(page, "not-armed-log")
+    page.set_viewport_size(PHONE)
+    page.goto(unguarded)
+    expect(page.get_by_text("report_in_time.arm").first).to_be_visible()
+    picture(page, "not-armed-phone")
+    page.set_viewport_size(DESKTOP)

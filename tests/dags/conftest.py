@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,9 +13,12 @@ from typing import Any
 import pytest
 from _runs import describe
 from airflow.sdk import DAG
+from delivery_sensor import TO, status_requests
 from lockstep import Lockstep
 
 from airflow_provider_omnimessage._compat import TaskMemory
+from airflow_provider_omnimessage.api.messages import sms, viber
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.tasks import sending
 
 
@@ -49,11 +53,40 @@ class Run:
 
 @pytest.fixture(scope="session")
 def _airflow() -> None:
+    from airflow import settings
     from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.models.taskinstance import TaskInstance
     from airflow.utils.db import initdb
+    from sqlalchemy import event
 
+    event.listen(settings.engine, "connect", _do_not_wait_for_the_disk)
+    settings.engine.dispose()
     initdb()
     DagBundlesManager().sync_bundles_to_db()
+    # a retry is due at once; Airflow makes the shortest delay a second if it is exponential
+    TaskInstance.next_retry_datetime = lambda self: self.end_date  # type: ignore[method-assign]
+    _read_signatures_once()
+
+
+def _read_signatures_once() -> None:
+    """Cache what FastAPI reads anew for each request where, as in ``dag.test()``, a dependency is overridden."""
+    from fastapi.dependencies import utils
+
+    known: dict[Any, Any] = {}
+    read = utils.get_dependant
+
+    def get_dependant(**arguments: Any) -> Any:
+        key = tuple((name, repr(value) if isinstance(value, list) else value) for name, value in arguments.items())
+        if key not in known:
+            known[key] = read(**arguments)
+        return known[key]
+
+    utils.get_dependant = get_dependant
+
+
+def _do_not_wait_for_the_disk(connection: Any, _: Any) -> None:
+    """The database need not survive the machine."""
+    connection.execute("PRAGMA synchronous=OFF")
 
 
 @pytest.fixture
@@ -99,6 +132,19 @@ def run_dag(
 
 
 @pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Confirm failures soon, reschedule at once, and give a trigger that starts late half a second."""
+    from airflow_provider_omnimessage.api import delivery, waiting
+    from airflow_provider_omnimessage.sensors import omnimessage as sensors
+    from airflow_provider_omnimessage.triggers import omnimessage as triggers
+
+    for module in (delivery, waiting):
+        monkeypatch.setattr(module, "CONFIRM_FAILED_AFTER", 0.2)
+    monkeypatch.setattr(sensors, "SHORTEST_ABSENCE", 0.1)
+    monkeypatch.setattr(triggers, "LATE_START", 0.5)
+
+
+@pytest.fixture
 def clear_and_run(_airflow: None, capfd: pytest.CaptureFixture[str]) -> Callable[..., Run]:
     """Clear the tasks of a run that has ended, as the UI does, and run them again."""
     from airflow.models.dagrun import DagRun
@@ -133,6 +179,40 @@ def each_try_has_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
         return whole(**kwargs)
 
     monkeypatch.setattr(dag_module, "_run_task", run_task)
+
+
+@pytest.fixture
+def sent(sandbox):
+    """Send, and let it be delivered."""
+    sandbox.freeze()
+
+    def send(to=TO, seconds=60, **when):
+        id_ = OmnimessageHook().send(to, [viber("a"), sms("a")], **when).omnimessage_id
+        sandbox.advance(seconds)
+        return id_
+
+    return send
+
+
+@pytest.fixture
+def later(sandbox):
+    """Move the sandbox's clock once so many reports have been asked for."""
+    threads = []
+
+    def when_asked(times, seconds):
+        def watch():
+            while len(status_requests(sandbox)) < times and not over.wait(0.01):
+                pass
+            sandbox.advance(seconds)
+
+        over = threading.Event()
+        threads.append((threading.Thread(target=watch), over))
+        threads[-1][0].start()
+
+    yield when_asked
+    for thread, over in threads:
+        over.set()
+        thread.join()
 
 
 class Died(Exception):

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from airflow.models import BaseOperator as CoreBaseOperator  # noqa: F401  (loads what dag.test() needs)
+from airflow.providers.standard.operators.latest_only import LatestOnlyOperator
 from airflow.providers.standard.operators.python import BranchPythonOperator, PythonOperator, ShortCircuitOperator
 from airflow.sdk import DAG, BaseOperator, TaskGroup, task_group
 from airflow.sdk.exceptions import AirflowSkipException
@@ -96,11 +97,11 @@ class Shape:
 
 
 class Defers(BaseOperator):
-    """Waits in the triggerer, and then ends as it should."""
+    """Waits in the triggerer, and then ends as the description says."""
 
-    def __init__(self, *, shape_node: Any, **kwargs: Any) -> None:
+    def __init__(self, *, ends: dict[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.shape_node = shape_node
+        self.ends = ends
 
     def execute(self, context: Any) -> None:
         """Wait."""
@@ -108,6 +109,19 @@ class Defers(BaseOperator):
 
     def go_on(self, context: Any, event: Any = None) -> None:
         """End."""
+        _end(**self.ends, ti=context["ti"])
+
+
+class Latest(LatestOnlyOperator):
+    """Lets the tasks behind it run in the latest run only; the description says whether that is this one."""
+
+    def __init__(self, *, is_latest: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.is_latest = is_latest
+
+    def choose_branch(self, context: Any) -> Any:
+        """Choose what LatestOnlyOperator chooses."""
+        return list(context["task"].get_direct_relative_ids(upstream=False)) if self.is_latest else []
 
 
 def _end(outcome: str, repaired: str, first_tries: int, ti: Any, result: Any = None) -> Any:
@@ -190,7 +204,9 @@ def _task(shape: Shape, position: int, node: Node) -> Any:
             op_kwargs=[{**ends, **({"outcome": "success"} if index else {})} for index in range(node.items)]
         )
     if node.kind == "defers":
-        return Defers(shape_node=None, **common)
+        return Defers(ends=ends, **common)
+    if node.kind == "latest_only":
+        return Latest(is_latest=bool(node.chosen), **common)
     task = PythonOperator(python_callable=_end, op_kwargs=ends, **common)
     if node.kind == "setup":
         return task.as_setup()
@@ -207,7 +223,15 @@ def shapes(draw: st.DrawFn, most: int = 6) -> Shape:
         place = "in" if position == 0 else draw(st.sampled_from(("in", "in", "in", "nested", "mapped", "out", "out")))
         kinds = ["plain"] * 4 + ["defers", "setup", "teardown", "strict_teardown"]
         if place != "mapped":
-            kinds += ["branch", "branch", "short_circuit", "short_circuit_direct", "expanded", "expanded"]
+            kinds += [
+                "branch",
+                "branch",
+                "short_circuit",
+                "short_circuit_direct",
+                "latest_only",
+                "expanded",
+                "expanded",
+            ]
         kind = draw(st.sampled_from(kinds))
         upstream = draw(st.lists(st.integers(0, position - 1), unique=True, max_size=3)) if position else []
         rule = draw(st.sampled_from(RULES))
@@ -225,7 +249,7 @@ def shapes(draw: st.DrawFn, most: int = 6) -> Shape:
         )
     for position, node in enumerate(nodes):
         downstream = [other for other, one in enumerate(nodes) if position in one.upstream and one.place != "mapped"]
-        if node.kind in ("branch", "short_circuit", "short_circuit_direct") and downstream:
+        if node.kind in ("branch", "short_circuit", "short_circuit_direct", "latest_only") and downstream:
             chosen = draw(st.lists(st.sampled_from(downstream), unique=True, max_size=2))
             nodes[position] = Node(**{**vars(node), "chosen": tuple(chosen)})
     outside = [position for position, node in enumerate(nodes) if node.place == "out"]

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from datetime import datetime
 
 import pytest
-from airflow.sdk import DAG, ObjectStoragePath, task
+from airflow.sdk import ObjectStoragePath, task
 from bulk_sends import NEW_YEAR, bulk_calls, live, number, people, sending, texts
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import omnimessage, sms, viber
-
-
-@pytest.fixture
-def dag(request):
-    with DAG(re.sub(r"\W+", "_", request.node.name), schedule=None) as dag:
-        yield dag
 
 
 class TestTheInput:

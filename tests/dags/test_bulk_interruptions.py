@@ -1,4 +1,8 @@
-"""A bulk send interrupted at every line from its first request to the end of its task: nobody gets two messages."""
+"""
+A bulk send interrupted at any line from its first request to the end of its task: nobody gets two messages.
+
+By default, at every eighth line; at each of them with ``scripts/test --full-size``.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,9 @@ WALKED = tuple(f"{PACKAGE}{os.sep}{name}" for name in ("bulk", "operators/bulk",
 WAITING = ("start", "set", "join", "_wait_for_tstate_lock")
 
 Point = tuple[str, int, str]
+
+#: Every how many lines to interrupt.
+STEP = 1 if "OMNIMESSAGE_EVERY_LINE" in os.environ else 8
 
 
 class Store:
@@ -201,7 +208,8 @@ def test_an_interruption_at_any_line_sends_nobody_two_messages(sandbox, interrup
     assert {where for _, _, where in dry_run.points} == {"main", "worker"}
     assert len(dry_run.points) > 100
     reached = 0
-    for point in dry_run.points:
+    points = list(dry_run.points)[::STEP]
+    for point in points:
         task, interruption, succeeded = interrupted(point, durable=durable, in_a_file=in_a_file)
         reached += interruption.is_raised
         received = live(sandbox)
@@ -213,4 +221,4 @@ def test_an_interruption_at_any_line_sends_nobody_two_messages(sandbox, interrup
             assert set(received) == {number(index) for index in range(3)}, point
         else:
             assert task.tries == 1 or not accepted(task.xcom) or succeeded, point
-    assert reached > 0.9 * len(dry_run.points), "most lines are reached in each run"
+    assert reached > 0.8 * len(points), "most lines are reached in each run"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from airflow.sdk import DAG
 from bulk_sends import NEW_YEAR, bulk_calls, live, number, people, sending
 
 from airflow_provider_omnimessage.api.delivery import DeliveryReport
@@ -17,13 +15,7 @@ from airflow_provider_omnimessage.operators.omnimessage import CancelScheduledMe
 from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
 from airflow_provider_omnimessage.triggers.awaited import awaited_of_row, list_awaited
 
-pytestmark = pytest.mark.usefixtures("each_try_has_a_process_of_its_own")
-
-
-@pytest.fixture
-def dag(request):
-    with DAG(re.sub(r"\W+", "_", request.node.name), schedule=None) as dag:
-        yield dag
+pytestmark = pytest.mark.usefixtures("each_try_has_a_process_of_its_own", "short_waits")
 
 
 class TestAFileOfResults:
@@ -101,7 +93,7 @@ class TestCancelling:
         assert "500 messages: 498 cancelled, 2 already sent" in run.log
         assert len(run.log.splitlines()) < 100, "no line per message"
 
-    def test_too_late_fails_and_tells_the_numbers(self, dag, run_dag, sandbox):
+    def test_too_late_fails_with_the_numbers(self, dag, run_dag, sandbox):
         rows = people(20)
         rows[3]["to"] = "+37255550006"
         send = sending(recipients=rows, time_to_send=NEW_YEAR)
@@ -126,7 +118,7 @@ class TestCancelling:
         assert run.xcom("cancel")["cancelled"] == 7
         assert sum(live(sandbox).values()) == 0
 
-    def test_refused_credentials_end_it_at_once(self, dag, run_dag, sandbox):
+    def test_rejected_credentials_end_it_at_once(self, dag, run_dag, sandbox):
         send = sending(recipients=people(500), time_to_send=NEW_YEAR)
         CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=send.output, retries=2)
         sandbox.add_fault("unauthorized", call="cancel", times="always")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, ObjectStoragePath, task
+from airflow.sdk import ObjectStoragePath, task
 from airflow.sdk.io import attach
 from bulk_sends import NEW_YEAR, live, number, people, sending
 from fsspec.implementations.memory import MemoryFileSystem
@@ -25,12 +24,6 @@ from airflow_provider_omnimessage.bulk.results import (
 from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
 from airflow_provider_omnimessage.operators.omnimessage import CancelScheduledMessageOperator
 from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
-
-
-@pytest.fixture
-def dag(request):
-    with DAG(re.sub(r"\W+", "_", request.node.name), schedule=None) as dag:
-        yield dag
 
 
 class Bucket(MemoryFileSystem):

@@ -122,7 +122,7 @@ class TestCancelDoesWhatItCan:
         )
         assert run_dag(dag).tasks["cancel"] == "failed"
 
-    def test_a_dict_is_refused_by_name(self, dag, run_dag, sandbox):
+    def test_a_dict_is_rejected_by_name(self, dag, run_dag, sandbox):
         @task
         def found() -> dict:
             return {"omnimessage_id": UNKNOWN}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from datetime import timedelta
 
 import pytest
@@ -31,12 +30,6 @@ TO = "+37255555555"
 OTHER = "+37255555556"
 SOON = timedelta(hours=1)
 ALERT = {"to": TO, "text": "Late", "time_to_send": SOON}
-
-
-@pytest.fixture
-def dag(request):
-    with DAG(re.sub(r"\W+", "_", request.node.name), schedule=None) as dag:
-        yield dag
 
 
 @pytest.fixture
@@ -100,7 +93,7 @@ KILLS = [
 
 
 @pytest.mark.parametrize(("where", "after", "alerts"), KILLS)
-def test_arming_that_is_killed_leaves_no_silence_and_no_more_than_one_alert_that_nobody_knows(
+def test_arming_that_is_killed_leaves_an_alert_and_at_most_one_unknown_alert(
     dag, run_dag, sandbox, die, where, after, alerts
 ):
     watched = Watched(sandbox)
@@ -116,7 +109,7 @@ def test_arming_that_is_killed_leaves_no_silence_and_no_more_than_one_alert_that
         assert "look for it in Messente's dashboard" in run.log
 
 
-def test_arming_that_is_killed_and_work_that_fails_is_told_once(dag, run_dag, sandbox, die):
+def test_arming_that_is_killed_and_work_that_fails_alerts_once(dag, run_dag, sandbox, die):
     watched = Watched(sandbox)
     watched.fails = True
     die(posting, "remember", after=True)
@@ -152,7 +145,7 @@ class TestKilledAtEachTry:
         assert "the alert that one of them scheduled stands" in run.log
         assert states(sandbox) == ["cancelled"]
 
-    def test_alerts_that_nobody_knows_are_three_at_most(self, dag, run_dag, sandbox, die):
+    def test_there_are_three_unknown_alerts_at_most(self, dag, run_dag, sandbox, die):
         watched = Watched(sandbox)
         die(OmnimessageHook, "post", after=True, always=True)
         run = run_dag(dag)
@@ -200,7 +193,7 @@ class TestLostAnswers:
         assert (run.tasks["by_nine.arm"], run.tries["by_nine.arm"]) == ("failed", 1)
         assert len(sandbox.messages) == 3
 
-    def test_failed_work_is_told_now_although_the_first_answer_was_lost(self, dag, run_dag, sandbox):
+    def test_failed_work_alerts_now_although_the_first_response_was_lost(self, dag, run_dag, sandbox):
         watched = Watched(sandbox, on_failure="send_now")
         watched.fails = True
         sandbox.add_fault("lost_answer", call="send", after=1)
@@ -209,7 +202,7 @@ class TestLostAnswers:
         assert armed["state"] == "scheduled"
         assert [message["sent_at"] is not None for message in told] == [True, True]
 
-    def test_a_disarming_that_is_killed_in_the_middle_tells_once(self, dag, run_dag, sandbox, die):
+    def test_a_disarming_that_is_killed_in_the_middle_alerts_once(self, dag, run_dag, sandbox, die):
         watched = Watched(sandbox, on_failure="send_now")
         watched.fails = True
         die(DisarmDeadMansSwitchOperator, "_send", after=True)
@@ -228,7 +221,7 @@ class TestCleared:
         assert states(sandbox) == ["cancelled", "scheduled"]
         assert again.xcom("by_nine.arm") == [sandbox.messages[1]["omnimessage_id"]]
 
-    def test_who_is_told_no_more_is_not_told(self, dag, run_dag, clear_and_run, sandbox):
+    def test_a_former_recipient_is_not_alerted(self, dag, run_dag, clear_and_run, sandbox):
         watched = Watched(sandbox, to=[TO, OTHER])
         watched.fails = True
         first = run_dag(dag)
@@ -266,7 +259,7 @@ class TestCleared:
             assert "Not all alerts are scheduled" in again.log
             assert states(sandbox) == ["cancelled"]
 
-    def test_where_nobody_knows_what_became_of_it_another_is_scheduled(self, dag, run_dag, clear_and_run, sandbox):
+    def test_if_its_outcome_is_unknown_another_is_scheduled(self, dag, run_dag, clear_and_run, sandbox):
         watched = Watched(sandbox, time_to_send="2099-01-01T09:00")
         watched.fails = True
         first = run_dag(dag)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import re
 from datetime import timedelta
 
 import pytest
@@ -25,12 +24,6 @@ ALERT = {"to": TO, "text": "Late {{ run_id }}", "time_to_send": SOON}
 
 
 pytestmark = pytest.mark.usefixtures("_airflow")
-
-
-@pytest.fixture
-def dag(request):
-    with DAG(re.sub(r"\W+", "_", request.node.name), schedule=None) as dag:
-        yield dag
 
 
 @pytest.fixture
@@ -314,6 +307,24 @@ class TestRepairs:
         ended.resume()
         assert all("scheduled" in each for each in seen)
         assert [message["state"] for message in sandbox.messages if not message["sent_at"]] == ["cancelled"]
+
+    def test_after_clear_only_failed_arm_schedules_nothing_if_the_work_was_done(self, run, sandbox):
+        sandbox.add_fault("unauthorized", call="send")
+        with DeadMansSwitch("by_nine", **ALERT):
+            ok()
+        ended = run()
+        assert (state(ended, "by_nine.arm"), state(ended, "by_nine.disarm")) == ("failed", "success")
+        assert ended.clear(only_failed=True) == 1
+        assert state(ended.resume(), "by_nine.arm") == "success"
+        assert sandbox.messages == []
+
+    def test_after_clear_only_failed_nothing_is_left_of_a_rejected_recipient(self, run, sandbox):
+        with DeadMansSwitch("by_nine", **{**ALERT, "to": ["+37255550005", TO]}):
+            ok()
+        ended = run()
+        assert ended.clear(only_failed=True) == 1
+        ended.resume()
+        assert alerts(sandbox) == ["cancelled"]
 
     def test_a_run_that_is_to_stay_silent_stays_silent_when_it_fails(self, run, sandbox):
         with DeadMansSwitch("by_nine", to=TO, text="Late", time_to_send="2020-01-01T09:00", on_failure="send_now"):

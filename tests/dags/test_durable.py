@@ -72,9 +72,7 @@ class TestRetryAfterACrash:
         if len(messages) == 2:
             assert "posting another one, because delivery_guarantee='at_least_once'" in run.log
 
-    def test_a_retry_returns_the_message_even_when_its_moment_has_gone_by(
-        self, dag, run_dag, sandbox, die, monkeypatch
-    ):
+    def test_a_retry_returns_the_message_even_if_its_time_has_passed(self, dag, run_dag, sandbox, die, monkeypatch):
         scheduling()
         die(ScheduleOmnimessageOperator, "_report", after=True)
 
@@ -151,7 +149,7 @@ class TestLostAnswers:
         assert run.state == "success"
         assert f"omnimessage_id {run.xcom('schedule')} could not be stored" in run.log
 
-    def test_an_error_is_told_even_where_it_cannot_be_stored(self, dag, run_dag, sandbox, monkeypatch):
+    def test_an_error_is_reported_even_if_it_cannot_be_stored(self, dag, run_dag, sandbox, monkeypatch):
         def failing(self):
             raise OSError("the API server is gone")
 
@@ -239,6 +237,17 @@ class TestClear:
         assert (before["state"], after["state"]) == ("cancelled", "scheduled")
         assert again.xcom("schedule") == after["omnimessage_id"] != first.xcom("schedule")
         assert again.xcom("schedule", "time_to_send") == after["time_to_send"]
+
+    @pytest.mark.parametrize(("on_past", "state"), [("skip", "skipped"), ("fail", "failed")])
+    def test_a_time_that_has_passed_withdraws_the_message_first(
+        self, dag, run_dag, clear_and_run, sandbox, on_past, state
+    ):
+        task = scheduling(on_past=on_past)
+        first = run_dag(dag)
+        task.time_to_send = "2020-01-01T09:00Z"
+        again = clear_and_run(dag, first)
+        assert again.tasks == {"schedule": state}
+        assert [message["state"] for message in sandbox.messages] == ["cancelled"]
 
     def test_a_delay_from_now_starts_again(self, dag, run_dag, clear_and_run, sandbox, monkeypatch):
         from airflow_provider_omnimessage.hooks import choosing

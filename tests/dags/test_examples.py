@@ -15,6 +15,9 @@ from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDelivery
 EXAMPLES = Path(__file__).parent.parent.parent / "example_dags"
 
 
+pytestmark = pytest.mark.usefixtures("short_waits")
+
+
 @pytest.fixture(scope="module")
 def examples():
     from airflow.dag_processing.dagbag import DagBag
@@ -138,6 +141,20 @@ def test_omnimessage_notifier(examples, run_dag, sandbox):
     assert texts()[:2] == [("+37255555555", failed), ("+37255555556", failed)]
 
 
+def test_omnimessage_on_call(examples, run_dag, sandbox):
+    run_dag(examples["omnimessage_on_call"], work_fails=False)
+    assert [message["state"] for message in sandbox.messages] == ["cancelled"] * 3
+    sandbox.reset()
+    run = run_dag(examples["omnimessage_on_call"], work_fails=True)
+    sandbox.advance(timedelta(hours=2))
+    assert [message["state"] for message in sandbox.messages] == ["delivered"] * 3
+    first, second, third = sandbox.messages
+    assert {first["to"], second["to"]} <= {"+37255555551", "+37255555552"}
+    assert third["to"] == "+37255555553"
+    late = f"Report is late: omnimessage_on_call {run.run_id}"
+    assert [message["body"]["messages"][0]["text"] for message in (first, second)] == [late, f"2nd notice: {late}"]
+
+
 def test_omnimessage_storms(examples, run_dag, sandbox, monkeypatch):
     # dag.test() calls a DAG's callbacks where the SDK's Variables cannot be read; the DAG processor can
     monkeypatch.setattr(event_store, "Variable", Variable)  # noqa: AIR311
@@ -211,6 +228,10 @@ def test_omnimessage_next_run(examples, run_dag, sandbox):
     assert run.state == "success"
     assert [message["state"] for message in sandbox.messages] == ["cancelled", "scheduled"]
     sandbox.advance(timedelta(minutes=46))
+    alert = sandbox.messages[1]
+    assert alert["body"]["messages"][0]["text"].startswith("Orders are not imported: the run that was due at ")
+    assert alert["state"] == "delivered"
+
     assert sandbox.messages[1]["body"]["messages"][0]["text"].startswith("Orders are not imported: no run has started")
     assert sandbox.messages[1]["state"] == "delivered"
 

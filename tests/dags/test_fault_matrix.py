@@ -18,6 +18,7 @@ from airflow_provider_omnimessage.operators.omnimessage import (
     ScheduleOmnimessageOperator,
 )
 from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
+from airflow_provider_omnimessage.tasks import cancelling
 
 TO = "+37255555555"
 DOUBT = "Look for it in Messente's dashboard"
@@ -322,6 +323,52 @@ def test_sensor(dag, run_dag, sandbox, strike, row):
     assert (run.tries["wait"], run.tasks["wait"]) == (row.tries, row.state), row.invariant
     assert re.search(row.said, run.log)
     assert sandbox.password not in run.log
+
+
+#: For many ids, if the fault hits every request.
+MANY_CANCELLED = [
+    Row("slower than the timeout", "[DG]{2,60}", "scheduled", 2, "failed", "12 messages: 0 cancelled", "One budget"),
+    Row("429", "D{2,40}", "scheduled", 2, "failed", "not tried", "One budget for all, and one pause"),
+    Row("wrong password", "D", "scheduled", 1, "failed", "check the connection's login", "One request is enough"),
+]
+MANY_AWAITED = [
+    Row("slower than the timeout", "G{1,30}", "", 1, "failed", TIMED_OUT, "One budget for all"),
+    Row("429", "G{1,3}", "", 1, "failed", f"{TIMED_OUT}.*to slow down", "One request for each pause"),
+    Row("wrong password", "G", "", 1, "failed", "check the connection's login", "One request is enough"),
+]
+
+
+@pytest.fixture
+def twelve(sandbox: Any) -> list[str]:
+    with OmnimessageHook() as hook:
+        return [hook.send(TO, [sms("a")], time_to_send=timedelta(hours=1)).omnimessage_id for _ in range(12)]
+
+
+@pytest.mark.parametrize("row", MANY_CANCELLED, ids=lambda row: row.fault)
+def test_cancel_of_many(dag, run_dag, sandbox, strike, monkeypatch, twelve, row):
+    monkeypatch.setattr(cancelling, "SECONDS_PER_ID", 0.05)
+    CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=twelve, retries=1, retry_delay=timedelta(0))
+    monkeypatch.setitem(CONNECTIONS, "slower than the timeout", lambda *_: {"extra": {"timeout": 0.2, "deadline": 1}})
+    monkeypatch.setitem(FAULTS, "slower than the timeout", {"fault": "slow", "seconds": 3})
+    strike(row.fault, "cancel", times="always")
+    run = run_dag(dag)
+    assert as_planned(f"P{{12}}{row.requests}", asked(sandbox)), asked(sandbox)
+    assert {message["state"] for message in sandbox.messages} == {row.exists}
+    assert (run.tries["cancel"], run.tasks["cancel"]) == (row.tries, row.state), row.invariant
+    assert row.said in run.log
+
+
+@pytest.mark.parametrize("row", MANY_AWAITED, ids=lambda row: row.fault)
+def test_sensor_for_many(dag, run_dag, sandbox, strike, twelve, row):
+    sandbox.advance(7200)
+    OmnimessageDeliverySensor(
+        task_id="wait", omnimessage_id=twelve, deferrable=True, poke_interval=0.05, timeout=0.5, retries=1
+    )
+    strike(row.fault, "status", times="always")
+    run = run_dag(dag)
+    assert as_planned(f"P{{12}}{row.requests}", asked(sandbox)), asked(sandbox)
+    assert (run.tries["wait"], run.tasks["wait"]) == (row.tries, row.state), row.invariant
+    assert re.search(row.said, run.log)
 
 
 @pytest.mark.parametrize("fault", CHECK)

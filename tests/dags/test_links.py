@@ -85,7 +85,7 @@ def test_a_task_that_failed_before_its_message_has_no_link(run_dag, sandbox, das
     assert run.xcom("schedule", KEY) == ""
 
 
-def test_a_dashboard_that_a_browser_would_run_is_invalid(run_dag, sandbox, dashboard):
+def test_a_dashboard_url_that_a_browser_would_run_is_rejected(run_dag, sandbox, dashboard):
     dashboard("javascript:alert(1)")
     run = run_dag(_dag())
     assert run.tasks["schedule"] == "failed"

@@ -55,7 +55,7 @@ class TestOnPast:
         assert run.xcom("schedule", "time_to_send") is None
 
 
-def test_what_to_do_when_the_moment_has_gone_by_can_be_templated(dag, run_dag, sandbox):
+def test_what_to_do_with_a_time_in_the_past_can_be_templated(dag, run_dag, sandbox):
     ScheduleOmnimessageOperator(
         task_id="schedule", to=TO, time_to_send=LONG_AGO, messages=[sms("a")], on_past="{{ 'skip' }}"
     )
@@ -103,7 +103,7 @@ class TestFailures:
             assert field in run.log
         assert sandbox.requests == []
 
-    def test_what_messente_refuses_fails_without_a_retry(self, dag, run_dag, sandbox):
+    def test_what_messente_rejects_fails_without_a_retry(self, dag, run_dag, sandbox):
         SendOmnimessageOperator(task_id="send", to="+37255550005", messages=[sms("a")], retries=3)
         assert run_dag(dag).tasks == {"send": "failed"}
         assert len(sandbox.requests) == 1

@@ -221,7 +221,7 @@ def test_an_xcom_that_cannot_be_pushed_does_not_make_a_second_message(dag, run_d
 
 
 class TestWhileTheDagIsParsed:
-    def test_a_wrong_message_is_refused_there(self, dag):
+    def test_a_wrong_message_is_rejected_there(self, dag):
         with pytest.raises(InvalidInputError, match=r"messages\[0\]\.tll: no such field"):
             SendOmnimessageOperator(task_id="send", to=TO, messages=[{"channel": "sms", "text": "a", "tll": 5}])
 
@@ -235,13 +235,13 @@ class TestWhileTheDagIsParsed:
             ({"messages": sms("a")}, "messages"),
         ],
     )
-    def test_what_can_be_seen_to_be_wrong_is_invalid(self, dag, given, field):
+    def test_what_is_visibly_wrong_is_rejected(self, dag, given, field):
         with pytest.raises(InvalidInputError, match=f"^{field}: "):
             ScheduleOmnimessageOperator(
                 task_id="schedule", **{"to": TO, "time_to_send": SOON, "messages": [sms("a")], **given}
             )
 
-    def test_schedule_demands_a_time(self, dag):
+    def test_schedule_requires_a_time(self, dag):
         with pytest.raises(Exception, match="time_to_send"):
             ScheduleOmnimessageOperator(task_id="schedule", to=TO, messages=[sms("a")])
 
@@ -252,7 +252,7 @@ class TestWhileTheDagIsParsed:
             (CancelScheduledMessageOperator, {"omnimessage_id": UNKNOWN, "if_already_sent": "retry"}),
         ],
     )
-    def test_a_word_that_is_no_choice_is_invalid(self, dag, operator, settings):
+    def test_a_value_that_is_not_a_choice_is_rejected(self, dag, operator, settings):
         with pytest.raises(InvalidInputError):
             operator(task_id="task", **settings)
 

@@ -3,93 +3,35 @@
 from __future__ import annotations
 
 import re
-import threading
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk import DAG, task
-from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSensorTimeout
+from airflow.sdk import task
+from airflow.sdk.exceptions import AirflowRescheduleException
+from delivery_sensor import (
+    DEFERRED,
+    FIRST_CHANNEL_FAILS,
+    READ,
+    RESCHEDULE,
+    STUCK,
+    TO,
+    UNDELIVERABLE,
+    UNKNOWN,
+    a_sensor,
+    in_a_worker_and_in_the_triggerer,
+    in_every_mode,
+    status_requests,
+)
 
-from airflow_provider_omnimessage.api import delivery, waiting
-from airflow_provider_omnimessage.api.awaited_message import AwaitedMessage
 from airflow_provider_omnimessage.api.errors import InvalidInputError
-from airflow_provider_omnimessage.api.messages import sms, viber
-from airflow_provider_omnimessage.api.waiting import Wait
+from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.operators.omnimessage import ScheduleOmnimessageOperator, SendOmnimessageOperator
 from airflow_provider_omnimessage.sensors import omnimessage as sensors
 from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
-from airflow_provider_omnimessage.sensors.polling import WorkerPoller
 
-TO = "+37255555555"
-UNDELIVERABLE = "+37255550001"
-FIRST_CHANNEL_FAILS = "+37255550002"
-READ = "+37255550003"
-STUCK = "+37255550004"
-UNKNOWN = "11111111-2222-4333-8444-555555555555"
-
-DEFERRED = {"deferrable": True}
-POKE = {"deferrable": False, "mode": "poke"}
-RESCHEDULE = {"deferrable": False, "mode": "reschedule"}
-in_every_mode = pytest.mark.parametrize("mode", [POKE, RESCHEDULE, DEFERRED], ids=["poke", "reschedule", "deferred"])
-in_a_worker_and_in_the_triggerer = pytest.mark.parametrize("mode", [POKE, DEFERRED], ids=["poke", "deferred"])
-
-
-@pytest.fixture
-def dag(request):
-    with DAG(re.sub(r"\W", "_", request.node.name), schedule=None) as dag:
-        yield dag
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch):
-    """Let failures be confirmed soon, and reschedule at once."""
-    for module in (delivery, waiting):
-        monkeypatch.setattr(module, "CONFIRM_FAILED_AFTER", 0.2)
-    monkeypatch.setattr(sensors, "SHORTEST_ABSENCE", 0.1)
-
-
-def a_sensor(**settings):
-    return OmnimessageDeliverySensor(**{"task_id": "wait", "poke_interval": 0.05, "timeout": 30, **settings})
-
-
-def status_requests(sandbox):
-    return [request for request in sandbox.requests if request["call"] == "status"]
-
-
-@pytest.fixture
-def sent(sandbox):
-    """Send, and let it be delivered."""
-    sandbox.freeze()
-
-    def send(to=TO, seconds=60, **when):
-        id_ = OmnimessageHook().send(to, [viber("a"), sms("a")], **when).omnimessage_id
-        sandbox.advance(seconds)
-        return id_
-
-    return send
-
-
-@pytest.fixture
-def later(sandbox):
-    """Move the sandbox's clock once so many reports have been asked for."""
-    threads = []
-
-    def when_asked(times, seconds):
-        def watch():
-            while len(status_requests(sandbox)) < times and not over.wait(0.01):
-                pass
-            sandbox.advance(seconds)
-
-        over = threading.Event()
-        threads.append((threading.Thread(target=watch), over))
-        threads[-1][0].start()
-
-    yield when_asked
-    for thread, over in threads:
-        over.set()
-        thread.join()
+pytestmark = pytest.mark.usefixtures("short_waits")
 
 
 class TestEveryMode:
@@ -148,7 +90,7 @@ class TestEveryMode:
         assert "viber: UNDELIV" in run.log
 
     @in_every_mode
-    def test_a_refused_password_fails_at_once(self, dag, run_dag, sandbox, sent, mode):
+    def test_a_rejected_password_fails_at_once(self, dag, run_dag, sandbox, sent, mode):
         a_sensor(omnimessage_id=sent(), retries=3, **mode)
         sandbox.add_fault("unauthorized", call="status", times="always")
         run = run_dag(dag)
@@ -248,7 +190,7 @@ class TestWhenItAsks:
             wait.execute(just_begun)
         assert when < step.value.reschedule_date < when + timedelta(seconds=1)
 
-    def test_the_report_tells_the_seconds_from_time_to_send(self, dag, run_dag, sandbox, sent):
+    def test_the_report_has_the_seconds_from_time_to_send(self, dag, run_dag, sandbox, sent):
         when = datetime.now(timezone.utc).replace(microsecond=0) - timedelta(seconds=1)
         a_sensor(omnimessage_id=sent(), time_to_send=when)
         sent_at = datetime.fromisoformat(sandbox.messages[0]["sent_at"])
@@ -256,7 +198,7 @@ class TestWhenItAsks:
         assert seconds == pytest.approx((sent_at - when).total_seconds() + 2, abs=1)
 
     @in_every_mode
-    def test_the_log_tells_what_has_changed_and_not_each_look(self, dag, run_dag, sandbox, sent, later, mode):
+    def test_the_log_shows_changes_and_not_each_poll(self, dag, run_dag, sandbox, sent, later, mode):
         id_ = sent(seconds=0)
         a_sensor(omnimessage_id=id_, **mode)
         later(2, seconds=0.6)
@@ -298,8 +240,6 @@ class TestFromTaskToTask:
         )
         wait = a_sensor(omnimessage_id=schedule.output, time_to_send=schedule.output["time_to_send"], **mode)
 
-        from airflow.sdk import task
-
         @task
         def deliver():
             sandbox.advance(60)
@@ -337,7 +277,7 @@ class TestFromTaskToTask:
         assert run_dag(dag).tasks == {"wait": "skipped"}
         assert sandbox.requests == []
 
-    def test_times_that_do_not_match_the_ids_are_invalid(self, dag, run_dag):
+    def test_times_that_do_not_match_the_ids_are_rejected(self, dag, run_dag):
         a_sensor(omnimessage_id=["a", "b", "c"], time_to_send=["2026-01-01T09:00", "2026-01-01T10:00"], retries=2)
         run = run_dag(dag)
         assert run.tasks == {"wait": "failed"}
@@ -364,194 +304,7 @@ class TestFromTaskToTask:
         assert run_dag(dag).tasks == {"wait": "success"}
 
 
-@in_every_mode
-class TestWaitAndBranch:
-    """What a DAG can do about a message that was not delivered."""
-
-    OUTCOMES = pytest.mark.parametrize(
-        ("option", "outcome"),
-        [("on_failed", "failed"), ("on_cancelled", "cancelled"), ("on_timeout", "in_progress")],
-    )
-
-    @pytest.fixture
-    def message(self, sent):
-        def make(option):
-            if option == "on_cancelled":
-                id_ = sent(time_to_send=timedelta(hours=1), seconds=0)
-                OmnimessageHook().cancel(id_)
-                return {"omnimessage_id": id_}
-            return {"omnimessage_id": sent(UNDELIVERABLE if option == "on_failed" else STUCK)}
-
-        return make
-
-    @OUTCOMES
-    def test_return_succeeds_with_the_report(self, dag, run_dag, message, mode, option, outcome):
-        wait = a_sensor(**message(option), timeout=30 if option != "on_timeout" else 0.5, **{option: "return"}, **mode)
-
-        @task
-        def read(report):
-            return report["outcome"]
-
-        read(wait.output)
-        run = run_dag(dag)
-        assert run.tasks == {"wait": "success", "read": "success"}
-        assert run.xcom("read") == outcome
-
-    @OUTCOMES
-    @pytest.mark.parametrize(("action", "state"), [("fail", "failed"), ("skip", "skipped")])
-    def test_the_report_is_pushed_before_the_task_ends_otherwise(
-        self, dag, run_dag, message, mode, option, outcome, action, state
-    ):
-        a_sensor(**message(option), timeout=30 if option != "on_timeout" else 0.5, **{option: action}, **mode)
-        run = run_dag(dag)
-        assert run.tasks == {"wait": state}
-        assert run.xcom("wait")["outcome"] == outcome
-
-    def test_an_unknown_message_fails_in_any_case(self, dag, run_dag, sandbox, mode):
-        options = {"on_failed": "return", "on_cancelled": "return", "on_timeout": "return"}
-        a_sensor(omnimessage_id=UNKNOWN, time_to_send="2020-01-01T09:00", **options, **mode)
-        run = run_dag(dag)
-        assert run.tasks == {"wait": "failed"}
-        assert run.xcom("wait")["outcome"] == "unknown"
-
-    def test_without_xcom_push_nothing_is_pushed(self, dag, run_dag, sent, mode):
-        a_sensor(omnimessage_id=sent(UNDELIVERABLE), do_xcom_push=False, **mode)
-        run = run_dag(dag)
-        assert run.tasks == {"wait": "failed"}
-        assert run.xcoms("wait") == []
-
-
-class TestOneLimitForTheWholeTask:
-    @in_every_mode
-    @pytest.mark.parametrize("count", [8, 12])
-    def test_slow_responses_to_many_ids_do_not_exceed_the_timeout(self, dag, run_dag, sandbox, sent, mode, count):
-        """Each of them alone would take longer than the timeout."""
-        timeouts = []
-        within = OmnimessageHook.within
-
-        def note(self, seconds):
-            timeouts.append(seconds)
-            return within(self, seconds)
-
-        a_sensor(omnimessage_id=[sent(STUCK) for _ in range(count)], timeout=1, **mode)
-        sandbox.add_fault("slow", call="status", seconds=20, times="always")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(OmnimessageHook, "within", note)
-            run = run_dag(dag)
-        assert run.tasks == {"wait": "failed"}
-        assert "Not delivered within the timeout" in run.log
-        assert timeouts
-        assert max(timeouts) <= 1
-        assert len(status_requests(sandbox)) <= 3, "the first alone, and no more once the time is over"
-
-    @in_every_mode
-    def test_refused_credentials_of_many_ids_are_one_request(self, dag, run_dag, sandbox, sent, mode):
-        a_sensor(omnimessage_id=[sent() for _ in range(30)], **mode)
-        sandbox.add_fault("unauthorized", call="status", times="always")
-        run = run_dag(dag)
-        assert run.tasks == {"wait": "failed"}
-        assert len(status_requests(sandbox)) == 1
-
-    @pytest.mark.parametrize("mode", [POKE, RESCHEDULE], ids=["poke", "reschedule"])
-    def test_after_a_429_no_message_is_polled_until_the_pause_is_over(self, dag, run_dag, sandbox, sent, mode):
-        a_sensor(omnimessage_id=[sent() for _ in range(20)], timeout=2, **mode)
-        sandbox.add_fault("rate_limited", call="status", retry_after=30)
-        run = run_dag(dag)
-        assert run.tasks["wait"] in ("failed", "up_for_reschedule")
-        assert len(status_requests(sandbox)) == 1
-
-    def test_a_few_failures_of_the_same_kind_stop_a_round(self, sandbox):
-        now = datetime.now(timezone.utc)
-        messages = [AwaitedMessage(f"m-{number}") for number in range(60)]
-        wait = Wait(messages, since=now, deadline=now + timedelta(hours=1), poke_interval=60.0)
-        wait.start(now, poll_first=True)
-        sandbox.add_fault("server_error", call="status", times="always")
-        hook = OmnimessageHook()
-        WorkerPoller(hook, wait, hook.log).poll(wait.due(now), seconds=30)
-        assert len(status_requests(sandbox)) < 60 / 2, "those in flight, and no more"
-        assert wait.next_poll > now, "the others are polled at their next time"
-
-    @pytest.mark.parametrize("soft_fail", [False, True])
-    def test_execution_timeout_during_the_first_poll_of_a_deferred_task(self, dag, run_dag, sandbox, sent, soft_fail):
-        limit = timedelta(seconds=1)
-        a_sensor(omnimessage_id=sent(STUCK), execution_timeout=limit, soft_fail=soft_fail, **DEFERRED)
-        sandbox.add_fault("slow", call="status", seconds=20, times="always")
-        run = run_dag(dag)
-        assert run.tasks == {"wait": "skipped" if soft_fail else "failed"}
-        assert "Not delivered within the execution_timeout of 0:00:01" in run.log
-
-    def test_a_triggerer_that_does_not_respond_costs_a_last_poll_and_no_report(self, dag, sent):
-        """Airflow itself would fail the task, and skip its report."""
-        pushed = []
-        context = {
-            "ti": SimpleNamespace(dag_id="d", task_id="wait", xcom_push=lambda key, value: pushed.append((key, value)))
-        }
-        gone = {"error": "Trigger timeout"}
-        delivered = a_sensor(omnimessage_id=sent(), deferrable=True)
-        assert delivered.resume_execution("__fail__", gone, context)["outcome"] == "delivered"
-        stuck = a_sensor(task_id="stuck", omnimessage_id=sent(STUCK), on_timeout="return", deferrable=True)
-        assert stuck.resume_execution("__fail__", gone, context)["outcome"] == "in_progress"
-        fails = a_sensor(task_id="fails", omnimessage_id=sent(STUCK), deferrable=True)
-        with pytest.raises(AirflowSensorTimeout, match="viber: ACCEPTD"):
-            fails.resume_execution("__fail__", gone, context)
-        assert pushed[0][1]["outcome"] == "in_progress"
-
-
-def test_what_is_no_event_of_the_trigger_fails_by_name(dag):
-    with pytest.raises(AirflowFailException, match=r"^event: NoneType is not what the delivery trigger sends"):
-        a_sensor(omnimessage_id=UNKNOWN).execute_complete({}, None)
-
-
-class TestWhileTheDagIsParsed:
-    @pytest.mark.parametrize(
-        ("field", "value"),
-        [
-            ("wait_for", "read"),
-            ("require", "some"),
-            ("on_cancelled", "ignore"),
-            ("on_failed", "branch"),
-            ("on_timeout", None),
-            ("poke_interval", 0),
-            ("time_to_send", timedelta(hours=1)),
-        ],
-    )
-    def test_what_is_no_choice_is_refused_by_name(self, dag, field, value):
-        with pytest.raises(InvalidInputError, match=f"^{field}: "):
-            a_sensor(omnimessage_id=UNKNOWN, **{field: value})
-
-    @pytest.mark.parametrize("default", ["True", "False"])
-    def test_deferrable_follows_airflows_default(self, dag, monkeypatch, default):
-        monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", default)
-        assert a_sensor(omnimessage_id=UNKNOWN).deferrable is (default == "True")
-        assert a_sensor(task_id="said", omnimessage_id=UNKNOWN, deferrable=True).deferrable is True
-
-
-class TestWhereASuccessEnds:
-    @pytest.mark.parametrize(
-        ("settings", "in_triggerer"),
-        [
-            ({}, True),
-            ({"on_success_callback": print}, False),
-            ({"post_execute": print}, False),
-            ({"do_xcom_push": False}, False),
-        ],
-    )
-    def test_in_the_triggerer_unless_a_worker_has_more_to_do(self, dag, settings, in_triggerer):
-        assert a_sensor(omnimessage_id=UNKNOWN, **settings)._may_end_in_triggerer() is in_triggerer
-
-    def test_an_asset_is_updated_by_a_worker(self, dag):
-        from airflow.sdk import Asset
-
-        assert not a_sensor(omnimessage_id=UNKNOWN, outlets=[Asset("delivered")])._may_end_in_triggerer()
-
-    def test_a_worker_ends_it_where_tasks_are_mapped_over_the_reports(self):
-        @task
-        def tell(report):
-            return report["outcome"]
-
-        with DAG("mapped_over_reports", schedule=None):
-            mapped_over, read = (a_sensor(task_id=name, omnimessage_id=[UNKNOWN]) for name in ("mapped_over", "read"))
-            tell.override(task_id="each").expand(report=mapped_over.output)
-            tell.override(task_id="all")(read.output)
-        assert not mapped_over._may_end_in_triggerer()
-        assert read._may_end_in_triggerer()
+@pytest.mark.parametrize("option", [{"exponential_backoff": True}, {"max_wait": 60}, {"silent_fail": True}], ids=str)
+def test_an_option_without_effect_is_rejected(option):
+    with pytest.raises(InvalidInputError, match=rf"{next(iter(option))}: has no effect here: "):
+        OmnimessageDeliverySensor(task_id="wait", omnimessage_id="x", **option)

@@ -16,6 +16,7 @@ from airflow_provider_omnimessage.sandbox import Sandbox
 
 from .environments import HERE, Environment, build_wheel, make_venv
 from .expectations import RUNS, VERSIONS, WAITING, Version
+from .receiving import receiving
 
 #: Versions at a time: while one waits, the other works.
 AT_A_TIME = 2
@@ -29,12 +30,15 @@ class Seen:
     :param environment: where it ran.
     :param waited: the waits that were seen to be waiting, and in which state.
     :param messages: what was at Messente when its DAGs had run.
+    :param requests_while_pushed: the calls that Messente got while a deferred wait relied on reports; ``None`` if there
+        was no such wait.
     :param report: what the environment told of itself.
     """
 
     environment: Environment
     waited: dict[tuple[str, str], str]
     messages: list[dict[str, Any]]
+    requests_while_pushed: list[str] | None
     report: dict[str, Any]
 
 
@@ -71,6 +75,7 @@ def _see(version: Version, folder: Path, wheel: Path, sandbox: Sandbox) -> Seen:
     sandbox.add_fault("server_error", call="status", times="always")
 
     def let_reports_tell_once_all_wait() -> None:
+        pushing.deliver_once_deferred(environment)
         now = environment.states(WAITING)
         waited.update({task: state for task, state in now.items() if state == WAITING[task]})
         if waited == WAITING:
@@ -78,15 +83,17 @@ def _see(version: Version, folder: Path, wheel: Path, sandbox: Sandbox) -> Seen:
 
     # what callbacks send, they send after the runs have ended
     expected = sum(map(len, version.messages.values()))
-    environment.live(
-        lambda: len(sandbox.messages) >= expected and environment.runs_have_ended(RUNS),
-        let_reports_tell_once_all_wait,
-    )
+    with receiving(environment, wheel) as pushing:
+        environment.live(
+            lambda: len(sandbox.messages) >= expected and environment.runs_have_ended(RUNS),
+            let_reports_tell_once_all_wait,
+        )
+        requests_while_pushed = pushing.requests_while_deferred
     messages = sandbox.messages
     sandbox.clear_faults()
     written = folder / "report.json"
     environment.must(HERE / "inside.py", HERE / "dags", written)
-    return Seen(environment, waited, messages, json.loads(written.read_text()))
+    return Seen(environment, waited, messages, requests_while_pushed, json.loads(written.read_text()))
 
 
 @pytest.fixture(scope="session", params=VERSIONS, ids=lambda version: version.line)

@@ -181,13 +181,14 @@ def build_wheel(folder: Path) -> Path:
     return built
 
 
-def make_venv(version: Version, wheel: Path, suffix: str = "") -> Path:
+def make_venv(version: Version, wheel: Path, suffix: str = "", extra: str = "") -> Path:
     """
     Create a version's environment, or reinstall the wheel in the existing one.
 
     :param version: the version.
     :param wheel: what users install.
-    :param suffix: of the folder's name, for tests that run at the same time in another process.
+    :param suffix: of the folder's name, for another environment of the same version.
+    :param extra: the wheel's extra to install, such as ``receiver``.
     :return: its interpreter.
     """
     folder = ROOT / f".venv-{version.line}{suffix}"
@@ -200,7 +201,12 @@ def make_venv(version: Version, wheel: Path, suffix: str = "") -> Path:
     # asked for together, so that the wheel cannot move Airflow
     uv(
         *("pip", "install", "--python", str(python), "--exclude-newer", version.as_of),
-        *("--reinstall-package", "airflow-provider-omnimessage", *wanted, str(wheel)),
+        *(
+            "--reinstall-package",
+            "airflow-provider-omnimessage",
+            *wanted,
+            f"airflow-provider-omnimessage{f'[{extra}]' if extra else ''} @ {wheel.as_uri()}",
+        ),
     )
     made_of.write_text(f"{wanted} {version.as_of}")
     return python

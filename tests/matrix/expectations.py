@@ -107,6 +107,7 @@ RUNS: dict[str, tuple[str, dict[str, str]]] = {
             "read": "success",
         },
     ),
+    "matrix_pushed": ("success", {"schedule": "success", "wait": "success"}),
     "matrix_waits_in_vain": (
         "failed",
         {

@@ -59,11 +59,18 @@ def test_a_success_ends_in_the_triggerer_where_no_worker_is_needed(environment, 
     assert environment.times_on_a_worker("matrix_waits", "deferred_with_callback") > 1
 
 
+def test_a_report_ends_a_deferred_wait_without_a_poll(seen, environment, report):
+    (run,) = report["runs"]["matrix_pushed"]
+    assert run["returned"]["wait"]["outcome"] == "delivered"
+    assert seen.requests_while_pushed == []
+    assert environment.times_on_a_worker("matrix_pushed", "wait") == 1
+
+
 def test_a_switch_that_waits_for_work_stays_away_until_its_time(environment):
     assert environment.came_back_early("matrix_dead_mans_switch_waits", "in_time.disarm") == []
 
 
-def test_a_switch_refuses_a_schedule_that_is_due_at_its_deadline(report):
+def test_a_switch_rejects_a_schedule_that_is_due_at_its_deadline(report):
     assert "by: 09:00 UTC is when the run itself is due" in report["due_at_the_deadline"]
 
 

@@ -96,9 +96,9 @@ def test_another_password_at_the_receiver_is_named(settings: Settings) -> None:
     ("answer", "said"),
     [
         ((404, b"{}"), "the prefix is wrong, or the receiver is off"),
-        ((301, b""), "Messente takes for success, and the report is lost"),
+        ((301, b""), "Messente treats as success, so the report is lost"),
         ((413, b""), "allow 64 KiB"),
-        ((200, b"<html>Log in</html>"), "not as the receiver does"),
+        ((200, b"<html>Log in</html>"), "which is not the receiver's response"),
         ((502, b""), "responded 502"),
     ],
 )
@@ -119,15 +119,15 @@ def test_a_database_that_is_down_is_named(settings: Settings, monkeypatch: pytes
     assert "its database does not" in problem(settings)
 
 
-def test_nobody_there_and_no_such_name_are_told_apart(settings: Settings) -> None:
+def test_a_closed_port_and_an_unknown_name_have_different_messages(settings: Settings) -> None:
     assert "cannot connect to 127.0.0.1" in problem(replace(settings, push_url="http://127.0.0.1:9"))
-    assert "DNS does not know 'nowhere.invalid'" in problem(replace(settings, push_url="https://nowhere.invalid"))
+    assert "DNS cannot resolve 'nowhere.invalid'" in problem(replace(settings, push_url="https://nowhere.invalid"))
 
 
-def test_receivers_on_two_databases_are_noticed(settings: Settings, tmp_path: Any) -> None:
+def test_receivers_with_different_databases_are_reported(settings: Settings, tmp_path: Any) -> None:
     with RunningReceiver(f"sqlite:///{tmp_path}/another.db") as other:
-        assert "on the same database" in problem(replace(settings, receiver_url=other.url))
+        assert "with the same database" in problem(replace(settings, receiver_url=other.url))
 
 
-def test_a_connection_without_a_push_url_is_told_to_set_one(settings: Settings) -> None:
+def test_a_connection_without_a_push_url_is_reported(settings: Settings) -> None:
     assert "set the connection's extra push_url" in problem(replace(settings, push_url=None))

@@ -141,7 +141,7 @@ def test_a_connection_without_a_receiver_is_named_and_tried_again(
 ) -> None:
     async def run() -> None:
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(anext(OmnimessageEventTrigger().run()), 3)
+            await asyncio.wait_for(anext(OmnimessageEventTrigger().run()), 1)
 
     asyncio.run(run())
     assert "set push_url or receiver_url" in capsys.readouterr().out

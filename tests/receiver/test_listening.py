@@ -24,7 +24,7 @@ from airflow_provider_omnimessage.triggers.listening import Listener
 
 
 class Waiting:
-    """A subscriber that remembers what it was told."""
+    """A subscriber that records its calls."""
 
     def __init__(self, *omnimessage_ids: str) -> None:
         self.omnimessage_ids = omnimessage_ids
@@ -66,7 +66,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listening, "RETRY_AFTER", 0.05)
 
 
-def test_what_the_sandbox_reports_reaches_who_waits(pushing_sandbox: Sandbox) -> None:
+def test_reports_of_the_sandbox_reach_subscribers(pushing_sandbox: Sandbox) -> None:
     id_ = OmnimessageHook(CONN_ID).send("+37255550002", [viber("a"), sms("a")]).omnimessage_id
 
     async def follow() -> Waiting:
@@ -83,7 +83,7 @@ def test_what_the_sandbox_reports_reaches_who_waits(pushing_sandbox: Sandbox) ->
     assert [request["call"] for request in pushing_sandbox.requests] == ["send"]
 
 
-def test_what_was_reported_before_somebody_waited_is_heard_at_once(
+def test_reports_stored_before_a_subscriber_joins_reach_it_at_once(
     receiver: RunningReceiver, pushing_sandbox: Sandbox
 ) -> None:
     for number in range(120):  # more than one request can ask for
@@ -98,7 +98,7 @@ def test_what_was_reported_before_somebody_waited_is_heard_at_once(
     assert set(asyncio.run(follow()).outcomes.values()) == {Outcome.DELIVERED}
 
 
-def test_whoever_comes_later_or_has_left(receiver: RunningReceiver, pushing_sandbox: Sandbox) -> None:
+def test_subscribers_join_and_leave_at_any_time(receiver: RunningReceiver, pushing_sandbox: Sandbox) -> None:
     receiver.post(report("b", "ACK"))
 
     async def follow() -> tuple[Waiting, Waiting]:
@@ -117,7 +117,7 @@ def test_whoever_comes_later_or_has_left(receiver: RunningReceiver, pushing_sand
     assert second.push == [True]
 
 
-def test_events_that_came_while_the_receiver_was_away_are_heard(
+def test_events_stored_while_the_receiver_was_unreachable_reach_subscribers(
     database: str, pushing_sandbox: Sandbox, receiver: RunningReceiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -145,11 +145,13 @@ def test_events_that_came_while_the_receiver_was_away_are_heard(
     assert "check that the receiver sees the connection" in warnings[0]
 
 
-def test_another_database_behind_the_receiver_is_noticed(receiver: RunningReceiver, pushing_sandbox: Sandbox) -> None:
+def test_the_listener_notices_another_database_behind_the_receiver(
+    receiver: RunningReceiver, pushing_sandbox: Sandbox
+) -> None:
     for number in range(10):
         receiver.post(report(f"old{number}"))
 
-    def start_anew() -> None:
+    def reset_log() -> None:
         with receiver.receiver.store._engine.begin() as connection:
             connection.execute(text("DELETE FROM omnimessage_event"))
             connection.execute(text("UPDATE omnimessage_log SET log_id = 'another', last_seq = 0"))
@@ -158,7 +160,7 @@ def test_another_database_behind_the_receiver_is_noticed(receiver: RunningReceiv
         waiting = Waiting("a")
         async with listening_to(waiting) as listener:
             await until(lambda: waiting.push[-1] and not listener._unread)
-            await asyncio.to_thread(start_anew)
+            await asyncio.to_thread(reset_log)
             await until(lambda: listener._log_id == "another")
             await asyncio.to_thread(receiver.post, report("a"))
             await until(lambda: "a" in waiting.outcomes)
@@ -166,7 +168,7 @@ def test_another_database_behind_the_receiver_is_noticed(receiver: RunningReceiv
     asyncio.run(follow())
 
 
-def test_polls_that_find_what_no_report_brought_end_the_trust_in_reports(
+def test_polls_that_find_statuses_without_reports_make_reports_unreliable(
     receiver: RunningReceiver, pushing_sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     def found(omnimessage_id: str, status: str, timestamp: str = "2026-01-01T00:00:00") -> DeliveryReport:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ import pytest
 from receivers import CONN_ID, PASSWORD, Client, report
 from sqlalchemy import text
 
+from airflow_provider_omnimessage.__main__ import main
 from airflow_provider_omnimessage.receiver.database import open_url
 from airflow_provider_omnimessage.receiver.migrate import migrate
 
@@ -41,11 +43,15 @@ def announced(process: subprocess.Popen[str], file: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_it_announces_itself_receives_and_stops_when_told_to(
+def test_it_announces_itself_receives_and_stops_on_a_signal(
     tmp_path: Path, database: str, stop: signal.Signals
 ) -> None:
     file = tmp_path / "announced.json"
-    process = start(tmp_path, "--port", "0", "--database", database, "--announce", str(file))
+    process = start(
+        tmp_path,
+        *("--port", "0", "--database", database, "--announce", str(file)),
+        AIRFLOW_CONN_NO_PASSWORD='{"conn_type": "omnimessage", "login": "user"}',
+    )
     try:
         where = announced(process, file)
         assert where["pid"] == process.pid
@@ -55,59 +61,48 @@ def test_it_announces_itself_receives_and_stops_when_told_to(
         assert client.request("GET", "/health").status == 200
         assert client.post(report("a")).status == 200
         assert client.log() == [("a", "DELIVRD")]
+        assert client.post(report("b"), conn_id="no_password").status == 403
     finally:
         process.send_signal(stop)
         out, err = process.communicate(timeout=30)
     assert process.returncode == 0
     assert str(where["url"]) in out
+    assert "connection 'no_password', password: is missing" in out + err
     assert "Traceback" not in out + err
 
 
-def test_a_port_that_is_taken_is_named(tmp_path: Path, database: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        process = start(tmp_path, "--port", port, "--database", database)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert f"receiver: port: 127.0.0.1 port {port} cannot be used" in err
-    assert "0 picks a free one" in err
+class TestErrors:
+    @pytest.fixture
+    def error(self, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+        """Run the command in this process, which it does not leave running, and return its error."""
 
+        def run(*options: str) -> str:
+            with pytest.raises(SystemExit) as ended:
+                main(["receiver", *options])
+            assert ended.value.code == 1
+            return capsys.readouterr().err
 
-def test_a_database_that_cannot_be_reached_is_named_without_its_password(tmp_path: Path) -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        url = f"postgresql+psycopg2://user:secret@127.0.0.1:{closed.getsockname()[1]}/nowhere"
-        process = start(tmp_path, "--port", "0", "--database", url)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "receiver: database: postgresql+psycopg2://127.0.0.1" in err
-    assert "cannot be reached" in err
-    assert "secret" not in err
+        return run
 
+    def test_a_port_that_is_taken_is_named(self, error: Callable[..., str], database: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            said = error("--port", port, "--database", database)
+        assert f"receiver: port: 127.0.0.1 port {port} cannot be used" in said
+        assert "0 picks a free one" in said
 
-def test_a_schema_newer_than_the_program_is_named(tmp_path: Path, database: str) -> None:
-    engine = open_url(database)
-    migrate(engine)
-    with engine.begin() as connection:
-        connection.execute(text("UPDATE omnimessage_alembic_version SET version_num = '9999'"))
-    process = start(tmp_path, "--port", "0", "--database", database)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "newer than this program" in err
+    def test_a_database_that_cannot_be_reached_is_named_without_its_password(self, error: Callable[..., str]) -> None:
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            url = f"postgresql+psycopg2://user:secret@127.0.0.1:{closed.getsockname()[1]}/nowhere"
+            said = error("--port", "0", "--database", url)
+        assert "receiver: database: postgresql+psycopg2://127.0.0.1" in said
+        assert "cannot be reached" in said
+        assert "secret" not in said
 
-
-def test_a_connection_without_a_password_is_named_in_the_log(tmp_path: Path, database: str) -> None:
-    file = tmp_path / "announced.json"
-    process = start(
-        tmp_path,
-        *("--port", "0", "--database", database, "--announce", str(file)),
-        AIRFLOW_CONN_NO_PASSWORD='{"conn_type": "omnimessage", "login": "user"}',
-    )
-    try:
-        url = urlsplit(str(announced(process, file)["url"]))
-        assert url.port
-        assert Client("127.0.0.1", url.port).post(report("a"), conn_id="no_password").status == 403
-    finally:
-        process.terminate()
-        out, err = process.communicate(timeout=30)
-    assert "connection 'no_password', password: is missing" in out + err
+    def test_a_schema_newer_than_the_program_is_named(self, error: Callable[..., str], database: str) -> None:
+        engine = open_url(database)
+        migrate(engine)
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE omnimessage_alembic_version SET version_num = '9999'"))
+        assert "newer than this program" in error("--port", "0", "--database", database)

@@ -65,7 +65,7 @@ def test_pages_follow_each_other_without_a_gap(store: Store) -> None:
 
 
 def test_sequence_numbers_become_visible_in_their_order(store: Store) -> None:
-    """Who reads on from the last number that it saw never misses one, whoever writes meanwhile."""
+    """A reader that continues after the last number it saw misses no event, with any number of writers."""
     seen: list[str] = []
     done = threading.Event()
 

@@ -146,7 +146,7 @@ def eventually(holds, what, about="", seconds=120):
         time.sleep(0.2)
 
 
-def test_of_overlapping_runs_only_the_one_that_fails_is_told(guarded, sandbox):
+def test_of_overlapping_runs_only_the_one_that_fails_alerts(guarded, sandbox):
     good, bad = guarded(), guarded()
     good.has_begun()
     bad.has_begun()
@@ -159,7 +159,7 @@ def test_of_overlapping_runs_only_the_one_that_fails_is_told(guarded, sandbox):
     assert bad.alerts[0]["body"]["messages"][0]["text"] == f"Late: guarded {bad.run_id}"
 
 
-def test_a_run_that_is_repaired_before_its_alert_goes_out_is_not_told(guarded, sandbox):
+def test_a_run_that_is_repaired_before_its_alert_goes_out_does_not_alert(guarded, sandbox):
     ways = [{"only_failed": True}, {"only_failed": False, "task_ids": ["by_nine.work"]}, {"only_failed": False}]
     runs = [guarded() for _ in ways]
     for run in runs:
@@ -191,7 +191,7 @@ def test_a_run_that_was_on_time_is_guarded_again_when_it_is_cleared(guarded, san
     assert run.states == ["cancelled", "cancelled"]
 
 
-def test_late_work_is_told_and_ends_well(guarded, sandbox, airflow):
+def test_late_work_alerts_and_ends_well(guarded, sandbox, airflow):
     run = guarded().has_begun()
     sandbox.advance(timedelta(hours=2))
     run.ends("done")
@@ -199,7 +199,7 @@ def test_late_work_is_told_and_ends_well(guarded, sandbox, airflow):
     assert "Done, but late" in airflow.log(run.run_id)
 
 
-def test_a_run_that_somebody_marks_as_failed_is_told(guarded, airflow, sandbox):
+def test_a_run_that_somebody_marks_as_failed_alerts(guarded, airflow, sandbox):
     run = guarded().has_begun()
     airflow.call("PATCH", f"/api/v2/dags/guarded/dagRuns/{run.run_id}", {"state": "failed"})
     run.comes_to("failed")
@@ -312,7 +312,7 @@ def test_a_missed_deadline_waits_for_the_scheduler_and_an_async_callback_for_the
     processes.kill(["scheduler", "triggerer"])
     run_id = airflow.trigger("tells_failure", told_by=str(tmp_path / "told"))
     missed = time.monotonic() + 3
-    eventually(lambda: time.monotonic() > missed, "the deadline of one second has gone by")
+    eventually(lambda: time.monotonic() > missed, "the deadline of one second has passed")
     assert told(run_id) == set()
     processes.start(["scheduler"])
     eventually(lambda: "1103" in told(run_id), "the SyncCallback is called", Told(airflow, lambda: told(run_id)))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from _airflow import Airflow, AirflowHome, running_airflow
 
-DAGS = Path(__file__).parent / "storm_dags"
+DAGS = Path(__file__).parent / "people_dags"
 TO = "+37255558888"
 
 

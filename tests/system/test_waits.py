@@ -220,7 +220,7 @@ def test_every_mode_goes_on_when_the_message_is_delivered_though_the_triggerer_i
     assert waits.counted("omnimessage.delivered") == 3, "by two workers and the triggerer"
 
 
-def test_a_failure_is_told_by_a_worker_in_every_mode(waits):
+def test_a_failure_is_reported_by_a_worker_in_every_mode(waits):
     ids = {mode: waits.send(UNDELIVERABLE) for mode in ("poke", "reschedule", "deferred")}
     waits.sandbox.advance(60)
     run_id = waits.trigger("every_mode", ids=ids)

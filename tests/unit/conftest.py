@@ -10,7 +10,8 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_omnimessage.__main__ import main
-from airflow_provider_omnimessage.api.messages import sms
+from airflow_provider_omnimessage.api import delivery, waiting
+from airflow_provider_omnimessage.api.messages import sms, viber
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
 TO = "+37255555555"
@@ -46,3 +47,33 @@ def run(capsys, sandbox):
 def scheduled(sandbox):
     with OmnimessageHook() as hook:
         return hook.send(TO, [sms("a")], time_to_send=timedelta(hours=1)).omnimessage_id
+
+
+@pytest.fixture
+def quick_confirmation(monkeypatch):
+    """Confirm a failed delivery soon."""
+    for module in (delivery, waiting):
+        monkeypatch.setattr(module, "CONFIRM_FAILED_AFTER", 0.2)
+
+
+@pytest.fixture
+def pushed(monkeypatch):
+    """What is pushed as XComs; the system tests have a supervisor for it."""
+    from airflow.sdk.execution_time.xcom import XCom
+
+    pushed = []
+    monkeypatch.setattr(XCom, "set", lambda **kwargs: pushed.append(kwargs))
+    return pushed
+
+
+@pytest.fixture
+def send(sandbox):
+    sandbox.freeze()
+    return lambda to="+37255555555", **when: OmnimessageHook().send(to, [viber("a"), sms("a")], **when).omnimessage_id
+
+
+@pytest.fixture
+def delivered(send, sandbox):
+    id_ = send()
+    sandbox.advance(10)
+    return id_

@@ -62,7 +62,7 @@ MESSAGE = st.fixed_dictionaries(
 
 
 @given(to=ANYTHING, messages=ANYTHING | st.lists(MESSAGE, max_size=3), rest=st.lists(ANYTHING, min_size=4, max_size=4))
-def test_the_builder_refuses_in_its_own_words_and_what_it_builds_is_json(to, messages, rest):
+def test_the_builder_raises_its_own_errors_and_builds_json(to, messages, rest):
     dlr_url, text_store, priority, sender = rest
     with contextlib.suppress(InvalidInputError):
         body = omnimessage(to, messages, dlr_url=dlr_url, text_store=text_store, priority=priority, sender=sender)
@@ -88,7 +88,7 @@ MOMENTS = SCALARS | ISO_LIKE | st.datetimes(timezones=st.timezones()) | st.text(
 
 @settings(max_examples=300)
 @given(value=MOMENTS, zone=st.none() | st.timezone_keys() | st.text(max_size=20))
-def test_any_moment_is_a_moment_or_refused_by_name(value, zone):
+def test_any_value_is_a_time_or_is_rejected_by_name(value, zone):
     try:
         moment = timing.resolve(value, zone=zone, now=NOW)
     except InvalidInputError as error:
@@ -150,7 +150,7 @@ class Connection:
     password=st.none() | st.text(),
     extra=ANYTHING,
 )
-def test_any_connection_is_read_or_refused_and_never_leads_over_plain_http_to_others(**given):
+def test_any_connection_is_read_or_rejected_and_never_leads_over_plain_http_to_others(**given):
     extra = given.pop("extra")
     with contextlib.suppress(InvalidInputError):
         settings_read = Settings.read(Connection(**given, extra=None, extra_dejson=extra))

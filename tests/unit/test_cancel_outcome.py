@@ -242,7 +242,7 @@ class TestUndecided:
         assert made == ["DELETE", "GET"] * 4
         assert cancel(contradiction, report("DELETED"), IN_AN_HOUR)[0].result is CancelResult.CANCELLED
 
-    def test_refused_credentials_are_not_asked_again(self, cancel):
+    def test_rejected_credentials_are_not_tried_again(self, cancel):
         refused = respond(401, TestResponses.ERRORS)
         assert isinstance(cancel(refused, refused)[0], AuthenticationError)
         error, made = cancel(NOT_FOUND, refused)

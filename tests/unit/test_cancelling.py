@@ -75,7 +75,7 @@ def test_what_cannot_be_cancelled_does_not_stop_the_others(hook, scheduled):
     ]
 
 
-def test_refused_credentials_are_one_request(hook, scheduled, sandbox):
+def test_rejected_credentials_are_one_request(hook, scheduled, sandbox):
     ids = scheduled(30)
     sandbox.add_fault("unauthorized", call="cancel", times="always")
     outcomes = cancel(hook, ids)
@@ -84,7 +84,7 @@ def test_refused_credentials_are_one_request(hook, scheduled, sandbox):
     assert all(isinstance(outcome.error, AuthenticationError) for outcome in outcomes)
 
 
-def test_credentials_that_are_refused_in_the_middle_end_it(hook, scheduled, sandbox):
+def test_credentials_that_are_rejected_in_the_middle_end_it(hook, scheduled, sandbox):
     ids = scheduled(60)
     sandbox.add_fault("unauthorized", call="cancel", times="always", after=20)
     outcomes = cancel(hook, ids)

@@ -68,7 +68,7 @@ class TestViber:
             {"template": {"id": "1", "lang": "en"}, "text": "a"},
         ],
     )
-    def test_all_others_are_refused_with_the_valid_ones(self, content):
+    def test_all_others_are_rejected_with_the_valid_ones(self, content):
         with pytest.raises(InvalidInputError, match="not a valid combination; use one of: image_url; text;"):
             viber(**content)
 
@@ -132,7 +132,7 @@ class TestWhatsApp:
         assert whatsapp(template=template)["template"] == {**template, "components": []}
 
     @pytest.mark.parametrize("content", [{}, {"text": "a", "image": {"id": "1"}}])
-    def test_none_or_two_are_invalid(self, content):
+    def test_none_or_two_are_rejected(self, content):
         with pytest.raises(InvalidInputError, match="use exactly one of text, image, video, audio"):
             whatsapp(**content)
 
@@ -142,7 +142,7 @@ class TestWhatsApp:
             whatsapp(image=media)
 
     @pytest.mark.parametrize("value", [datetime(2026, 11, 23), float("inf"), {1, 2}])
-    def test_what_json_cannot_carry_is_invalid(self, value):
+    def test_what_json_cannot_hold_is_rejected(self, value):
         component = {"type": "header", "parameters": [{"type": "text", "text": value}]}
         template = {"name": "n", "language": {"code": "en"}, "components": [component]}
         said = refusal(TO, [{"channel": "whatsapp", "template": template}])

@@ -68,7 +68,7 @@ class TestDoctor:
             ("noon", "skipped", "no Date header"),
         ],
     )
-    def test_a_clock_that_is_off_is_told(self, date, result, said):
+    def test_a_wrong_clock_is_reported(self, date, result, said):
         finding = doctor.clock(date, datetime(2026, 11, 23, 12, tzinfo=timezone.utc))
         assert finding.result == result
         assert said in finding.detail

@@ -41,7 +41,7 @@ class TestBy:
         found = Deadline(by="07:30", timezone=TALLINN).resolve(due, NOW, None)
         assert found.local.replace(tzinfo=None) == datetime(2026, 11, 24, 7, 30)
 
-    def test_only_the_given_days_count(self):
+    def test_only_the_chosen_days_count(self):
         friday_evening = datetime(2026, 11, 27, 18, 0, tzinfo=ZoneInfo(TALLINN))
         found = Deadline(by="09:00", days="mon-fri", timezone=TALLINN).resolve(friday_evening, NOW, None)
         assert found.local.replace(tzinfo=None) == datetime(2026, 11, 30, 9, 0)

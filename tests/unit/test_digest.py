@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import re
@@ -128,7 +129,7 @@ class TestAStorm:
         variables["omnimessage_events__report"] = edited
         notifier()(event())
         assert len(sent(sandbox)) == 1
-        assert json.loads(variables["omnimessage_events__report"])["told"] is True
+        assert json.loads(variables["omnimessage_events__report"])["is_sent"] is True
 
     def test_names_of_variables_are_plain_and_their_own(self):
         keys = ["report", "a b", "a/b", "x" * 300, "x" * 301]
@@ -293,14 +294,26 @@ def test_a_span_in_words(seconds, words):
         ({"dedup_key": "a", "quiet_for": 60}, "quiet_for: 60 is not accepted"),
         ({"dedup_key": "a", "quiet_for": timedelta(seconds=1)}, "quiet_for: "),
         ({"dedup_key": "a", "time_to_send": HOUR}, "time_to_send: cannot be combined"),
+        ({"window": "09:00-17:00", "to": lambda _: TO}, "window: cannot be combined with recipients"),
     ],
 )
 def test_wrong_parameters_are_errors_while_the_dag_is_parsed(arguments, named):
     with pytest.raises(InvalidInputError) as error:
-        OmnimessageNotifier(to=TO, **arguments)
+        OmnimessageNotifier(**{"to": TO, **arguments})
     assert named in str(error.value)
 
 
 def test_callbacks_without_recovered_would_send_every_success():
     with pytest.raises(InvalidInputError, match="recovered: is not set"):
         OmnimessageNotifier.callbacks(to=TO, dedup_key="a")
+
+
+def test_missed_deadlines_are_deduplicated_in_the_triggerer(sandbox, variables):
+    async def is_missed(deadline_id):
+        context = {"deadline": {"id": deadline_id, "deadline_time": "09:00"}}
+        await OmnimessageNotifier(to=TO, dedup_key="deadlines", context=context)
+
+    for deadline_id in ("storm-1", "storm-2", "storm-3"):
+        asyncio.run(is_missed(deadline_id))
+    assert sent(sandbox) == ["Airflow missed its deadline of 09:00"]
+    assert pending(sandbox)[0].startswith("... and at least 2 more failures of Airflow (since ")

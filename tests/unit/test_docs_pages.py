@@ -22,6 +22,7 @@ FOR_USERS = {
     "alerts.deadman",
     "alerts.heartbeat",
     "alerts.on_call",
+    "alerts.steps",
     "api.delivery",
     "api.errors",
     "api.messages",

@@ -142,3 +142,13 @@ def test_every_class_of_errors_is_explained(told):
         if issubclass(member, errors.OmnimessageError)
     }
     assert classes - set(re.findall(r"\w+", told)) == set()
+
+
+def test_no_entry_is_there_twice():
+    """A merge of two branches can leave both versions of an entry."""
+    text = (ROOT / "docs" / "troubleshooting.md").read_text()
+    for section in re.split(r"^## ", text, flags=re.MULTILINE):
+        entries = re.findall(r"^(?:### (.+)|\| (`.+?`) \|.*)$", section, re.MULTILINE)
+        known = [heading or row for heading, row in entries]
+        assert [entry for entry in set(known) if known.count(entry) > 1] == []
+    assert re.findall(r"^(\|.+)\n#", text, re.MULTILINE) == [], "a table ends with an empty line"

@@ -114,7 +114,7 @@ class TestSend:
         assert "does not exist in Europe/Tallinn" in "".join(capfd.readouterr())
 
     @pytest.mark.parametrize("value", ["2020-01-01T09:00", timedelta(seconds=-5), datetime(2020, 1, 1)])
-    def test_what_has_gone_by_is_not_sent(self, hook, sandbox, value):
+    def test_a_time_in_the_past_is_not_sent(self, hook, sandbox, value):
         with pytest.raises(PastTimeToSendError, match=r"is in the past \(.+ ago\); use a future time"):
             hook.send(TO, [sms("a")], time_to_send=value)
         assert sandbox.requests == []
@@ -127,7 +127,7 @@ class TestSend:
             (timedelta(minutes=9, seconds=30), "9 minutes"),
         ],
     )
-    def test_how_long_ago_is_told_in_units_that_a_person_would_use(self, hook, ago, words):
+    def test_how_long_ago_is_shown_in_units_that_a_person_would_use(self, hook, ago, words):
         with pytest.raises(PastTimeToSendError, match=rf"\({words} ago\)"):
             hook.send(TO, [sms("a")], time_to_send=datetime.now(timezone.utc) - ago)
 
@@ -277,7 +277,7 @@ class TestWhatGoesWrong:
                 connect(host=listener.host).send(TO, [sms("a")])
             assert thief.heard == b""
 
-    def test_plain_http_beyond_this_machine_is_refused_before_any_connection(self, connect):
+    def test_plain_http_beyond_this_machine_is_rejected_before_any_connection(self, connect):
         with pytest.raises(InvalidInputError, match="would send the password in clear"):
             connect(host="http://api.messente.com/v1").send(TO, [sms("a")])
 
@@ -297,7 +297,7 @@ class TestWhatGoesWrong:
             assert proxy.heard == b""
         assert len(sandbox.messages) == 1
 
-    def test_what_messente_refuses_is_said_in_its_words(self, hook, sandbox):
+    def test_what_messente_rejects_is_reported_in_its_words(self, hook, sandbox):
         with pytest.raises(RejectedError, match="Messente rejected the request"):
             hook.send("+37255550005", [sms("a")])
 
@@ -313,7 +313,7 @@ class TestTestConnection:
         assert said.startswith("Wrong password: ")
         assert "check which IP addresses the account allows" in said
 
-    def test_a_refused_address_is_explained(self, connect):
+    def test_a_rejected_address_is_explained(self, connect):
         with Listener(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n") as listener:
             works, said = connect(host=listener.host).test_connection()
         assert not works
@@ -322,18 +322,18 @@ class TestTestConnection:
     def test_a_missing_password_is_named_as_the_form_names_it(self, connect):
         assert connect(password=None).test_connection() == (False, "password: is missing; set it to the API password")
 
-    def test_plain_http_is_refused_before_the_password_is_sent(self, connect):
+    def test_plain_http_is_rejected_before_the_password_is_sent(self, connect):
         works, said = connect(host="http://api.messente.com/v1").test_connection()
         assert not works
         assert said == "host: http://api.messente.com would send the password in clear; use an https:// URL"
 
-    def test_no_route_is_told(self, connect):
+    def test_a_missing_route_is_reported(self, connect):
         works, said = connect(host="https://api.invalid").test_connection()
         assert not works
         assert said.startswith("No route: ")
         assert "could not reach https://api.invalid/v1" in said
 
-    def test_a_certificate_that_nobody_vouches_for_is_told_as_such(self, connect, tmp_path):
+    def test_an_untrusted_certificate_is_reported_as_such(self, connect, tmp_path):
         with tls_server(tmp_path) as (host, heard):
             works, said = connect(host=host).test_connection()
         assert not works
@@ -342,7 +342,7 @@ class TestTestConnection:
         assert heard == []
 
     @pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
-    def test_a_server_that_is_not_messente_is_told(self, connect, status):
+    def test_a_server_that_is_not_messente_is_reported(self, connect, status):
         body = b"<html>Hello</html>"
         answer = f"HTTP/1.1 {status}\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         with Listener(answer + body) as listener:

@@ -13,13 +13,13 @@ NOW = datetime(2026, 11, 23, 10, 0, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)
 
 
-def context(run_type, run_after, schedule="0 6 * * *"):
+def context(run_type, run_after, schedule="0 6 * * *", end_date=None):
     from airflow.sdk import DAG
 
     run = SimpleNamespace(
         run_type=run_type, run_after=run_after, data_interval_start=run_after, data_interval_end=run_after
     )
-    return {"dag_run": run, "dag": DAG("dag", schedule=schedule, start_date=datetime(2020, 1, 1))}
+    return {"dag_run": run, "dag": DAG("dag", schedule=schedule, start_date=datetime(2020, 1, 1), end_date=end_date)}
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,13 @@ def test_the_latest_run_of_a_weekly_dag_alerts_after_days():
     late = monday + timedelta(days=5)
     assert silent_because(context("scheduled", monday, "0 6 * * 1"), monday + 3 * HOUR, late) is None
     assert silent_because(context("scheduled", monday, "0 6 * * 1"), monday + 3 * HOUR, late + timedelta(days=3))
+
+
+@pytest.mark.parametrize(("ends_after", "alerts"), [(timedelta(hours=12), True), (timedelta(days=3), False)])
+def test_the_last_run_before_the_end_date_alerts_although_the_next_one_would_be_due(ends_after, alerts):
+    due = NOW - 26 * HOUR
+    late = context("scheduled", due, end_date=due + ends_after)
+    assert (silent_because(late, NOW - 20 * HOUR, NOW) is None) is alerts
 
 
 def test_without_a_timetable_that_can_be_asked_a_day_decides():

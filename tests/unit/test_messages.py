@@ -61,14 +61,14 @@ class TestRecipient:
             "+٣٧٢٥٥٥٥٥٥٥٥",
         ],
     )
-    def test_what_is_not_e164_is_refused_by_name_without_showing_it_whole(self, written):
+    def test_what_is_not_e164_is_rejected_without_showing_it_whole(self, written):
         said = refusal(written, [sms("Hi")])
         assert said.startswith("to: ")
         assert "E.164" in said
         assert len(written) < 8 or written not in said
 
     @pytest.mark.parametrize("written", ["+44 (0)20 7946 0958", "+372 5555 5555 / 6666", "+37255555555 /+37255555556"])
-    def test_what_would_be_tidied_into_somebody_elses_number_is_invalid(self, written):
+    def test_what_would_become_another_number_is_rejected(self, written):
         assert refusal(written, [sms("Hi")]).startswith("to: ")
 
     @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ class TestRecipient:
     def test_only_a_string_can_be_a_number(self, value):
         assert "to: " in refusal(value, [sms("Hi")])
 
-    def test_a_number_that_begins_with_00_is_told_how_to_be_written(self):
+    def test_the_error_for_a_number_with_00_shows_how_to_write_it(self):
         assert "write + instead of 00" in refusal("0037255555555", [sms("Hi")])
 
     @pytest.mark.parametrize("to", [[TO], (TO, TO), {TO}])
@@ -108,11 +108,11 @@ class TestRecipient:
 
 
 class TestMessages:
-    def test_one_message_per_channel_in_the_order_given(self):
+    def test_one_message_per_channel_in_the_order_passed(self):
         body = omnimessage(TO, [viber("a"), whatsapp("b"), rcs("c", sender="agent"), sms("d")])
         assert [message["channel"] for message in body["messages"]] == ["viber", "whatsapp", "rcs", "sms"]
 
-    def test_a_channel_that_is_there_twice_is_invalid(self):
+    def test_a_repeated_channel_is_rejected(self):
         assert "messages[2].channel: sms is there twice" in refusal(TO, [sms("a"), viber("b"), sms("c")])
 
     @pytest.mark.parametrize("messages", [[], None, "text", {"channel": "sms", "text": "a"}, 7])
@@ -120,18 +120,18 @@ class TestMessages:
         assert refusal(TO, messages).startswith("messages")
         assert messages is None or "at least 1 entry" in refusal(TO, messages)
 
-    def test_telegram_is_refused_with_the_reason(self):
+    def test_telegram_is_rejected_with_the_reason(self):
         said = refusal(TO, [{"channel": "telegram", "text": "a"}])
         assert "no longer" in said
         assert "sms, viber, whatsapp, rcs" in said
 
-    def test_a_dict_without_a_channel_is_invalid(self):
+    def test_a_dict_without_a_channel_is_rejected(self):
         assert "messages[0].channel: None is not accepted" in refusal(TO, [{"text": "a"}])
 
-    def test_what_is_no_message_at_all_is_invalid(self):
+    def test_what_is_not_a_message_is_rejected(self):
         assert "messages[0]: a text of 2 characters is not a message" in refusal(TO, ["Hi"])
 
-    def test_a_misspelt_field_is_refused_with_the_likely_one(self):
+    def test_a_misspelt_field_is_rejected_with_the_likely_one(self):
         said = refusal(TO, [{"channel": "sms", "text": "a", "tll": 60}])
         assert said == "messages[0].tll: no such field; did you mean ttl?"
 
@@ -140,7 +140,7 @@ class TestMessages:
         for field in ("to:", "messages[0].text:", "messages[0].ttl:", "priority:", "text_store:", "dlr_url:"):
             assert field in said
 
-    def test_no_refusal_shows_a_text_or_a_whole_number(self):
+    def test_no_error_shows_a_text_or_a_whole_number(self):
         said = refusal(
             "+37256667788x",
             [{"channel": "viber", "text": "S3CRET" * 500}, {"channel": "sms", "text": "", "ttl": "S3CRET"}],
@@ -154,7 +154,7 @@ class TestMessages:
             "messages": [{"channel": "sms", "text": "a"}],
         }
 
-    def test_the_given_dicts_are_not_changed(self):
+    def test_the_dicts_passed_are_not_changed(self):
         message = {"channel": "whatsapp", "text": "a"}
         omnimessage(TO, [message], sender="ACME")
         assert message == {"channel": "whatsapp", "text": "a"}
@@ -164,7 +164,7 @@ class TestMessages:
         assert [message["sender"] for message in body["messages"]] == ["MINE", "ACME", "ACME"]
 
     @pytest.mark.parametrize("text", ["\ud83d", "ok\udc00"])
-    def test_half_a_surrogate_pair_is_invalid(self, text):
+    def test_half_a_surrogate_pair_is_rejected(self, text):
         assert "surrogate" in refusal(TO, [{"channel": "sms", "text": text}])
 
 
@@ -177,7 +177,7 @@ class TestLifetime:
             build("a", ttl=60, validity=1)
 
     @pytest.mark.parametrize("ttl", [0, -5, 1.5, True, "soon", "", [60]])
-    def test_a_ttl_that_is_no_positive_whole_number_is_invalid(self, ttl):
+    def test_a_ttl_that_is_not_a_positive_whole_number_is_rejected(self, ttl):
         with pytest.raises(InvalidInputError, match=r"sms\.ttl: .*whole number of seconds"):
             sms("a", ttl=ttl)
 
@@ -260,7 +260,7 @@ class TestWhatATemplateHides:
         messages = [{"channel": "sms", "text": "{{ data, not a template }}"}]
         assert draft_messages(messages) is messages
 
-    def test_an_object_whose_to_dict_fails_is_refused_as_no_message(self):
+    def test_an_object_whose_to_dict_fails_is_rejected(self):
         class Odd:
             def to_dict(self):
                 raise RuntimeError
@@ -282,6 +282,6 @@ class TestWhatATemplateHides:
             ({"dlr_url": "x"}, "dlr_url"),
         ],
     )
-    def test_what_can_be_seen_to_be_wrong_by_then_is_invalid(self, given, field):
+    def test_what_is_visibly_wrong_by_then_is_rejected(self, given, field):
         with pytest.raises(InvalidInputError, match=f"^{field}: "):
             draft_omnimessage(**{"to": TO, "messages": [sms("Hi")], **given})

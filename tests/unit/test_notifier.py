@@ -124,7 +124,7 @@ class TestNotify:
         ]
         assert {body["priority"] for body in bodies} == {"high"}
 
-    def test_it_schedules_and_what_has_gone_by_is_sent_now(self, sandbox):
+    def test_it_schedules_and_a_time_in_the_past_is_sent_now(self, sandbox):
         OmnimessageNotifier(to=TO, text="a", time_to_send="{{ '2099-01-01T09:00' }}", timezone="Europe/Tallinn")({})
         OmnimessageNotifier(to=TO, text="a", time_to_send="2020-01-01T09:00")({})
         later, now = sandbox.messages
@@ -257,9 +257,9 @@ class TestInTheTriggerer:
         assert len(sandbox.messages) == 1
 
     def test_what_surely_was_not_processed_is_repeated(self, sandbox):
-        sandbox.add_fault("rate_limited", times=2)
+        sandbox.add_fault("rate_limited")
         self.awaited()
-        assert [request["status"] for request in sandbox.requests] == [429, 429, 201]
+        assert [request["status"] for request in sandbox.requests] == [429, 201]
 
     def test_what_may_have_been_accepted_is_not(self, sandbox):
         sandbox.add_fault("lost_answer")
@@ -278,7 +278,7 @@ class TestInTheTriggerer:
             self.awaited(to=["nobody", TO, "+37255555556"])
         assert sorted(message["to"] for message in sandbox.messages) == [TO, "+37255555556"]
 
-    def test_whom_messente_refuses_does_not_cost_the_others_theirs(self, sandbox, caplog, capsys):
+    def test_a_rejected_recipient_does_not_cost_the_others_theirs(self, sandbox, caplog, capsys):
         with pytest.raises(RejectedError):
             self.awaited(to=["+37255550005", TO])
         said = caplog.text + capsys.readouterr().out
@@ -326,7 +326,7 @@ class Unprintable(Exception):
         (ValueError("half \ud83d a pair"), "report.load (run_1) failed: ValueError: half \ufffd a pair"),
     ],
 )
-def test_any_exception_can_be_told_in_an_sms(exception, text):
+def test_any_exception_fits_in_an_sms(exception, text):
     assert default_text(of_a_task("failed", exception=exception)) == text
 
 

@@ -118,7 +118,7 @@ class TestWhoIsOnCall:
 class TestAcrossClockChanges:
     """A weekly or daily handover at a local time, compared with a list of local times."""
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=20, deadline=None)
     @given(
         hour=st.integers(0, 23),
         first=st.dates(datetime(2026, 1, 1).date(), datetime(2026, 12, 31).date()),
@@ -148,6 +148,23 @@ class TestAcrossClockChanges:
         for when in (time for time in times if handovers[0] <= time < handovers[-1]):
             shift = bisect_right(handovers, when) - 1
             assert oncall.at(when) == ([ANN] if shift % 2 == 0 else [TEAM]), when
+
+    @pytest.mark.parametrize("zone", ["", ";TZID=Europe/Tallinn"], ids=["calendar", "event"])
+    @pytest.mark.parametrize("minute", [0, 30])
+    @pytest.mark.parametrize("change", ["2026-10-25T01:00+00:00", "2026-03-29T01:00+00:00"], ids=["back", "forward"])
+    def test_a_handover_in_the_hour_that_is_repeated_or_skipped(self, rota, caplog, change, minute, zone):
+        """At 03:00 or 03:30, which comes twice or not at all; the earlier one counts."""
+        caplog.set_level(logging.CRITICAL)
+        begin = datetime(2026, 3, 1, 3, minute)
+        event = f"DTSTART{zone}:{begin:%Y%m%dT%H%M%S}\nDURATION:P1D\nRRULE:FREQ=DAILY;INTERVAL=2\nSUMMARY:Ann"
+        oncall = on_call(rota(event))
+        handovers = [
+            (begin + timedelta(days=day)).replace(tzinfo=TALLINN).astimezone(timezone.utc) for day in range(300)
+        ]
+        for minutes in range(-300, 300, 10):
+            when = at(change) + timedelta(minutes=minutes)
+            is_ann = (bisect_right(handovers, when) - 1) % 2 == 0
+            assert oncall.at(when) == ([ANN] if is_ann else [TEAM]), when
 
 
 class TestWhatIsWrong:

@@ -9,7 +9,7 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_omnimessage.api import calls, pacing
@@ -41,6 +41,7 @@ class TestRate:
     def test_no_second_holds_more_requests_than_the_limit(self, rate_limit, count):
         assert most_in_a_second(turns(count, rate_limit)) <= math.ceil(rate_limit)
 
+    @settings(max_examples=25)
     @given(st.lists(st.floats(0, 0.04), min_size=400, max_size=400))
     def test_nor_with_requests_that_are_late(self, delays):
         times = [turn + delay for turn, delay in zip(turns(400, 150), delays, strict=True)]

@@ -69,7 +69,7 @@ def test_the_host_is_the_base_url_or_a_part_of_it(connection, given, base_url):
         ("https:/api.messente.com", "is not a base URL"),
     ],
 )
-def test_a_host_that_is_not_safe_or_no_url_is_invalid(connection, host, said):
+def test_a_host_that_is_not_safe_or_not_a_url_is_rejected(connection, host, said):
     with pytest.raises(InvalidInputError, match=r"^connection 'c', host: ") as caught:
         Settings.read(connection(host=host))
     assert said in str(caught.value)
@@ -158,7 +158,7 @@ def test_a_sender_may_be_a_short_name_or_a_number(connection, sender):
 
 
 @pytest.mark.parametrize("extra", ["[1]", "{bad", '"text"'])
-def test_an_extra_that_is_no_json_object_is_invalid(connection, extra):
+def test_an_extra_that_is_not_a_json_object_is_rejected(connection, extra):
     with pytest.raises(InvalidInputError, match="extra: is not a JSON object"):
         Settings.read(connection(extra=extra))
 
@@ -168,12 +168,12 @@ def test_an_extra_may_be_empty(connection, extra):
     assert Settings.read(connection(extra=extra)).timezone is None
 
 
-def test_a_misspelt_extra_is_refused_with_the_likely_one(connection):
+def test_a_misspelt_extra_is_rejected_with_the_likely_one(connection):
     with pytest.raises(InvalidInputError, match=r"extra\.time_zone: no such field; did you mean timezone\?"):
         Settings.read(connection(extra={"time_zone": "Europe/Tallinn"}))
 
 
-def test_a_password_that_no_encoding_can_carry_is_invalid(connection):
+def test_a_password_that_cannot_be_encoded_is_rejected(connection):
     with pytest.raises(InvalidInputError, match="password: contains half of a surrogate pair"):
         Settings.read(connection(password="\ud800"))
 

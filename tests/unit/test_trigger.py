@@ -3,121 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from datetime import datetime, timedelta, timezone
-from types import SimpleNamespace
+from datetime import timedelta
 
 import pytest
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
-from blockbuster import blockbuster_ctx
+from triggering import CONNECTION, a_trigger, again, fire, fired, in_triggerer, now, status_requests
 
-from airflow_provider_omnimessage.api import delivery, waiting
-from airflow_provider_omnimessage.api.calls import delivery_report
-from airflow_provider_omnimessage.api.errors import (
-    AuthenticationError,
-    LostResponseError,
-    NotSentError,
-    RateLimitedError,
-    UntrustedError,
-)
-from airflow_provider_omnimessage.api.messages import omnimessage, sms, viber
-from airflow_provider_omnimessage.api.poll_times import next_poll, spread_of
-from airflow_provider_omnimessage.api.waiting import Wait
-from airflow_provider_omnimessage.hooks import lookup, network
-from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
+from airflow_provider_omnimessage.hooks import lookup
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
-from airflow_provider_omnimessage.hooks.pacing import reset_paces
-from airflow_provider_omnimessage.hooks.settings import Settings
 from airflow_provider_omnimessage.triggers import omnimessage as triggers
 from airflow_provider_omnimessage.triggers import polling
 from airflow_provider_omnimessage.triggers.omnimessage import OmnimessageDeliveryTrigger
-from airflow_provider_omnimessage.triggers.polling import IN_FLIGHT, Poller
+from airflow_provider_omnimessage.triggers.polling import IN_FLIGHT
 
-CONNECTION = "omnimessage_default"
-
-
-@pytest.fixture(autouse=True)
-def _quick_confirmation(monkeypatch):
-    for module in (delivery, waiting):
-        monkeypatch.setattr(module, "CONFIRM_FAILED_AFTER", 0.2)
-
-
-def now():
-    return datetime.now(timezone.utc)
-
-
-def a_trigger(*ids, time_to_send=None, seconds=30, **settings):
-    return OmnimessageDeliveryTrigger(
-        messages=[(id_, time_to_send) for id_ in ids],
-        omnimessage_conn_id=CONNECTION,
-        **{
-            "since": now().isoformat(),
-            "deadline": (now() + timedelta(seconds=seconds)).isoformat(),
-            "poke_interval": 0.05,
-            **settings,
-        },
-    )
-
-
-def a_wait():
-    return Wait([], since=now(), deadline=now() + timedelta(hours=1), poke_interval=60.0)
-
-
-def again(trigger):
-    """What a triggerer makes of the row that the trigger has left."""
-    path, kwargs = trigger.serialize()
-    assert path == "airflow_provider_omnimessage.triggers.omnimessage.OmnimessageDeliveryTrigger"
-    return OmnimessageDeliveryTrigger(**json.loads(json.dumps(kwargs)))
-
-
-def in_triggerer(trigger):
-    trigger = again(trigger)
-    trigger.trigger_id = 7
-    trigger.task_instance = SimpleNamespace(dag_id="dag", task_id="wait", run_id="run", map_index=None)
-    return trigger
-
-
-@pytest.fixture
-def pushed(monkeypatch):
-    """What is pushed as XComs; the system tests have a supervisor for it."""
-    from airflow.sdk.execution_time.xcom import XCom
-
-    pushed = []
-    monkeypatch.setattr(XCom, "set", lambda **kwargs: pushed.append(kwargs))
-    return pushed
-
-
-async def fire(*triggers):
-    async def events(trigger):
-        return [event async for event in again(trigger).run()]
-
-    found = await asyncio.gather(*map(events, triggers))
-    assert all(len(events) == 1 for events in found), "each fires once"
-    return [events[0] for events in found]
-
-
-def fired(*triggers):
-    events = asyncio.run(fire(*triggers))
-    return [event.payload for event in events] if len(events) > 1 else events[0].payload
-
-
-@pytest.fixture
-def send(sandbox):
-    sandbox.freeze()
-    return lambda to="+37255555555", **when: OmnimessageHook().send(to, [viber("a"), sms("a")], **when).omnimessage_id
-
-
-@pytest.fixture
-def delivered(send, sandbox):
-    id_ = send()
-    sandbox.advance(10)
-    return id_
-
-
-def status_requests(sandbox):
-    return [request for request in sandbox.requests if request["call"] == "status"]
+pytestmark = pytest.mark.usefixtures("quick_confirmation")
 
 
 class TestTheTrigger:
@@ -167,7 +68,7 @@ class TestTheTrigger:
         sandbox.add_fault(fault, call="status", times=3)
         assert fired(a_trigger(delivered))["ending"] == "fulfilled"
 
-    def test_a_wrong_connection_is_told(self, sandbox, monkeypatch):
+    def test_a_wrong_connection_is_reported(self, sandbox, monkeypatch):
         monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", '{"conn_type": "omnimessage"}')
         payload = fired(a_trigger("m-1"))
         assert payload["ending"] == "error"
@@ -234,7 +135,7 @@ class TestTheTrigger:
         with pytest.raises(asyncio.TimeoutError):
             asyncio.run(event())
 
-    def test_the_log_tells_each_change_once(self, send, sandbox, capsys):
+    def test_the_log_shows_each_change_once(self, send, sandbox, capsys):
         id_ = send()
 
         async def watch():
@@ -382,252 +283,21 @@ class TestThousands:
         assert fired(self.a_bulk(ids))["ending"] == "fulfilled"
         assert len(status_requests(sandbox)) - asked <= 40 + IN_FLIGHT
 
-    def test_refused_credentials_end_it(self, send, sandbox):
+    def test_rejected_credentials_end_it(self, send, sandbox):
         ids = [send() for _ in range(40)]
         sandbox.add_fault("unauthorized", call="status", times="always")
         assert fired(self.a_bulk(ids))["ending"] == "error"
         assert len(status_requests(sandbox)) <= 2 * IN_FLIGHT
 
-    def test_a_file_that_is_gone_is_told(self, sandbox, tmp_path):
+    def test_a_missing_file_is_reported(self, sandbox, tmp_path):
         payload = fired(a_trigger(bulk={"results": str(tmp_path / "gone.jsonl")}))
         assert payload["ending"] == "error"
         assert payload["reason"].startswith("The results of the bulk send could not be read: ")
 
     @pytest.mark.parametrize("content", ['{"row": 1, "sta', "[1]", '{"name": "Anna"}', "\x00"])
-    def test_a_file_that_is_something_else_by_now_is_told(self, sandbox, tmp_path, content):
+    def test_a_file_of_another_kind_is_reported(self, sandbox, tmp_path, content):
         path = tmp_path / "results.jsonl"
         path.write_text(f"{content}\n")
         payload = fired(a_trigger(bulk={"results": str(path)}))
         assert payload["ending"] == "error"
         assert payload["reason"].startswith("The results of the bulk send could not be read: ")
-
-
-class TestThePollerOfAll:
-    def test_one_session_for_all_closed_with_the_last(self, send, sandbox, monkeypatch):
-        opened, open_ = [], AiohttpTransport.open
-
-        async def count(settings, **kwargs):
-            opened.append(await open_(settings, **kwargs))
-            return opened[-1]
-
-        monkeypatch.setattr(AiohttpTransport, "open", count)
-        ids = [send() for _ in range(50)]
-        sandbox.advance(10)
-
-        async def all_of_them():
-            await fire(*(a_trigger(id_) for id_ in ids))
-            assert polling._pollers[asyncio.get_running_loop()] == {}
-
-        asyncio.run(all_of_them())
-        assert len(opened) == 1
-        assert opened[0]._session.closed
-
-    def test_a_cancelled_wait_lets_go_too(self, send):
-        async def cancel():
-            task = asyncio.create_task(fire(a_trigger(send("+37255550004"))))
-            while not polling._pollers.get(asyncio.get_running_loop()):
-                await asyncio.sleep(0.01)
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-            assert polling._pollers[asyncio.get_running_loop()] == {}
-
-        asyncio.run(cancel())
-
-    def test_a_thousand_waits_that_begin_at_once_and_again_after_a_restart_ask_no_more_than_they_would(
-        self, send, sandbox
-    ):
-        """Their looks are spread over ``poke_interval``, and a restart asks for none of them a second time."""
-        ids = [f"m-{number}" for number in range(1000)]
-        hour_ago = (now() - timedelta(hours=1)).isoformat()
-        settings = {"since": hour_ago, "time_to_send": hour_ago, "poke_interval": 600, "seconds": 3600}
-        sandbox.add_fault("server_error", call="status", times="always")
-
-        async def wait_for(requests):
-            waiting = [asyncio.create_task(fire(a_trigger(id_, **settings))) for id_ in ids]
-            while len(status_requests(sandbox)) < requests:
-                assert not any(task.done() for task in waiting)
-                await asyncio.sleep(0.05)
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
-
-        begun = now()
-        asyncio.run(wait_for(2))
-        asyncio.run(wait_for(4))
-        asked = [request["path"] for request in status_requests(sandbox)]
-        assert len(asked) == len(set(asked)), "nobody is asked for twice within one gap"
-        until = 3600.0 + (now() - begun).total_seconds() + 1
-        allowed = sum(next_poll(3600.0, 600.0, spread_of(id_)) <= until for id_ in ids)
-        assert len(asked) <= allowed, "what was due in that time, and no herd"
-
-    def test_a_thousand_waits_that_are_due_at_once_are_asked_for_a_few_at_a_time(self, delivered, sandbox, monkeypatch):
-        in_flight, most, make = 0, 0, AiohttpTransport.make
-
-        async def counting(self, call, timeout):
-            nonlocal in_flight, most
-            in_flight += 1
-            most = max(most, in_flight)
-            try:
-                return await make(self, call, timeout)
-            finally:
-                in_flight -= 1
-
-        monkeypatch.setattr(AiohttpTransport, "make", counting)
-        payloads = fired(*(a_trigger(delivered, poke_interval=0.001) for _ in range(1000)))
-        assert {payload["ending"] for payload in payloads} == {"fulfilled"}
-        assert len(status_requests(sandbox)) == 1000
-        assert 1 < most <= IN_FLIGHT
-
-    def test_nothing_blocks_the_loop(self, send, sandbox):
-        """Blockbuster raises where something that blocks is called on the loop: a file, a socket, a sleep, a lock."""
-        ids = [send() for _ in range(100)]
-        sandbox.advance(10)
-        with blockbuster_ctx():
-            payloads = fired(*(a_trigger(id_) for id_ in ids))
-        assert {payload["ending"] for payload in payloads} == {"fulfilled"}
-
-    def test_a_429_is_one_pause_for_all(self, send, sandbox):
-        ids = [send() for _ in range(40)]
-        sandbox.advance(10)
-        sandbox.add_fault("rate_limited", call="status", retry_after=3600)
-        payloads = fired(*(a_trigger(id_, seconds=1) for id_ in ids))
-        assert len(status_requests(sandbox)) <= IN_FLIGHT, "what was in flight already, and then nobody"
-        told = {payload["reason"] for payload in payloads if payload["ending"] == "timed_out"}
-        assert told
-        assert all("rate limited by Messente" in reason for reason in told)
-
-    def test_after_the_pause_all_go_on(self, send, sandbox):
-        ids = [send() for _ in range(40)]
-        sandbox.advance(10)
-        sandbox.add_fault("rate_limited", call="status", times=3, retry_after=1)
-        payloads = fired(*(a_trigger(id_) for id_ in ids))
-        assert {payload["ending"] for payload in payloads} == {"fulfilled"}
-
-    def test_without_retry_after_the_pauses_grow(self, sandbox):
-        async def pauses():
-            poller = Poller(CONNECTION, random_share=lambda: 1.0)
-            found = []
-            sandbox.add_fault("rate_limited", call="status", times=3)
-            for _ in range(3):
-                with pytest.raises(RateLimitedError):
-                    await poller.make(delivery_report("m-1"), timeout=5)
-                found.append(poller.pause_left())
-                with pytest.raises(RateLimitedError):
-                    await poller.make(delivery_report("m-1"), timeout=5)
-                poller._paused_until = 0.0
-                reset_paces()
-            await poller.close()
-            return found
-
-        assert asyncio.run(pauses()) == pytest.approx([2, 3, 5], abs=0.5)
-        assert len(status_requests(sandbox)) == 3, "during a pause nobody asks"
-
-    def test_a_401_fails_all_at_once_those_who_sleep_too(self, send, sandbox):
-        ids = [send("+37255550004") for _ in range(20)]
-        later = (now() + timedelta(hours=1)).isoformat()
-        sandbox.add_fault("unauthorized", call="status", times="always")
-        triggers = [a_trigger(id_, time_to_send=None if n == 0 else later, seconds=7200) for n, id_ in enumerate(ids)]
-        payloads = fired(*triggers)
-        assert {payload["ending"] for payload in payloads} == {"error"}
-        assert all("login and password" in payload["reason"] for payload in payloads)
-        assert len(status_requests(sandbox)) == 1
-
-    def test_after_a_401_the_connection_is_looked_up_again(self, delivered, sandbox, monkeypatch):
-        right = sandbox.airflow_conn
-        wrong = json.dumps({**json.loads(right), "password": "changed-since"})
-        monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", wrong)
-        looked_up, connection_of = [], lookup.connection_of
-
-        async def corrected(conn_id):
-            connection = await connection_of(conn_id)
-            looked_up.append(conn_id)
-            monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", right)
-            return connection
-
-        monkeypatch.setattr(lookup, "connection_of", corrected)
-        payloads = fired(*(a_trigger(delivered) for _ in range(20)))
-        assert {payload["ending"] for payload in payloads} == {"fulfilled"}
-        assert len(looked_up) == 2
-
-    def test_who_comes_after_a_refusal_begins_anew(self, delivered, sandbox):
-        async def one_after_another():
-            async with polling.polling(CONNECTION, a_wait()) as poller:
-                sandbox.add_fault("unauthorized", call="status")
-                with pytest.raises(AuthenticationError):
-                    await poller.make(delivery_report(delivered), timeout=5)
-                return await fire(a_trigger(delivered))
-
-        (event,) = asyncio.run(one_after_another())
-        assert event.payload["ending"] == "fulfilled"
-
-    def test_the_loop_turns_while_an_answer_is_waited_for(self, delivered, sandbox):
-        sandbox.add_fault("slow", call="status", seconds=1)
-
-        async def turn():
-            turns = 0
-            waiting = asyncio.create_task(fire(a_trigger(delivered)))
-            while not status_requests(sandbox):
-                await asyncio.sleep(0.01)
-            while not waiting.done():
-                turns += 1
-                await asyncio.sleep(0.01)
-            await waiting
-            return turns
-
-        assert asyncio.run(turn()) > 5
-
-
-class TestTheTransport:
-    def make(self, call, connection):
-        async def make():
-            transport = await AiohttpTransport.open(Settings.read(connection), connections=1)
-            try:
-                return await transport.make(call)
-            finally:
-                await transport.close()
-
-        return asyncio.run(make())
-
-    def a_connection(self, sandbox, **changes):
-        from airflow.sdk import Connection
-
-        return Connection(conn_id="c", **{**sandbox.connection, **changes})
-
-    def test_it_makes_the_calls_that_tasks_make(self, sandbox):
-        from airflow_provider_omnimessage.api import calls
-
-        connection = self.a_connection(sandbox)
-        accepted = self.make(calls.send(omnimessage("+37255555555", [sms("Grüße 🔑")])), connection)
-        assert sandbox.message(accepted.omnimessage_id)["body"]["messages"][0]["text"] == "Grüße 🔑"
-        assert self.make(delivery_report(accepted.omnimessage_id), connection).statuses[0].channel == "sms"
-
-    def test_nobody_listening_is_not_sent(self, sandbox):
-        from _airflow import free_port
-
-        with pytest.raises(NotSentError, match="nothing was sent"):
-            self.make(delivery_report("m-1"), self.a_connection(sandbox, host=f"http://127.0.0.1:{free_port()}/v1"))
-
-    def test_a_certificate_that_nobody_vouches_for_is_sent_nothing(self, sandbox, untrusted_server):
-        with pytest.raises(UntrustedError, match=r"CERTIFICATE_VERIFY_FAILED.*REQUESTS_CA_BUNDLE"):
-            self.make(delivery_report("m-1"), self.a_connection(sandbox, host=untrusted_server.host))
-        assert untrusted_server.heard == []
-
-    @pytest.mark.parametrize("fault", [{"fault": "cut", "times": 5}, {"fault": "slow", "seconds": 5}])
-    def test_no_answer_is_a_lost_answer(self, sandbox, fault):
-        sandbox.add_fault(**fault)
-        with pytest.raises(LostResponseError, match="no complete response"):
-            self.make(delivery_report("m-1"), self.a_connection(sandbox, extra='{"timeout": 0.3}'))
-
-    def test_a_redirect_is_not_followed(self, sandbox):
-        sandbox.add_fault("redirect", location="https://elsewhere.example/")
-        with pytest.raises(Exception, match=r"redirect to elsewhere\.example"):
-            self.make(delivery_report("m-1"), self.a_connection(sandbox))
-        assert len(sandbox.requests) == 1
-
-    def test_it_takes_the_proxy_and_the_certificates_that_requests_takes(self, monkeypatch):
-        settings = Settings("https://api.messente.com/v1", "user", "password")
-        monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
-        assert network.proxy_url(settings.base_url) == "http://proxy.example:3128"
-        monkeypatch.setenv("NO_PROXY", "api.messente.com")
-        assert network.proxy_url(settings.base_url) is None

@@ -114,6 +114,22 @@ with DAG("matrix_waits", **ONCE):
         ),
     ]
 
+with DAG("matrix_pushed", **ONCE):
+    # scheduled ahead, so that only a report can end the wait
+    pushed = {"omnimessage_conn_id": "omnimessage_pushed"}
+    schedule = ScheduleOmnimessageOperator(
+        task_id="schedule", to=number("1413"), time_to_send=timedelta(hours=1), messages=[sms("a")], **pushed
+    )
+    OmnimessageDeliverySensor(
+        task_id="wait",
+        omnimessage_id=schedule.output,
+        time_to_send=schedule.output["time_to_send"],
+        timeout=7200,
+        deferrable=True,
+        **pushed,
+        **PATIENT,
+    )
+
 with DAG("matrix_waits_in_vain", **ONCE):
 
     @task(multiple_outputs=False)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from receivers import CONN_ID, RunningReceiver
 
+from airflow_provider_omnimessage.api import delivery, waiting
 from airflow_provider_omnimessage.api.messages import sms, viber
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.receiver.store import Store
@@ -108,7 +109,9 @@ def test_a_failed_channel_is_polled_for_and_its_fallback_awaited(pushing_sandbox
     assert polls(pushing_sandbox) <= 2
 
 
-def test_a_failure_is_confirmed_by_messente(pushing_sandbox: Sandbox) -> None:
+def test_a_failure_is_confirmed_by_messente(pushing_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (delivery, waiting):
+        monkeypatch.setattr(module, "CONFIRM_FAILED_AFTER", 0.2)
     id_ = send("+37255550001")
     (payload,) = run(trigger(id_), meanwhile=lambda: step(pushing_sandbox))
     assert payload["ending"] == "failed"

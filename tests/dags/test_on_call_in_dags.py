@@ -12,7 +12,7 @@ from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNo
 ANN, BOB, TEAM = "+37255555551", "+37255555552", "+37255555550"
 
 
-def test_each_alert_goes_to_whom_its_own_time_has(dag, run_dag, sandbox, tmp_path, caplog):
+def test_each_alert_goes_to_whoever_is_on_call_when_it_is_sent(dag, run_dag, sandbox, tmp_path, caplog):
     """Ann's shift is over in half an hour, then comes Bob's of an hour; nobody follows him."""
     change = datetime.now(timezone.utc) + timedelta(minutes=30)
     end = change + timedelta(hours=1)

@@ -1,0 +1,27 @@
+"""What the tests of the delivery sensor share: recipients, its modes, and what the sandbox was asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
+
+TO = "+37255555555"
+UNDELIVERABLE = "+37255550001"
+FIRST_CHANNEL_FAILS = "+37255550002"
+READ = "+37255550003"
+STUCK = "+37255550004"
+UNKNOWN = "11111111-2222-4333-8444-555555555555"
+DEFERRED = {"deferrable": True}
+POKE = {"deferrable": False, "mode": "poke"}
+RESCHEDULE = {"deferrable": False, "mode": "reschedule"}
+in_every_mode = pytest.mark.parametrize("mode", [POKE, RESCHEDULE, DEFERRED], ids=["poke", "reschedule", "deferred"])
+in_a_worker_and_in_the_triggerer = pytest.mark.parametrize("mode", [POKE, DEFERRED], ids=["poke", "deferred"])
+
+
+def a_sensor(**settings):
+    return OmnimessageDeliverySensor(**{"task_id": "wait", "poke_interval": 0.05, "timeout": 30, **settings})
+
+
+def status_requests(sandbox):
+    return [request for request in sandbox.requests if request["call"] == "status"]

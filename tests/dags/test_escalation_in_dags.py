@@ -1,0 +1,173 @@
+"""Escalations: all steps are scheduled together with the alert, and cancelled together with it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+from airflow.sdk import DAG, task
+
+from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator, Step
+from airflow_provider_omnimessage.cli.alerts import known_alerts
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.notifications import event_store
+from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
+
+TO, OTHER, REJECTED = "+37255555555", "+37255555556", "+37255550005"
+STEPS = [
+    Step(after=timedelta(minutes=15), to="{{ '+37255555556' }}"),
+    Step(after=timedelta(minutes=30), to=[TO, OTHER], text="Call somebody: {{ run_id }}"),
+]
+PLANNED = [(TO, 0), (OTHER, 15), (TO, 30), (OTHER, 30)]
+
+
+def states(sandbox):
+    return [message["state"] for message in sandbox.messages]
+
+
+def plan(messages):
+    """Whom each message goes to, and how many minutes after the first."""
+    times = [datetime.fromisoformat(message["time_to_send"]) for message in messages]
+    return [
+        (message["to"], (time - times[0]) / timedelta(minutes=1)) for message, time in zip(messages, times, strict=True)
+    ]
+
+
+def texts(sandbox):
+    return [message["body"]["messages"][0]["text"] for message in sandbox.messages]
+
+
+@pytest.fixture
+def guarded(dag):
+    """A switch around one task that fails until it is told otherwise."""
+    fails = [True]
+
+    def guard(**settings):
+        alert = {"to": TO, "text": "Late: {{ run_id }}", "time_to_send": timedelta(hours=1), "escalate": STEPS}
+        with dag, DeadMansSwitch("by_nine", **{**alert, **settings}) as switch:
+
+            @task
+            def work():
+                if fails[0]:
+                    raise RuntimeError("as it should")
+
+            work()
+        switch.arm.retry_delay = switch.disarm.retry_delay = timedelta(0)
+        return switch
+
+    guard.fails = fails
+    return guard
+
+
+def test_the_steps_stand_if_the_work_fails_and_a_repaired_run_cancels_all(
+    guarded, dag, run_dag, clear_and_run, sandbox
+):
+    guarded()
+    run = run_dag(dag)
+    assert plan(sandbox.messages) == PLANNED
+    assert (
+        texts(sandbox)
+        == [f"Late: {run.run_id}", f"2nd notice: Late: {run.run_id}"] + [f"Call somebody: {run.run_id}"] * 2
+    )
+    assert states(sandbox) == ["scheduled"] * 4
+    listed = [alert.time_to_send for alert in known_alerts() if alert.run_id == run.run_id]
+    assert sorted(listed) == sorted(message["time_to_send"] for message in sandbox.messages)
+    guarded.fails[0] = False
+    clear_and_run(dag, run)
+    assert states(sandbox) == ["cancelled"] * len(sandbox.messages)
+
+
+def test_a_step_that_cannot_be_scheduled_is_named_and_the_others_stand(guarded, dag, run_dag, sandbox):
+    escalate = [Step(after=timedelta(minutes=5), to=REJECTED), Step(after=timedelta(minutes=6), to=lambda _: "nobody")]
+    guarded(escalate=[*escalate, Step(after=timedelta(minutes=30), to=OTHER)])
+    run = run_dag(dag)
+    assert run.state == "failed", "as the work has failed"
+    assert run.tasks["by_nine.arm"] == "failed"
+    assert "No 2nd notice for +37255•••05: " in run.log
+    assert "No recipient for the 3rd notice: to: " in run.log
+    assert plan(sandbox.messages) == [(TO, 0), (OTHER, 30)]
+    assert states(sandbox) == ["scheduled"] * 2
+
+
+@pytest.mark.parametrize("kill_after", [1, 3])
+@pytest.mark.usefixtures("each_try_has_a_process_of_its_own")
+def test_arming_that_is_killed_between_steps_knows_and_cancels_what_it_has_armed(
+    guarded, dag, run_dag, sandbox, monkeypatch, kill_after
+):
+    guarded()
+    guarded.fails[0] = False
+    post, posts = OmnimessageHook.post, []
+
+    def dying(hook, body):
+        posts.append(body)
+        if len(posts) == kill_after + 1:
+            raise SystemExit("as a kill would end it")
+        return post(hook, body)
+
+    monkeypatch.setattr(OmnimessageHook, "post", dying)
+    run = run_dag(dag)
+    assert run.tries["by_nine.arm"] == 2
+    assert plan(sandbox.messages) == PLANNED, "none twice: what was armed is known"
+    assert states(sandbox) == ["cancelled"] * 4
+
+
+def test_sent_now_the_steps_count_from_now_and_a_repaired_run_cancels_them(
+    guarded, dag, run_dag, clear_and_run, sandbox
+):
+    guarded(on_failure="send_now", escalate=STEPS[:1])
+    run = run_dag(dag)
+    planned, sent, step = sandbox.messages[:2], sandbox.messages[2], sandbox.messages[3]
+    assert plan(planned) == PLANNED[:2]
+    assert (sent["time_to_send"], sent["to"], step["to"]) == (None, TO, OTHER)
+    ahead = datetime.fromisoformat(step["time_to_send"]) - datetime.fromisoformat(sent["accepted_at"])
+    assert abs(ahead - timedelta(minutes=15)) < timedelta(seconds=30)
+    guarded.fails[0] = False
+    clear_and_run(dag, run)
+    assert "scheduled" not in states(sandbox)
+
+
+def test_a_run_that_starts_after_its_deadline_escalates_from_now(guarded, dag, run_dag, sandbox):
+    guarded(time_to_send="{{ (dag_run.run_after - macros.timedelta(hours=1)).isoformat() }}", escalate=STEPS[:1])
+    run_dag(dag)
+    sent, step = sandbox.messages
+    assert sent["time_to_send"] is None
+    assert datetime.fromisoformat(step["time_to_send"]) > datetime.fromisoformat(sent["accepted_at"])
+
+
+def test_each_beat_moves_the_whole_escalation(dag, run_dag, sandbox):
+    with dag:
+        HeartbeatOperator(
+            task_id="beat", to=TO, grace=timedelta(hours=1), escalate=[*STEPS, Step(timedelta(5), REJECTED)]
+        )
+    for _ in range(2):
+        run = run_dag(dag)
+    assert run.state == "success"
+    assert "No 4th notice for +37255•••05: " in run.log
+    assert states(sandbox) == ["cancelled"] * 4 + ["scheduled"] * 4
+    assert plan(sandbox.messages[4:]) == PLANNED
+    assert texts(sandbox)[5].startswith("2nd notice: Airflow may be down: no heartbeat from ")
+
+
+def test_the_notifier_escalates_until_something_succeeds(run_dag, sandbox):
+    """Also with the first message lost: the steps are there."""
+    alerts = OmnimessageNotifier.callbacks(
+        to=TO, text="{{ run_id }}", dedup_key="{{ dag.dag_id }}.work", escalate=STEPS
+    )
+    with DAG("notifies", schedule=None) as dag:
+
+        @task(**alerts)
+        def work(params):
+            if params["fails"]:
+                raise RuntimeError("as it should")
+
+        work()
+    dag.params["fails"] = True
+    run = run_dag(dag, fails=True)
+    assert [message["to"] for message in sandbox.messages] == [to for to, _ in PLANNED]
+    assert texts(sandbox)[:2] == [run.run_id, f"2nd notice: {run.run_id}"]
+    assert states(sandbox)[1:] == ["scheduled"] * 3
+    run_dag(dag, fails=True)
+    assert states(sandbox)[1:4] == ["scheduled"] * 3
+    run_dag(dag, fails=False)
+    assert states(sandbox)[1:] == ["cancelled"] * (len(sandbox.messages) - 1), "nothing is sent about the success"
+    assert event_store.variable_of("notifies.work") == "omnimessage_events__notifies.work"

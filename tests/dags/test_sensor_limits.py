@@ -1,0 +1,132 @@
+"""The delivery sensor's limits: one timeout for the whole task, whatever Messente does, and its arguments."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout
+from delivery_sensor import (
+    DEFERRED,
+    POKE,
+    RESCHEDULE,
+    STUCK,
+    UNKNOWN,
+    a_sensor,
+    in_every_mode,
+    status_requests,
+)
+
+from airflow_provider_omnimessage.api.awaited_message import AwaitedMessage
+from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.waiting import Wait
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.sensors.polling import WorkerPoller
+
+pytestmark = pytest.mark.usefixtures("short_waits")
+
+
+class TestOneLimitForTheWholeTask:
+    @in_every_mode
+    @pytest.mark.parametrize("count", [8, 12])
+    def test_slow_responses_to_many_ids_do_not_exceed_the_timeout(self, dag, run_dag, sandbox, sent, mode, count):
+        """Each of them alone would take longer than the timeout."""
+        timeouts = []
+        within = OmnimessageHook.within
+
+        def note(self, seconds):
+            timeouts.append(seconds)
+            return within(self, seconds)
+
+        a_sensor(omnimessage_id=[sent(STUCK) for _ in range(count)], timeout=1, **mode)
+        sandbox.add_fault("slow", call="status", seconds=20, times="always")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(OmnimessageHook, "within", note)
+            run = run_dag(dag)
+        assert run.tasks == {"wait": "failed"}
+        assert "Not delivered within the timeout" in run.log
+        assert timeouts
+        assert max(timeouts) <= 1
+        assert len(status_requests(sandbox)) <= 3, "the first alone, and no more once the time is over"
+
+    @in_every_mode
+    def test_rejected_credentials_of_many_ids_are_one_request(self, dag, run_dag, sandbox, sent, mode):
+        a_sensor(omnimessage_id=[sent() for _ in range(30)], **mode)
+        sandbox.add_fault("unauthorized", call="status", times="always")
+        run = run_dag(dag)
+        assert run.tasks == {"wait": "failed"}
+        assert len(status_requests(sandbox)) == 1
+
+    @pytest.mark.parametrize("mode", [POKE, RESCHEDULE], ids=["poke", "reschedule"])
+    def test_after_a_429_no_message_is_polled_until_the_pause_is_over(self, dag, run_dag, sandbox, sent, mode):
+        a_sensor(omnimessage_id=[sent() for _ in range(20)], timeout=2, **mode)
+        sandbox.add_fault("rate_limited", call="status", retry_after=30)
+        run = run_dag(dag)
+        assert run.tasks["wait"] in ("failed", "up_for_reschedule")
+        assert len(status_requests(sandbox)) == 1
+
+    def test_a_few_failures_of_the_same_kind_stop_a_round(self, sandbox):
+        now = datetime.now(timezone.utc)
+        messages = [AwaitedMessage(f"m-{number}") for number in range(60)]
+        wait = Wait(messages, since=now, deadline=now + timedelta(hours=1), poke_interval=60.0)
+        wait.start(now, poll_first=True)
+        sandbox.add_fault("server_error", call="status", times="always")
+        hook = OmnimessageHook()
+        WorkerPoller(hook, wait, hook.log).poll(wait.due(now), seconds=30)
+        assert len(status_requests(sandbox)) < 60 / 2, "those in flight, and no more"
+        assert wait.next_poll > now, "the others are polled at their next time"
+
+    @pytest.mark.parametrize("soft_fail", [False, True])
+    def test_execution_timeout_during_the_first_poll_of_a_deferred_task(self, dag, run_dag, sandbox, sent, soft_fail):
+        limit = timedelta(seconds=1)
+        a_sensor(omnimessage_id=sent(STUCK), execution_timeout=limit, soft_fail=soft_fail, **DEFERRED)
+        sandbox.add_fault("slow", call="status", seconds=20, times="always")
+        run = run_dag(dag)
+        assert run.tasks == {"wait": "skipped" if soft_fail else "failed"}
+        assert "Not delivered within the execution_timeout of 0:00:01" in run.log
+
+    def test_a_triggerer_that_does_not_respond_costs_a_last_poll_and_no_report(self, dag, sent):
+        """Airflow itself would fail the task, and skip its report."""
+        pushed = []
+        context = {
+            "ti": SimpleNamespace(dag_id="d", task_id="wait", xcom_push=lambda key, value: pushed.append((key, value)))
+        }
+        gone = {"error": "Trigger timeout"}
+        delivered = a_sensor(omnimessage_id=sent(), deferrable=True)
+        assert delivered.resume_execution("__fail__", gone, context)["outcome"] == "delivered"
+        stuck = a_sensor(task_id="stuck", omnimessage_id=sent(STUCK), on_timeout="return", deferrable=True)
+        assert stuck.resume_execution("__fail__", gone, context)["outcome"] == "in_progress"
+        fails = a_sensor(task_id="fails", omnimessage_id=sent(STUCK), deferrable=True)
+        with pytest.raises(AirflowSensorTimeout, match="viber: ACCEPTD"):
+            fails.resume_execution("__fail__", gone, context)
+        assert pushed[0][1]["outcome"] == "in_progress"
+
+
+def test_what_is_no_event_of_the_trigger_fails_by_name(dag):
+    with pytest.raises(AirflowFailException, match=r"^event: NoneType is not what the delivery trigger sends"):
+        a_sensor(omnimessage_id=UNKNOWN).execute_complete({}, None)
+
+
+class TestWhileTheDagIsParsed:
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("wait_for", "read"),
+            ("require", "some"),
+            ("on_cancelled", "ignore"),
+            ("on_failed", "branch"),
+            ("on_timeout", None),
+            ("poke_interval", 0),
+            ("time_to_send", timedelta(hours=1)),
+        ],
+    )
+    def test_what_is_not_a_choice_is_rejected_by_name(self, dag, field, value):
+        with pytest.raises(InvalidInputError, match=f"^{field}: "):
+            a_sensor(omnimessage_id=UNKNOWN, **{field: value})
+
+    @pytest.mark.parametrize("default", ["True", "False"])
+    def test_deferrable_follows_airflows_default(self, dag, monkeypatch, default):
+        monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", default)
+        assert a_sensor(omnimessage_id=UNKNOWN).deferrable is (default == "True")
+        assert a_sensor(task_id="said", omnimessage_id=UNKNOWN, deferrable=True).deferrable is True

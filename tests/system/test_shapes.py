@@ -1,0 +1,69 @@
+"""Ten shapes of work on a running Airflow run as in a plain task group, and their alert waits unless they are done."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from _airflow import Airflow, AirflowHome, running_airflow
+
+DAGS = Path(__file__).parent / "shape_dags"
+#: Whether the work of each shape is done at its end.
+SHAPES = {
+    "chain": True,
+    "fan": False,
+    "nested": False,
+    "mapped": False,
+    "nothing_to_do": True,
+    "mapped_group": True,
+    "branch": True,
+    "short_circuit": True,
+    "setup_and_teardown": False,
+    "retried": True,
+}
+OWN = ("before_arm", "arm", "after_arm", "disarm")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, sandbox):
+    """Run all DAGs at the same time, and return the state of each run and of its tasks."""
+    home = AirflowHome(
+        tmp_path_factory.mktemp("airflow"),
+        dags=DAGS,
+        connections={"omnimessage_default": sandbox.airflow_conn},
+        extra={"AIRFLOW__CORE__PARALLELISM": "6"},
+    )
+    with running_airflow(home) as running:
+        airflow = Airflow(running.home)
+        dag_ids = [f"{kind}_{shape}" for shape in SHAPES for kind in ("plain", "guarded")]
+        for dag_id in dag_ids:
+            airflow.await_dag(dag_id)
+        run_ids = {dag_id: airflow.trigger(dag_id) for dag_id in dag_ids}
+        yield {dag_id: end_of(airflow, dag_id, run_id) for dag_id, run_id in run_ids.items()}
+
+
+def end_of(airflow, dag_id, run_id):
+    """Return the state of a run that has ended, and of its task instances."""
+    run = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
+    deadline = time.monotonic() + 400
+    while time.monotonic() < deadline:
+        state = airflow.call("GET", run)["state"]
+        if state in ("success", "failed"):
+            found = airflow.call("GET", f"{run}/taskInstances")["task_instances"]
+            return state, {(task["task_id"], task["map_index"]): task["state"] for task in found}
+        time.sleep(0.5)
+    raise AssertionError(f"{dag_id} does not end: {airflow.tasks(dag_id, run_id)}")
+
+
+@pytest.mark.parametrize(("number", "shape"), enumerate(SHAPES), ids=SHAPES)
+def test_the_work_runs_as_in_a_plain_group_and_is_guarded(runs, sandbox, number, shape):
+    state, tasks = runs[f"guarded_{shape}"]
+    own = {name: tasks.pop((f"work.{name}", -1)) for name in OWN}
+    work = {key: found for key, found in tasks.items() if not key[0].endswith("_ended")}
+    assert (state, work) == runs[f"plain_{shape}"]
+    (alert,) = [message for message in sandbox.messages if message["to"] == f"+3725555{4100 + number}"]
+    is_done = SHAPES[shape]
+    assert own["arm"] == "success"
+    assert own["disarm"] == ("success" if is_done else "failed")
+    assert alert["state"] == ("cancelled" if is_done else "scheduled")
