@@ -231,3 +231,26 @@ def test_omnimessage_next_run(examples, run_dag, sandbox):
     alert = sandbox.messages[1]
     assert alert["body"]["messages"][0]["text"].startswith("Orders are not imported: the run that was due at ")
     assert alert["state"] == "delivered"
+
+    assert sandbox.messages[1]["body"]["messages"][0]["text"].startswith("Orders are not imported: no run has started")
+    assert sandbox.messages[1]["state"] == "delivered"
+
+
+def test_omnimessage_send_windows(examples, run_dag, sandbox):
+    assert run_dag(examples["omnimessage_send_windows"]).state == "success"
+    zones = ["Europe/Tallinn", "America/New_York", "Asia/Tokyo"]
+    for message, zone in zip(sandbox.messages, zones, strict=True):
+        local = datetime.fromisoformat(message["time_to_send"]).astimezone(ZoneInfo(zone))
+        assert (local.hour, local.weekday() < 5) == (9, True)
+
+
+def test_omnimessage_reschedule(examples, run_dag, sandbox):
+    run = run_dag(examples["omnimessage_reschedule"])
+    assert [message["state"] for message in sandbox.messages] == ["cancelled", "scheduled"]
+    assert run.xcom("reschedule") == sandbox.messages[1]["omnimessage_id"]
+
+
+def test_omnimessage_dry_run(examples, run_dag, sandbox):
+    run = run_dag(examples["omnimessage_dry_run"])
+    assert run.xcom("estimate")["price"] == 0.06
+    assert run.xcom("send")["accepted"] == len(sandbox.messages) == 2

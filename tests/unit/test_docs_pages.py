@@ -28,6 +28,7 @@ FOR_USERS = {
     "api.messages",
     "api.sms_parts",
     "api.timing",
+    "api.windows",
     "hooks.omnimessage",
     "hooks.settings",
     "links",
