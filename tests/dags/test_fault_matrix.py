@@ -327,13 +327,13 @@ def test_sensor(dag, run_dag, sandbox, strike, row):
 
 #: For many ids, if the fault hits every request.
 MANY_CANCELLED = [
-    Row("slower than the timeout", "[DG]{2,60}", "scheduled", 2, "failed", "12 messages: 0 cancelled", "One budget"),
+    Row("slower than the timeout", "[DG]{2,99}", "scheduled", 2, "failed", "12 messages: 0 cancelled", "One budget"),
     Row("429", "D{2,40}", "scheduled", 2, "failed", "not tried", "One budget for all, and one pause"),
     Row("wrong password", "D", "scheduled", 1, "failed", "check the connection's login", "One request is enough"),
 ]
 MANY_AWAITED = [
     Row("slower than the timeout", "G{1,30}", "", 1, "failed", TIMED_OUT, "One budget for all"),
-    Row("429", "G{1,3}", "", 1, "failed", f"{TIMED_OUT}.*to slow down", "One request for each pause"),
+    Row("429", "G{1,3}", "", 1, "failed", f"{TIMED_OUT}.*rate limited by Messente", "One request for each pause"),
     Row("wrong password", "G", "", 1, "failed", "check the connection's login", "One request is enough"),
 ]
 
