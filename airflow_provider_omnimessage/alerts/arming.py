@@ -9,7 +9,6 @@ from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage._compat import AirflowFailException
 from airflow_provider_omnimessage.alerts.alert_task import AlertTask, first_that_may_pass, now
 from airflow_provider_omnimessage.alerts.deadlines import Deadline, due_time
-from airflow_provider_omnimessage.alerts.known import KnownAlerts
 from airflow_provider_omnimessage.alerts.late_starts import silent_because
 from airflow_provider_omnimessage.alerts.next_run import cancel_next_run_alert
 from airflow_provider_omnimessage.alerts.steps import Notice
@@ -18,13 +17,13 @@ from airflow_provider_omnimessage.api.errors import OmnimessageError
 from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.api.timing import later
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
-from airflow_provider_omnimessage.tasks.cancelling import cancel_each
 from airflow_provider_omnimessage.tasks.failures import task_failures
-from airflow_provider_omnimessage.tasks.memory import MessageRecord, fingerprint
-from airflow_provider_omnimessage.tasks.posting import MessageState, message_state
 
 if TYPE_CHECKING:
+    from airflow_provider_omnimessage.alerts.known import KnownAlerts
     from airflow_provider_omnimessage.api.timing import TimeToSend
+    from airflow_provider_omnimessage.tasks.memory import MessageRecord
+    from airflow_provider_omnimessage.tasks.posting import MessageState
 
 
 class ArmDeadMansSwitchOperator(AlertTask):
@@ -77,6 +76,8 @@ class ArmDeadMansSwitchOperator(AlertTask):
 
     def _execute(self, context: Mapping[str, Any]) -> list[str]:
         """Schedule what is missing, and return the ids of this run's alerts."""
+        from airflow_provider_omnimessage.alerts.known import KnownAlerts
+
         known = KnownAlerts(context)
         ti = context["ti"]
         failure: Exception | None = None
@@ -203,6 +204,8 @@ class ArmDeadMansSwitchOperator(AlertTask):
         known: KnownAlerts,
         context: Mapping[str, Any],
     ) -> str | None:
+        from airflow_provider_omnimessage.tasks.memory import fingerprint
+
         draft = self._compose(hook, to, messages=notice.messages)
         password = hook.settings.password
         earlier = known.of(fingerprint({"to": draft["to"]}, password), notice.number)
@@ -266,6 +269,8 @@ class ArmDeadMansSwitchOperator(AlertTask):
 
         :param wanted: the fingerprint of the alert.
         """
+        from airflow_provider_omnimessage.tasks.posting import MessageState
+
         for message in earlier:
             if message.fingerprint != wanted:
                 continue
@@ -278,6 +283,8 @@ class ArmDeadMansSwitchOperator(AlertTask):
         return None
 
     def _state(self, hook: OmnimessageHook, message: MessageRecord) -> MessageState | None:
+        from airflow_provider_omnimessage.tasks.posting import message_state
+
         try:
             return message_state(hook, message, now())
         except OmnimessageError as error:
@@ -286,6 +293,8 @@ class ArmDeadMansSwitchOperator(AlertTask):
 
     def _cancel_others(self, wanted: Sequence[str], hook: OmnimessageHook, known: KnownAlerts) -> None:
         """Cancel what is replaced, after its successor is scheduled, so that there always is an alert."""
+        from airflow_provider_omnimessage.tasks.cancelling import cancel_each
+
         replaced = [alert for alert in known.alerts if alert.message.omnimessage_id not in (None, *wanted)]
         times = known.times()
         waiting = [str(alert.message.omnimessage_id) for alert in replaced if alert.message.waits(now())]

@@ -13,21 +13,18 @@ from airflow_provider_omnimessage._compat import (
     stops_on_failure,
 )
 from airflow_provider_omnimessage.alerts.alert_task import AlertTask, first_that_may_pass, now
-from airflow_provider_omnimessage.alerts.known import KnownAlerts
 from airflow_provider_omnimessage.alerts.markers import SwitchTask
 from airflow_provider_omnimessage.alerts.work import DONE, FAILED, Instance, describe, work_states
-from airflow_provider_omnimessage.api.cancel_result import CancelResult
-from airflow_provider_omnimessage.api.delivery import Outcome
 from airflow_provider_omnimessage.api.errors import NotFoundError, OmnimessageError
 from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.api.timing import later
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
-from airflow_provider_omnimessage.tasks.cancelling import CancelOutcome, cancel_each
 from airflow_provider_omnimessage.tasks.failures import task_failures
-from airflow_provider_omnimessage.tasks.memory import fingerprint
 
 if TYPE_CHECKING:
+    from airflow_provider_omnimessage.alerts.known import KnownAlerts
     from airflow_provider_omnimessage.api.timing import TimeToSend
+    from airflow_provider_omnimessage.tasks.cancelling import CancelOutcome
 
 #: Task instances that a log line or an error names, at most.
 SHOWN = 5
@@ -72,6 +69,8 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
 
     def _execute(self, context: Mapping[str, Any]) -> list[str]:
         """Cancel the alert or let it stand, and return the ids that are cancelled now."""
+        from airflow_provider_omnimessage.alerts.known import KnownAlerts
+
         if self._unrendered is not None and not isinstance(self.omnimessage_id, (list, tuple, type(None))):
             raise self._unrendered
         ids = [str(item) for item in self.omnimessage_id or ()]
@@ -138,6 +137,8 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
 
         :param times: when each is sent, by id; ``None``: not known.
         """
+        from airflow_provider_omnimessage.tasks.cancelling import cancel_each
+
         cancelled: list[str] = []
         problems: list[Exception] = []
         with task_failures(), OmnimessageHook(self.omnimessage_conn_id) as hook:
@@ -153,6 +154,8 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
 
     def _problem_of(self, outcome: CancelOutcome) -> Exception | None:
         """Log the outcome of a cancel, and return what is wrong with it."""
+        from airflow_provider_omnimessage.api.cancel_result import CancelResult
+
         if outcome.cancellation is None:
             self.log.warning("Not cancelled yet: %s", outcome)
             return outcome.error
@@ -175,6 +178,8 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
 
         :return: what kept it from that.
         """
+        from airflow_provider_omnimessage.alerts.known import KnownAlerts
+
         deadline = self._deadline(context)
         own = KnownAlerts(context)
         if deadline is None:
@@ -193,6 +198,8 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
         return self._send(own, deadline, send_at, hook, again=True)
 
     def _is_live(self, omnimessage_id: str, hook: OmnimessageHook) -> bool:
+        from airflow_provider_omnimessage.api.delivery import Outcome
+
         try:
             return hook.get_delivery_report(omnimessage_id).outcome is not Outcome.CANCELLED
         except NotFoundError:
@@ -204,6 +211,8 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
 
         What is scheduled stays: it covers a repaired run that hangs, and is cancelled if that run is done in time.
         """
+        from airflow_provider_omnimessage.alerts.known import KnownAlerts
+
         if self._is_sent(context, ids, hook):
             self.log.info("The alert was already sent: %s", ", ".join(ids))
             return []
@@ -212,6 +221,8 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
     def _send(
         self, known: KnownAlerts, due: datetime, send_at: TimeToSend | None, hook: OmnimessageHook, *, again: bool
     ) -> list[Exception]:
+        from airflow_provider_omnimessage.tasks.memory import fingerprint
+
         addressed, problems = self._addressed(send_at.utc if send_at else now())
         begin = send_at or hook.resolve_time_to_send(now())
         for notice, to in addressed:
@@ -234,6 +245,8 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
 
     def _step_times(self, context: Mapping[str, Any]) -> dict[str, datetime | None]:
         """Return when the steps are sent that ``arm`` scheduled, or this task when it sent the alert, by id."""
+        from airflow_provider_omnimessage.alerts.known import KnownAlerts
+
         steps = self._pull(context, "step_times")
         known = {**(steps if isinstance(steps, Mapping) else {}), **KnownAlerts(context, "sent").step_times()}
         times = {str(omnimessage_id): datetime.fromisoformat(str(at)) for omnimessage_id, at in known.items()}
@@ -241,6 +254,8 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
 
     def _is_sent(self, context: Mapping[str, Any], ids: list[str], hook: OmnimessageHook) -> bool:
         """Return whether the alert went out at its time. If that is unknown, it did not: two are better than none."""
+        from airflow_provider_omnimessage.api.delivery import Outcome
+
         deadline = self._deadline(context)
         if not ids or deadline is None or deadline > now():
             return False

@@ -15,7 +15,6 @@ from airflow_provider_omnimessage.api.errors import InvalidInputError, PastTimeT
 from airflow_provider_omnimessage.api.fields import is_deferred
 from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.api.messages import sms
-from airflow_provider_omnimessage.hooks.choosing import require_future
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.tasks.arguments import check_time_at_parse, check_window_at_parse
 from airflow_provider_omnimessage.tasks.rendering import PlainStrings
@@ -307,6 +306,8 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         return EventSender(self.to, self.max_parts, options, context, self.log, self.window)
 
     def _resolve_time(self, hook: OmnimessageHook) -> TimeToSend | None:
+        from airflow_provider_omnimessage.hooks.choosing import require_future
+
         if self.time_to_send is None:
             return None
         time_to_send = hook.resolve_time_to_send(self.time_to_send, timezone=self.timezone)

@@ -22,17 +22,17 @@ from airflow_provider_omnimessage.tasks.arguments import (
     require_choice,
     task_tags,
 )
-from airflow_provider_omnimessage.tasks.cancelling import CancelOutcome, CancelSummary, cancel_each
 from airflow_provider_omnimessage.tasks.failures import constructor_errors, task_failures
 from airflow_provider_omnimessage.tasks.rendering import PlainStrings, PrivateTemplates
-from airflow_provider_omnimessage.tasks.scheduling import Schedule
-from airflow_provider_omnimessage.tasks.sending import DurableMessage
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_omnimessage.api.windows import SendWindow
+    from airflow_provider_omnimessage.tasks.cancelling import CancelOutcome, CancelSummary
     from airflow_provider_omnimessage.tasks.memory import MessageRecord
+    from airflow_provider_omnimessage.tasks.scheduling import Schedule
+    from airflow_provider_omnimessage.tasks.sending import DurableMessage
 
 IF_ALREADY_SENT = ("fail", "skip", "ignore")
 #: A cancel task with more ids logs numbers instead of a line for each id.
@@ -70,8 +70,7 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
         send it again, so that there may be two.
     :param durable: whether the task remembers its message across retries, crashes and clears. A retry then returns the
         message that an earlier try posted. A cleared task keeps a message that is still scheduled and the same,
-        replaces one that changed, and otherwise sends a new one. Requires Airflow 3.3 (``task_state_store``); on older
-        versions the task logs what it cannot guarantee.
+        replaces one that changed, and otherwise sends a new one. Before Airflow 3.3, the log says what that lacks.
     :param omnimessage_conn_id: the Airflow connection, of type ``omnimessage``. (templated)
     :raises InvalidInputError: while the DAG is parsed, for everything that is known to be wrong by then.
     """
@@ -130,6 +129,8 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
 
     def execute(self, context: Context) -> str | None:
         """Send the message, or find the one that an earlier try has sent, and return the omnimessage_id."""
+        from airflow_provider_omnimessage.tasks.sending import DurableMessage
+
         message = DurableMessage(
             self.hook, context, durable=self.durable, at_least_once=self._at_least_once, log=self.log
         )
@@ -174,6 +175,8 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
 
     def _schedule(self) -> Schedule:
         """Return when to send."""
+        from airflow_provider_omnimessage.tasks.scheduling import Schedule
+
         return Schedule(window=self.window, on_unknown_zone=self.on_unknown_zone)
 
     def _report(self, context: Context, message: MessageRecord, to: str) -> None:
@@ -231,6 +234,8 @@ class ScheduleOmnimessageOperator(SendOmnimessageOperator):
 
     def _schedule(self) -> Schedule:
         require_choice("on_past", self.on_past, ON_PAST, rendered=True)
+        from airflow_provider_omnimessage.tasks.scheduling import Schedule
+
         return Schedule(self.time_to_send, self.timezone, self.on_past, self.window, self.on_unknown_zone)
 
 
@@ -342,10 +347,11 @@ class CancelScheduledMessageOperator(PrivateTemplates, BaseOperator):
 
     def execute(self, context: Context) -> list[str] | dict[str, Any]:
         """Cancel the messages, and return the cancelled ids; for the output of a bulk send, return numbers."""
+        from airflow_provider_omnimessage.bulk.cancelling import MessagesToCancel
+        from airflow_provider_omnimessage.tasks.cancelling import CancelSummary, cancel_each
+
         with task_failures(again=True), self.hook:
             require_choice("if_already_sent", self.if_already_sent, IF_ALREADY_SENT, rendered=True)
-            from airflow_provider_omnimessage.bulk.cancelling import MessagesToCancel
-
             wanted = MessagesToCancel.read(plain_argument(self.omnimessage_id))
             if not wanted:
                 raise AirflowSkipException("There is no omnimessage_id: no message was scheduled, so none is cancelled")
@@ -353,9 +359,8 @@ class CancelScheduledMessageOperator(PrivateTemplates, BaseOperator):
             summary = CancelSummary.of(wanted.invalid)
             for outcome in wanted.invalid[:LOGGED_ONE_BY_ONE]:
                 self._log_outcome(outcome)
-            for outcome in cancel_each(
-                self.hook, wanted.ids, times=wanted.times, log=self.log, tags=task_tags(context)
-            ):
+            tags = task_tags(context)
+            for outcome in cancel_each(self.hook, wanted.ids, times=wanted.times, log=self.log, tags=tags):
                 summary.add(outcome)
                 if outcome.is_cancelled:
                     cancelled.append(outcome.omnimessage_id)
@@ -373,11 +378,8 @@ class CancelScheduledMessageOperator(PrivateTemplates, BaseOperator):
     def on_kill(self) -> None:
         """Log what a kill interrupts."""
         call = self.hook.unanswered_call
-        self.log.warning(
-            "Killed while %s. Messages that were cancelled before stay cancelled; run this task again to cancel the "
-            "rest",
-            f"waiting for the response to {call}" if call else "no request to Messente was in flight",
-        )
+        doing = f"waiting for the response to {call}" if call else "no request to Messente was in flight"
+        self.log.warning("Killed while %s. What was cancelled stays cancelled; run this task again for the rest", doing)
 
     def _log_outcome(self, outcome: CancelOutcome) -> None:
         if outcome.is_cancelled:
