@@ -55,7 +55,7 @@ def connection(page: Any, sandbox: Any, picture: Any) -> None:
     form.get_by_role("combobox").nth(1).click()
     assert page.get_by_role("option").all_inner_texts() == ["low", "regular", "high"]
     page.get_by_role("option", name="high").click()
-    expect(form).to_contain_text("Of messages that name none")
+    expect(form).to_contain_text("Used when a message sets no sender")
     form.get_by_text("Sender", exact=True).scroll_into_view_if_needed()
     picture(page, "connection-form")
     form.locator("#element_push_url").fill("https://airflow.example.com/omnimessage")

@@ -208,7 +208,7 @@ class TestKilled:
         terminate("cancel")
         run = run_dag(dag)
         assert "Killed while waiting for the response to 'cancel' (DELETE)" in run.log
-        assert "run this task again to cancel the rest" in run.log
+        assert "run this task again for the rest" in run.log
 
     def test_where_no_call_is_under_way_it_says_that(self, dag, capfd):
         scheduling().on_kill()

@@ -328,7 +328,7 @@ def test_sensor(dag, run_dag, sandbox, strike, row):
 #: For many ids, if the fault hits every request.
 MANY_CANCELLED = [
     Row("slower than the timeout", "[DG]{2,99}", "scheduled", 2, "failed", "12 messages: 0 cancelled", "One budget"),
-    Row("429", "D{2,40}", "scheduled", 2, "failed", "not tried", "One budget for all, and one pause"),
+    Row("429", "D{2,40}", "scheduled", 2, "failed", "12 messages: 0 cancelled", "One budget for all, and one pause"),
     Row("wrong password", "D", "scheduled", 1, "failed", "check the connection's login", "One request is enough"),
 ]
 MANY_AWAITED = [
