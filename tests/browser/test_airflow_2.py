@@ -92,7 +92,7 @@ def test_the_form_has_its_fields_and_its_test_explains(browser, airflow_2, sandb
     page.fill("#login", "sandbox")
     page.fill("#password", "wrong")
     page.fill("#extra__omnimessage__timezone", "Europe/Tallinn")
-    expect(page.get_by_text("an IANA name, as Europe/Tallinn")).to_be_visible()
+    expect(page.get_by_text("an IANA name such as Europe/Tallinn")).to_be_visible()
     page.click("#test-connection")
     expect(page.get_by_text("Wrong password: ")).to_be_visible()
     page.evaluate("scrollTo(0, 0)")
