@@ -102,8 +102,16 @@ def disarm(args: Namespace) -> Exit:
 
 def known_alerts() -> list[ScheduledAlert]:
     """Return the alerts in Airflow's database whose time has not passed: those of switches, then the others."""
+    from sqlalchemy.exc import DBAPIError
+
     now = datetime.now(timezone.utc)
-    found = {alert.omnimessage_id: alert for alert in (*_of_switches(), *_of_variables())}
+    try:
+        found = {alert.omnimessage_id: alert for alert in (*_of_switches(), *_of_variables())}
+    except DBAPIError as error:
+        raise OmnimessageError(
+            f"Airflow's database cannot be read: {error.orig}; run this where the scheduler runs, and run 'airflow db "
+            "migrate' if the database is new"
+        ) from error
     return [
         alert
         for alert in found.values()

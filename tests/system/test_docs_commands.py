@@ -50,6 +50,10 @@ def shell(omnimessage_sandbox, tmp_path):
     (tmp_path / "example_dags").symlink_to(ROOT / "example_dags")
     (tmp_path / "oncall.txt").write_text("+37255555555\n")
     (tmp_path / "alert.txt").write_text("The report is late\n")
+    (tmp_path / "to.txt").write_text("+37255555555\n")
+    (tmp_path / "text.txt").write_text("Good morning\n")
+    (tmp_path / "people.csv").write_text("to\n+37255555555\n+37255555556\n")
+    (tmp_path / "prices.csv").write_text("prefix,price\n372,0.05\n")
     home = tmp_path / "airflow"
     (home / "dags").mkdir(parents=True)
     environment = {
@@ -97,7 +101,7 @@ def test_the_commands_of_a_page_run(page, shell, omnimessage_sandbox):
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
     script = "\n".join(commands(page))
-    if "airflow dags" in script:
+    if "airflow dags" in script or "airflow omnimessage alerts" in script:
         script = f"airflow db migrate >/dev/null\n{script}"
     if "OMNIMESSAGE_ID" in script:
         with OmnimessageHook() as hook:
