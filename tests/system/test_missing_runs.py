@@ -127,7 +127,7 @@ def test_only_the_run_that_does_not_start_alerts(airflow, processes, folder, san
 
     airflow.call("PATCH", "/api/v2/dags/paused", {"is_paused": True})
     (folder / "broken.py").write_text("this is no Python")
-    airflow.call("PATCH", "/api/v2/pools/full", {"name": "full", "slots": 0})
+    airflow.call("PATCH", "/api/v2/pools/full?update_mask=slots", {"slots": 0})
     for name in ("paused", "broken", "full"):
         eventually(lambda name=name: "delivered" in of_next_runs(name), f"{name}: the alert goes out", 300)
     # meanwhile this one has gone on
