@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from airflow_provider_omnimessage._compat import core_timetable
+from airflow_provider_omnimessage.alerts.next_run import run_type
 
 LONG_PAST = timedelta(hours=24)
 """A deadline that passed longer ago than this alerts nobody, if the timetable has no next run to compare with."""
@@ -18,11 +19,10 @@ def silent_because(context: Mapping[str, Any], deadline: datetime, now: datetime
     :param context: Airflow's context of the running task.
     :param deadline: when the work should have been done; in the past.
     """
-    dag_run = context["dag_run"]
-    run_type = str(getattr(dag_run.run_type, "value", dag_run.run_type))
-    if run_type == "backfill":
+    kind = run_type(context)
+    if kind == "backfill":
         return "this is a backfill"
-    if run_type == "scheduled":
+    if kind == "scheduled":
         following = _following_run(context)
         if following is not None:
             return f"the next run was due at {following:%Y-%m-%d %H:%M} UTC already" if following <= now else None

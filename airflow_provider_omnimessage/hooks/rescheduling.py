@@ -39,7 +39,7 @@ class Rescheduler(Composer, Protocol):
 @dataclass(frozen=True)
 class Rescheduled(Generic[New]):
     """
-    What became of both messages.
+    The outcome for both messages.
 
     :param old: the outcome of the cancel of the old message.
     :param new: the new message; ``None``: it was not posted, because it was too late.

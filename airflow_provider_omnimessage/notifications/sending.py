@@ -36,7 +36,7 @@ class Notification:
 
 @dataclass(frozen=True)
 class EventSender:
-    """Composes the messages of one event, and reports what became of them.
+    """Composes the messages of one event, and reports their outcomes.
 
     :param to: as :func:`~airflow_provider_omnimessage.alerts.recipients.recipients_at` takes it.
     :param max_parts: most SMS parts.
