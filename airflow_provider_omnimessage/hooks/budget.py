@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +15,8 @@ class Budget:
     """
 
     def __init__(self) -> None:
+        # without a lock: a timeout of the task could leave it held. Each use of the list is atomic
         self._ends: list[float] = []
-        self._lock = threading.Lock()
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
@@ -27,18 +26,15 @@ class Budget:
         :param seconds: from now; if 0 or less, no call is made.
         """
         end = time.monotonic() + seconds
-        with self._lock:
-            self._ends.append(end)
+        self._ends.append(end)
         try:
             yield
         finally:
-            with self._lock:
-                self._ends.remove(end)
+            self._ends.remove(end)
 
     def remaining(self) -> float | None:
         """Return the seconds that are left, 0 or more; ``None`` if there is no limit."""
-        with self._lock:
-            end = min(self._ends, default=None)
+        end = min(tuple(self._ends), default=None)
         return None if end is None else max(0.0, end - time.monotonic())
 
     def end_of_call(self, deadline: float) -> float:
@@ -47,5 +43,4 @@ class Budget:
 
         :param deadline: seconds for the call if there is no earlier limit.
         """
-        with self._lock:
-            return min([time.monotonic() + deadline, *self._ends])
+        return min([time.monotonic() + deadline, *self._ends])

@@ -20,6 +20,9 @@ from airflow_provider_omnimessage.api.pacing import Pacing
 #: Seconds: with less time left, a request is not made. It would only end without a response.
 SHORTEST_REQUEST = 0.005
 
+#: Seconds after which a lock is replaced. It is held for microseconds, unless a timeout of the task interrupts its holder.
+LONGEST_HOLD = 0.5
+
 
 class Pace:
     """
@@ -52,7 +55,7 @@ class Pace:
         :raises RateLimitedError: if all requests pause after a 429.
         :raises DeadlineExceededError: if the turn comes too late. Other calls may take it.
         """
-        with self._lock:
+        with self._locked():
             self._require_no_pause(call)
             wait, after = pacing.take_turn(self._pacing, time.monotonic(), rate_limit)
             if left - wait < SHORTEST_REQUEST:
@@ -68,25 +71,34 @@ class Pace:
         :param call: the name of the call, for errors.
         :raises RateLimitedError: if a pause has started since the turn was taken. The block is not run.
         """
-        with self._lock:
-            self._require_no_pause(call)
+        self._require_no_pause(call)
         started = time.monotonic()
         try:
             yield
         except RateLimitedError as error:
-            with self._lock:
+            with self._locked():
                 now = time.monotonic()
                 self._pacing = pacing.pause(self._pacing, now, started, error.retry_after)
                 # a repeat waits for the end of the pause, plus a jitter of its own
                 error.retry_after = max(error.retry_after or 0.0, self._pacing.paused_until - now)
             raise
-        with self._lock:
+        with self._locked():
             self._pacing = pacing.succeed(self._pacing)
 
     def pause_left(self) -> float:
         """Return the seconds for which all requests still pause, 0 or more."""
-        with self._lock:
-            return max(0.0, self._pacing.paused_until - time.monotonic())
+        return max(0.0, self._pacing.paused_until - time.monotonic())
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        lock = self._lock
+        if not lock.acquire(timeout=LONGEST_HOLD):
+            lock = self._lock = threading.Lock()
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _require_no_pause(self, call: str) -> None:
         left = self._pacing.paused_until - time.monotonic()

@@ -59,14 +59,16 @@ def run_with_exception_at(operator: Any, context: Any, sandbox: Any, line: int |
     """Run the operator, and raise at the n-th line that is executed after the message was accepted."""
     reset_paces()  # each try has a process of its own, and so locks of its own
     lines = 0
-    is_executing = True
+    is_executing, is_accepted = True, False
 
     def trace(frame: Any, event: str, _: Any) -> Any:
-        nonlocal lines
+        nonlocal lines, is_accepted
         name = frame.f_code.co_filename
         if not (is_executing and name.startswith(PACKAGE) and name.endswith(FROM_THE_POST_ON)):
             return None
-        if event == "line" and sandbox.messages:
+        if not is_accepted and name.endswith("hooks/requests_transport.py"):  # asking at every line would be slow
+            is_accepted = bool(sandbox.messages)
+        if event == "line" and is_accepted:
             lines += 1
             if lines == line:
                 raise AirflowTaskTimeout("injected")

@@ -145,3 +145,13 @@ class TestShared:
                 with pytest.raises(OmnimessageError, match="404"):
                     hook.get_delivery_report(ID)
         assert sum(pauses) > 2
+
+
+def test_a_timeout_that_interrupts_a_turn_stops_no_later_request():
+    """For example the notifier, which runs in the same process after the task's timeout."""
+    pace = Pace()
+    pace._lock.acquire()  # what an interrupt between acquire and release leaves behind
+    for _ in range(3):
+        assert pace.take_turn("cancel", rate_limit=150, left=30) < 1
+        with pace.request("cancel"):
+            pass
