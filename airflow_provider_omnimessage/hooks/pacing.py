@@ -20,7 +20,7 @@ from airflow_provider_omnimessage.api.pacing import Pacing
 #: Seconds: with less time left, a request is not made. It would only end without a response.
 SHORTEST_REQUEST = 0.005
 
-#: Seconds after which a lock is replaced. It is held for microseconds, unless a timeout of the task interrupts its holder.
+#: Seconds after which a lock is replaced. Only a holder that a timeout of the task interrupted keeps it for so long.
 LONGEST_HOLD = 0.5
 
 
