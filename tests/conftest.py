@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
+from full_size import IS_FULL_SIZE
 from tls import tls_server
 
 if TYPE_CHECKING:
@@ -52,7 +53,10 @@ sys.addaudithook(_stay_on_this_machine)
 
 # A busy machine is no reason to fail.
 hypothesis.settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "any machine",
+    deadline=None,
+    max_examples=100 if IS_FULL_SIZE else 30,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("any machine")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from full_size import first
 
 from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
 
@@ -15,8 +16,15 @@ UNKNOWN = "11111111-2222-4333-8444-555555555555"
 DEFERRED = {"deferrable": True}
 POKE = {"deferrable": False, "mode": "poke"}
 RESCHEDULE = {"deferrable": False, "mode": "reschedule"}
-in_every_mode = pytest.mark.parametrize("mode", [POKE, RESCHEDULE, DEFERRED], ids=["poke", "reschedule", "deferred"])
-in_a_worker_and_in_the_triggerer = pytest.mark.parametrize("mode", [POKE, DEFERRED], ids=["poke", "deferred"])
+
+
+in_each_mode = pytest.mark.parametrize("mode", [POKE, RESCHEDULE, DEFERRED], ids=["poke", "reschedule", "deferred"])
+#: In the plain run, only deferred.
+in_every_mode = pytest.mark.parametrize(
+    "mode", first(1, [DEFERRED, POKE, RESCHEDULE]), ids=["deferred", "poke", "reschedule"]
+)
+#: In the plain run, only on a worker.
+in_a_worker_and_in_the_triggerer = pytest.mark.parametrize("mode", first(1, [POKE, DEFERRED]), ids=["poke", "deferred"])
 
 
 def a_sensor(**settings):

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from bulk_sends import NEW_YEAR, bulk_calls, live, number, people, sending, sizes
+from full_size import full_size
 
 from airflow_provider_omnimessage.bulk import memory as bulk_memory
 from airflow_provider_omnimessage.tasks import parallel
@@ -52,6 +53,7 @@ class TestSending:
         assert run.tasks == {"send": "success"}
         assert run.xcom("send")["rejected"] == 10
 
+    @full_size
     @pytest.mark.parametrize("parallel", [1, 3])
     @pytest.mark.parametrize("guarantee", ["at_most_once", "at_least_once"])
     def test_the_response_to_the_fourth_batch_is_lost(self, dag, run_dag, sandbox, guarantee, parallel):
@@ -134,6 +136,7 @@ class TestSending:
         assert (result["accepted"], result["unknown"], result["not_sent"]) == (400, 200, 0)
         assert max(live(sandbox).values()) == 1
 
+    @full_size
     @pytest.mark.parametrize("count", [-1, 1])
     def test_a_response_with_another_number_of_entries_leaves_all_unknown(
         self, dag, run_dag, sandbox, monkeypatch, count
@@ -154,6 +157,7 @@ class TestSending:
         assert run.xcom("send")["unknown"] == 5
         assert f"the response to 5 messages has {5 + count} entries" in run.log
 
+    @full_size
     @pytest.mark.parametrize("guarantee", ["at_most_once", "at_least_once"])
     def test_an_empty_entry_leaves_that_row_unknown(self, dag, run_dag, sandbox, monkeypatch, guarantee):
         from airflow_provider_omnimessage.api import responses
@@ -178,6 +182,7 @@ class TestSending:
             assert run.tasks == {"send": "success"}
             assert sizes(sandbox) == [5, 1]
 
+    @full_size
     @pytest.mark.parametrize("guarantee", ["at_most_once", "at_least_once"])
     def test_a_batch_is_unknown_if_its_call_breaks(self, dag, run_dag, sandbox, monkeypatch, guarantee):
         from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -237,6 +242,7 @@ class TestSending:
         assert "400 of 400 rows (100%), " in run.log
 
 
+@full_size
 class TestRecipientsThatChange:
     def test_other_recipients_in_a_retry_get_nothing(self, dag, run_dag, sandbox, monkeypatch):
         tries = []
@@ -273,6 +279,7 @@ class TestRecipientsThatChange:
         assert "Nothing more was sent" in run.log
 
 
+@full_size
 class TestWithoutAMemory:
     @pytest.fixture(autouse=True)
     def _airflow_3_2(self, monkeypatch):

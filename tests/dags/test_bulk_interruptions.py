@@ -1,7 +1,7 @@
 """
 A bulk send interrupted at any line from its first request to the end of its task: nobody gets two messages.
 
-By default, at every eighth line; at each of them with ``scripts/test --full-size``.
+By default, at every 24th line; at each of them with ``scripts/test --full-size``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from bulk_sends import NEW_YEAR, bulk_calls, live, number, people, sending
+from full_size import IS_FULL_SIZE
 
 import airflow_provider_omnimessage
 from airflow_provider_omnimessage._compat import AirflowFailException, AirflowTaskTimeout
@@ -31,7 +32,7 @@ WAITING = ("start", "set", "join", "_wait_for_tstate_lock")
 Point = tuple[str, int, str]
 
 #: Every how many lines to interrupt.
-STEP = 1 if "OMNIMESSAGE_EVERY_LINE" in os.environ else 8
+STEP = 1 if IS_FULL_SIZE else 24
 
 
 class Store:

@@ -7,13 +7,14 @@ from datetime import timedelta
 import pytest
 from airflow.sdk import DAG, task
 from bulk_sends import NEW_YEAR, live, number, people, sending, texts
+from full_size import full_size
 
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.bulk import memory as bulk_memory
 from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
 from airflow_provider_omnimessage.operators.omnimessage import CancelScheduledMessageOperator, SendOmnimessageOperator
 
-pytestmark = pytest.mark.usefixtures("each_try_has_a_process_of_its_own")
+pytestmark = [full_size, pytest.mark.usefixtures("each_try_has_a_process_of_its_own")]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from bulk_sends import NEW_YEAR, bulk_calls, live, number, people, sending
+from full_size import full_size
 
 from airflow_provider_omnimessage.api.delivery import DeliveryReport
 from airflow_provider_omnimessage.api.messages import sms
@@ -38,6 +39,7 @@ class TestAFileOfResults:
         )
         assert [line["state"] for line in lines if line["state"] != "accepted"] == ["rejected", "invalid"]
 
+    @full_size
     def test_after_a_resume_it_is_complete(self, dag, run_dag, sandbox, tmp_path):
         sandbox.add_fault("rate_limited", call="bulk", after=2, retry_after=500)
         path = tmp_path / "out.jsonl"
@@ -54,6 +56,7 @@ class TestAFileOfResults:
         assert run_dag(dag).tasks == {"send": "failed"}
         assert sandbox.requests == []
 
+    @full_size
     def test_a_retry_writes_the_file_again_and_sends_nothing(self, dag, run_dag, sandbox, tmp_path, monkeypatch):
         from airflow_provider_omnimessage.bulk import results
 
@@ -102,6 +105,7 @@ class TestCancelling:
         assert run.tasks == {"send": "success", "cancel": "failed"}
         assert run.xcom("cancel")["cancelled"] == 19
 
+    @full_size
     def test_a_task_that_is_run_again_succeeds_again(self, dag, run_dag, sandbox):
         send = sending(recipients=people(50), time_to_send=NEW_YEAR)
         first = CancelScheduledMessageOperator(task_id="first", omnimessage_id=send.output)
@@ -127,6 +131,7 @@ class TestCancelling:
         assert run.tries["cancel"] == 1
         assert len([request for request in sandbox.requests if request["call"] == "cancel"]) == 1
 
+    @full_size
     def test_what_may_pass_takes_a_retry(self, dag, run_dag, sandbox):
         send = sending(recipients=people(30), time_to_send=NEW_YEAR)
         CancelScheduledMessageOperator(
@@ -175,6 +180,7 @@ class TestWaiting:
         assert sum(told[name] for name in ("delivered", "seen", "failed", "cancelled", "unknown", "in_progress")) == 99
         assert sandbox.messages[0]["omnimessage_id"] not in run.log, "no line per message"
 
+    @full_size
     @pytest.mark.parametrize("mode", [POKE, DEFERRED], ids=["poke", "deferred"])
     def test_too_many_that_are_not_delivered_fail_it_with_their_reasons(
         self, dag, run_dag, sandbox, delivered, mode, tmp_path

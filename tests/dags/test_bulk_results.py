@@ -10,6 +10,7 @@ from airflow.sdk import ObjectStoragePath, task
 from airflow.sdk.io import attach
 from bulk_sends import NEW_YEAR, live, number, people, sending
 from fsspec.implementations.memory import MemoryFileSystem
+from full_size import full_size
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import sms
@@ -117,12 +118,14 @@ class TestTheOutputOfAMappedTask:
         assert run.xcom("cancel")["cancelled"] == 9
         assert not live(sandbox)
 
+    @full_size
     def test_it_can_be_cancelled_from_files(self, dag, run_dag, sandbox, tmp_path):
         send = self.mapped(results_path=f"{tmp_path}/{{{{ ti.map_index }}}}.jsonl")
         CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=send.output)
         run = run_dag(dag)
         assert run.xcom("cancel")["cancelled"] == 9
 
+    @full_size
     @pytest.mark.parametrize("deferrable", [True, False])
     def test_it_can_be_awaited(self, dag, run_dag, sandbox, deferrable):
         rows = [[{"to": number(index), "name": "x"}] for index in range(3)]

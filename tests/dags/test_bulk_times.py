@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, task
 from bulk_sends import NEW_YEAR, bulk_calls, people, sending, sizes, texts
+from full_size import full_size
 
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.bulk import check, pending
@@ -49,6 +50,7 @@ def soon_and_later() -> list[dict[str, Any]]:
 OUTCOMES = [("fail", "failed", "invalid", 1), ("skip", "success", "skipped", 1), ("send_now", "success", "accepted", 2)]
 
 
+@full_size
 class TestATimeThatPassesBeforeItsBatchIsPosted:
     @pytest.mark.parametrize(("on_past", "state", "count", "sent"), OUTCOMES)
     def test_while_the_rows_are_checked(self, dag, run_dag, sandbox, clock, on_past, state, count, sent):
@@ -152,6 +154,7 @@ class TestPlaceholders:
         assert [each["text"] for each in message["body"]["messages"]] == ["Hello Person 0", "Hi Person 0"]
 
 
+@full_size
 class TestRowsThatCannotBeReadAgain:
     """A retry whose source raises reports what the earlier try sent, by the numbers of its rows."""
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from airflow.sdk import task
+from full_size import full_size
 from guarded_work import ALERT, SOON, TO, fails, ok
 
 from airflow_provider_omnimessage.alerts import DeadMansSwitch
@@ -68,6 +69,7 @@ class TestTheAlert:
         assert "Done in time" in said[-1]
         assert not any("S3CRET" in line or TO in line for line in said)
 
+    @full_size
     def test_two_runs_have_an_alert_each(self, dag, run_dag, sandbox):
         with DeadMansSwitch("by_nine", **ALERT):
 
@@ -134,6 +136,7 @@ class TestSendNow:
         run_dag(dag)
         assert [message["state"] for message in sandbox.messages] == ["cancelled"]
 
+    @full_size
     def test_what_has_gone_out_at_its_time_is_not_sent_again(self, dag, run_dag, sandbox):
         with DeadMansSwitch(
             "by_nine",
@@ -146,6 +149,7 @@ class TestSendNow:
         run_dag(dag)
         assert len(sandbox.messages) == 1
 
+    @full_size
     def test_the_scheduled_alert_stands_where_sending_fails(self, dag, run_dag, sandbox):
         sandbox.add_fault("unauthorized", call="send", after=1, times="always")
         with DeadMansSwitch("by_nine", on_failure="send_now", **ALERT):
@@ -163,6 +167,7 @@ class TestSendNow:
 
 
 class TestTheAlertNeverBlocksTheWork:
+    @full_size
     @pytest.mark.parametrize(
         ("fault", "settings"),
         [

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, task
+from full_size import full_size
 
 from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage._compat import TaskMemory
@@ -24,7 +25,7 @@ from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
 from airflow_provider_omnimessage.tasks import posting
 
-pytestmark = pytest.mark.usefixtures("each_try_has_a_process_of_its_own")
+pytestmark = [full_size, pytest.mark.usefixtures("each_try_has_a_process_of_its_own")]
 
 TO = "+37255555555"
 OTHER = "+37255555556"

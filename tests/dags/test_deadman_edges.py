@@ -10,6 +10,7 @@ import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.python import BranchPythonOperator, PythonOperator
 from airflow.sdk import DAG, BaseOperator, TaskGroup, task, task_group, teardown
+from full_size import full_size
 from lockstep import Lockstep
 from shapes import HARMFUL
 
@@ -94,6 +95,7 @@ class TestBranches:
         assert (state(ended, "other"), state(ended, "another")) == ("success", "skipped")
         assert alerts(sandbox) == ["cancelled"]
 
+    @full_size
     def test_a_cleared_run_may_skip_the_group_that_failed(self, run, sandbox):
         with DeadMansSwitch("by_nine", **ALERT) as switch:
             ends("a", ["fail"])
@@ -107,6 +109,7 @@ class TestBranches:
 
 
 class TestWhatIsOutsideTheGroup:
+    @full_size
     def test_the_next_run_starts_although_disarm_failed(self, dag, run, sandbox):
         with DeadMansSwitch("by_nine", **ALERT):
             ok("a", wait_for_downstream=True) >> ends("b", ["success"], wait_for_downstream=True)
@@ -189,6 +192,7 @@ class TestWhoCounts:
         assert alerts(sandbox) == ["scheduled"]
 
 
+@full_size
 class TestCopies:
     def test_a_deep_copy_is_guarded(self, dag, sandbox, tmp_path):
         with DeadMansSwitch("by_nine", **ALERT):
@@ -292,6 +296,7 @@ class TestDefaultArgs:
             assert sum(shortest, timedelta()) > timedelta(minutes=5)
 
 
+@full_size
 class TestRepairs:
     def test_after_clear_only_failed_a_second_failure_is_sent_and_a_hang_is_guarded(self, run, sandbox):
         seen = []
@@ -359,6 +364,7 @@ class TestRepairs:
         assert "scheduled" not in alerts(sandbox)
 
 
+@full_size
 class TestBudget:
     @pytest.mark.parametrize("retry_after", [25, 600, 999_999])
     @pytest.mark.parametrize("fault", ["server_error", "rate_limited"])
@@ -375,6 +381,7 @@ class TestBudget:
         assert (state(ended, "by_nine.arm"), state(ended, "by_nine.a")) == ("failed", "success")
 
 
+@full_size
 def test_disarm_waits_for_work_that_it_is_not_directly_behind(run, sandbox, monkeypatch):
     monkeypatch.setattr(DisarmDeadMansSwitchOperator, "poke_interval", 0.0)
     with DeadMansSwitch("by_nine", **ALERT) as switch:

@@ -33,7 +33,7 @@ OWN = {f"{GROUP}.{name}" for name in ("before_arm", "arm", "after_arm", "disarm"
 DONE = {"success", "skipped", "removed"}
 #: Seconds that ``arm`` may hold the work up: the ``deadline`` of a connection.
 BUDGET = 120.0
-EXAMPLES = int(os.environ.get("OMNIMESSAGE_SHAPES", "8"))
+EXAMPLES = int(os.environ.get("OMNIMESSAGE_SHAPES", "4"))
 _numbers = count()
 
 

@@ -12,6 +12,7 @@ import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
+from full_size import full_size
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
@@ -19,6 +20,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from airflow_provider_omnimessage._compat import TaskMemory
 from airflow_provider_omnimessage.alerts import arming, disarming
 from airflow_provider_omnimessage.alerts.deadman import DeadMansSwitch
+
+#: Rare cases, left to the full size.
+pytestmark = full_size
 
 TO = "+37255555555"
 _numbers = itertools.count()

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from full_size import full_size
 
 from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage._compat import TaskMemory
@@ -117,6 +118,7 @@ class TestRetryAfterACrash:
         assert run.log.count("durable=True requires Airflow 3.3 or newer") == 1
 
 
+@full_size
 class TestLostAnswers:
     def test_at_least_once_sends_again_and_says_that_there_may_be_two(self, dag, run_dag, sandbox):
         scheduling(delivery_guarantee="at_least_once")
@@ -171,6 +173,7 @@ class TestLostAnswers:
         assert "Look for it in Messente's dashboard" in run.log
 
 
+@full_size
 class TestKilled:
     """A SIGTERM, as a shutdown or a state set by hand sends it: Airflow calls ``on_kill``, and the log explains."""
 

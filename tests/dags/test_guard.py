@@ -1,12 +1,11 @@
 """
 An exception at any line between the POST and the return of ``execute`` never makes a retry send twice.
 
-By default, at every sixteenth line; at each of them with ``scripts/test --full-size``.
+By default, at every 32nd line; at each of them with ``scripts/test --full-size``.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
+from full_size import IS_FULL_SIZE
 
 import airflow_provider_omnimessage
 from airflow_provider_omnimessage._compat import TaskMemory
@@ -24,7 +24,7 @@ from airflow_provider_omnimessage.operators.omnimessage import ScheduleOmnimessa
 
 PACKAGE = str(Path(airflow_provider_omnimessage.__file__).parent)
 #: At every how many lines to raise.
-STEP = 1 if "OMNIMESSAGE_EVERY_LINE" in os.environ else 16
+STEP = 1 if IS_FULL_SIZE else 32
 FROM_THE_POST_ON = (
     *("operators/omnimessage.py", "tasks/sending.py", "tasks/posting.py", "tasks/memory.py", "metrics.py"),
     *(

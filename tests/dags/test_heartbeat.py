@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 import pytest
 from airflow.models import Variable
 from airflow.sdk import DAG
+from full_size import full_size
 
 from airflow_provider_omnimessage.alerts import HeartbeatOperator
 from airflow_provider_omnimessage.alerts.beats import Beat, HeartbeatStore
@@ -55,6 +56,7 @@ def die(monkeypatch):
     return dying
 
 
+@full_size
 def test_many_beats_of_which_some_fail_leave_one_message_at_any_time(dag, run_dag, sandbox):
     HeartbeatOperator(task_id="beat", to=TO, grace=GRACE)
     faults = ["unauthorized", "server_error", "rate_limited", "cut", "redirect"]
@@ -74,6 +76,7 @@ def test_many_beats_of_which_some_fail_leave_one_message_at_any_time(dag, run_da
     assert waiting_after_each_request(sandbox) == [1, *[2, 1] * 14]
 
 
+@full_size
 @pytest.mark.parametrize(
     ("where", "after_the_next"),
     [
@@ -137,6 +140,7 @@ def test_where_the_network_is_cut_the_message_goes_out(dag, run_dag, sandbox):
     assert [message["state"] for message in sandbox.messages] == ["delivered"]
 
 
+@full_size
 def test_while_nothing_can_be_cancelled_there_are_two_messages_and_no_more(dag, run_dag, sandbox):
     HeartbeatOperator(task_id="beat", to=TO, grace=GRACE)
     run_dag(dag)
@@ -153,6 +157,7 @@ def test_while_nothing_can_be_cancelled_there_are_two_messages_and_no_more(dag, 
     assert set(waiting_after_each_request(sandbox)) == {1, 2}
 
 
+@full_size
 def test_what_is_no_id_in_the_variable_does_not_stop_the_beats(dag, run_dag, sandbox):
     HeartbeatOperator(task_id="beat", to=TO, grace=GRACE, variable="edited")
     Variable.set("edited", json.dumps({"live": ["no id!"], "left": ["nor this!"]}))
@@ -186,6 +191,7 @@ def test_the_first_beat_after_a_silence_begins_anew(dag, run_dag, sandbox):
     assert [message["state"] for message in sandbox.messages][:1] == ["delivered"]
 
 
+@full_size
 @pytest.mark.parametrize("fault", ["server_error", "rate_limited", "cut"])
 def test_what_a_beat_could_not_cancel_the_next_one_does(dag, run_dag, sandbox, fault):
     HeartbeatOperator(task_id="beat", to=TO, grace=GRACE)
@@ -211,6 +217,7 @@ def test_many_recipients_have_one_message_each_or_the_last_ones(dag, run_dag, sa
     assert [message["to"] for message in scheduled(sandbox)] == both
 
 
+@full_size
 @pytest.mark.parametrize("value", ["not ours", "[]", '{"live": 5}', '{"in_doubt": ["soon"]}', '{"other": []}'])
 def test_a_variable_that_holds_something_else_is_written_anew(dag, run_dag, sandbox, value):
     HeartbeatOperator(task_id="beat", to=TO, grace=GRACE, variable="heartbeat")

@@ -11,6 +11,7 @@ import pytest
 from airflow.models import Variable
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Asset, CronTriggerTimetable, task
+from full_size import full_size
 
 from airflow_provider_omnimessage.__main__ import main
 from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator, next_run
@@ -81,6 +82,7 @@ def test_failed_work_changes_nothing_about_it_and_the_run_fails_as_without(dag, 
     assert waiting(sandbox) == ["scheduled"]
 
 
+@full_size
 def test_a_run_that_cannot_schedule_it_is_that_of_the_work_and_says_so(dag, run_dag, sandbox):
     with DeadMansSwitch("report", **SWITCH):
         EmptyOperator(task_id="work")
@@ -90,6 +92,7 @@ def test_a_run_that_cannot_schedule_it_is_that_of_the_work_and_says_so(dag, run_
     assert "THE ALERT FOR THE NEXT RUN IS NOT SCHEDULED" in run.log
 
 
+@full_size
 def test_a_lost_response_leaves_one_alert_that_is_known_and_never_none(dag, run_dag, sandbox):
     with DeadMansSwitch("report", **SWITCH):
         EmptyOperator(task_id="work")
@@ -101,6 +104,7 @@ def test_a_lost_response_leaves_one_alert_that_is_known_and_never_none(dag, run_
     assert "cannot be cancelled from here, since its id is unknown" in run.log
 
 
+@full_size
 def test_a_task_that_is_killed_leaves_what_its_next_try_cancels(dag, run_dag, sandbox, monkeypatch):
     with DeadMansSwitch("report", **SWITCH) as switch:
         EmptyOperator(task_id="work")
@@ -118,6 +122,7 @@ def test_a_task_that_is_killed_leaves_what_its_next_try_cancels(dag, run_dag, sa
     assert waiting(sandbox) == ["cancelled", "scheduled"]
 
 
+@full_size
 def test_one_wrong_recipient_does_not_cost_the_others_their_alert(dag, run_dag, sandbox):
     with DeadMansSwitch("report", **{**SWITCH, "to": "{{ '+37255555555, nobody' }}"}):
         EmptyOperator(task_id="work")
@@ -126,6 +131,7 @@ def test_one_wrong_recipient_does_not_cost_the_others_their_alert(dag, run_dag, 
     assert waiting(sandbox) == ["scheduled"]
 
 
+@full_size
 class TestScheduled:
     """With a schedule, an alert waits for the run that is due next."""
 
@@ -292,6 +298,7 @@ class TestCommands:
         assert command("disarm", dag.dag_id)[0] == 0
         assert command("disarm", "another")[2] == "No alert of the DAG another is known\n"
 
+    @full_size
     def test_what_cannot_be_cancelled_stays_known(self, dag, run_dag, sandbox, command):
         with DeadMansSwitch("report", **SWITCH):
             EmptyOperator(task_id="work")

@@ -20,6 +20,7 @@ from delivery_sensor import (
     UNKNOWN,
     a_sensor,
     in_a_worker_and_in_the_triggerer,
+    in_each_mode,
     in_every_mode,
     status_requests,
 )
@@ -35,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("short_waits")
 
 
 class TestEveryMode:
-    @in_every_mode
+    @in_each_mode
     def test_the_dag_goes_on_when_the_message_is_delivered(self, dag, run_dag, sent, mode):
         id_ = sent(FIRST_CHANNEL_FAILS)
         a_sensor(omnimessage_id=id_, **mode)

@@ -17,6 +17,7 @@ from delivery_sensor import (
     in_every_mode,
     status_requests,
 )
+from full_size import full_size
 
 from airflow_provider_omnimessage.api.awaited_message import AwaitedMessage
 from airflow_provider_omnimessage.api.errors import InvalidInputError
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.usefixtures("short_waits")
 
 
 class TestOneLimitForTheWholeTask:
+    @full_size
     @in_every_mode
     @pytest.mark.parametrize("count", [8, 12])
     def test_slow_responses_to_many_ids_do_not_exceed_the_timeout(self, dag, run_dag, sandbox, sent, mode, count):

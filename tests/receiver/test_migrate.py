@@ -6,6 +6,7 @@ import sys
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from full_size import full_size
 from sqlalchemy import inspect, text
 
 from airflow_provider_omnimessage.receiver.database import DatabaseError, open_url
@@ -36,6 +37,7 @@ def test_a_second_start_changes_nothing(database: str) -> None:
         assert connection.execute(text("SELECT count(*) FROM omnimessage_log")).scalar() == 1
 
 
+@full_size
 def test_processes_that_start_at_once_do_not_get_in_each_others_way(database: str) -> None:
     processes = [
         subprocess.Popen([sys.executable, "-c", MIGRATE, database], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

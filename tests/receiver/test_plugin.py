@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from full_size import full_size
+
 HEAVY = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "aiohttp")
 
 #: What the package imports at the plugin's module level, and when Airflow reads all that a plugin has.
@@ -76,10 +78,12 @@ def test_with_the_receiver_off_nothing_is_mounted_and_nothing_imported(tmp_path:
     assert run(tmp_path, IMPORTED_BY_THE_PLUGIN)[-2:] == ["[]", "[]"]
 
 
+@full_size
 def test_no_public_module_imports_fastapi_or_the_receivers_database(tmp_path: Path) -> None:
     assert run(tmp_path, IMPORTED_BY_PUBLIC_MODULES)[-1] == "[]"
 
 
+@full_size
 def test_no_trigger_imports_what_only_the_receiver_needs(tmp_path: Path) -> None:
     assert run(tmp_path, IMPORTED_BY_TRIGGERS)[-1] == "[]"
 

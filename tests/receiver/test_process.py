@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from full_size import full_size
 from receivers import CONN_ID, PASSWORD, Client, report
 from sqlalchemy import text
 
@@ -71,6 +72,7 @@ def test_it_announces_itself_receives_and_stops_on_a_signal(
     assert "Traceback" not in out + err
 
 
+@full_size
 class TestErrors:
     @pytest.fixture
     def error(self, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:

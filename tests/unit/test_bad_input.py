@@ -86,7 +86,7 @@ ISO_LIKE = st.from_regex(r"\A[-+ 0-9TZW:./PYMDHS]{0,30}\Z")
 MOMENTS = SCALARS | ISO_LIKE | st.datetimes(timezones=st.timezones()) | st.text(max_size=40)
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(value=MOMENTS, zone=st.none() | st.timezone_keys() | st.text(max_size=20))
 def test_any_value_is_a_time_or_is_rejected_by_name(value, zone):
     try:
@@ -103,7 +103,7 @@ def test_any_value_is_a_time_or_is_rejected_by_name(value, zone):
     assert refused <= {"time_to_send", "timezone"}
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(
     call=st.sampled_from([calls.send({}), calls.cancel(ID), calls.delivery_report(ID), calls.credentials_check()]),
     status=st.integers(100, 999) | st.sampled_from([200, 201, 202, 301, 400, 401, 404, 429, 500, 503]),
@@ -141,7 +141,7 @@ class Connection:
         self.__dict__.update(given)
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(
     host=st.none() | st.text() | st.from_regex(r"\A(https?://)?[a-z0-9.:\[\]@/%?#-]{0,30}\Z"),
     port=st.none() | st.integers(0, 70000),
@@ -161,7 +161,7 @@ def test_any_connection_is_read_or_rejected_and_never_leads_over_plain_http_to_o
 MEMORY = {"fingerprint": "a", "max_tries": 1, "time_to_send": "2099-01-01T09:00:00+00:00", "since": "b"}
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(
     JSON | st.dictionaries(st.sampled_from([*MEMORY, "omnimessage_id"]), JSON).map(lambda value: {**MEMORY, **value})
 )

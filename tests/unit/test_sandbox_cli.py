@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import requests
+from full_size import full_size
 
 from airflow_provider_omnimessage.sandbox import SandboxClient
 
@@ -105,6 +106,7 @@ def test_port_in_use_is_reported_in_one_line() -> None:
     assert line.startswith(f"sandbox: cannot listen on 127.0.0.1 port {port}: ")
 
 
+@full_size
 @pytest.mark.parametrize(
     ("arguments", "field"),
     [
@@ -132,6 +134,7 @@ def test_missing_dependency_is_reported_with_the_extra_to_install(missing: str) 
     assert line == f"sandbox: The sandbox requires {missing}, which its extra installs: pip install fastapi uvicorn"
 
 
+@full_size
 def test_listening_for_other_machines_prints_a_warning(start: Start, tmp_path: Path) -> None:
     file = tmp_path / "sandbox.json"
     process = start("--host", "0.0.0.0", "--port", "0", "--announce", str(file))
@@ -142,6 +145,7 @@ def test_listening_for_other_machines_prints_a_warning(start: Start, tmp_path: P
     assert "WARNING: other machines can reach this sandbox" in errors
 
 
+@full_size
 def test_repeated_text_is_blocked_on_request(start: Start, tmp_path: Path) -> None:
     file = tmp_path / "sandbox.json"
     process = start("--port", "0", "--announce", str(file), "--block-repeated-text")
