@@ -115,7 +115,7 @@ class ArmDeadMansSwitchOperator(AlertTask):
         """Return what earlier tries have scheduled: each of them was killed, so its result is lost."""
         if not known.ids():
             raise RuntimeError("all tries but the last one were killed, and none had scheduled an alert")
-        self.log.warning("All tries but this last one were killed; the alert that one of them scheduled stands")
+        self.log.warning("Earlier tries were killed; keeping the alert that one of them scheduled")
 
     def _fail(self, failure: Exception, known: KnownAlerts) -> NoReturn:
         """Show this task as failed. The work runs anyway unless the alert is required."""
@@ -125,7 +125,7 @@ class ArmDeadMansSwitchOperator(AlertTask):
         metrics.count("not_armed", self._tags)
         reason = f"{type(failure).__name__}: {failure}"
         if known.ids():
-            self.log.error("Not all alerts are scheduled; %s stand. %s", ", ".join(known.ids()), reason)
+            self.log.error("Not all alerts are scheduled; %s stay scheduled. %s", ", ".join(known.ids()), reason)
             raise AirflowFailException(f"Not all alerts are scheduled: {failure}") from failure
         self.log.error(
             "THE ALERT IS NOT SCHEDULED (as far as is known); the work runs without it. "

@@ -165,7 +165,9 @@ class Beat:
             if self._state.live:
                 # the messages of the last beat are still scheduled, so those of this one are too many
                 if self._state.left:
-                    self._log.error("This beat failed: its own messages are cancelled, those of the last beat stand")
+                    self._log.error(
+                        "This beat failed: its own messages are cancelled, those of the last beat stay scheduled"
+                    )
                 self._state.left = self._cancel(self._state.left)
             else:
                 # some recipients are better than none; the next try cancels and schedules anew

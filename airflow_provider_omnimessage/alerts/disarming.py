@@ -119,8 +119,8 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
         if silent and not ids:
             raise AirflowFailException(f"No alert, since {silent}; {reason}")
         if self._unrendered is not None:
-            raise AirflowFailException(f"The alert of arm stands, if there is one: {self._unrendered}")
-        with task_failures("What is scheduled stands"), OmnimessageHook(self.omnimessage_conn_id) as hook:
+            raise AirflowFailException(f"The alert that arm scheduled, if any, is sent at its time: {self._unrendered}")
+        with task_failures("Scheduled alerts stay scheduled"), OmnimessageHook(self.omnimessage_conn_id) as hook:
             problems = self._schedule_what_is_missing(context, ids, hook)
             if self.on_failure == "send_now":
                 problems += self._send_now(context, ids, hook)
@@ -129,7 +129,7 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
         if self.on_failure == "send_now":
             raise AirflowFailException(f"The alert is sent: {reason}")
         raise AirflowFailException(
-            f"The alert stands and is sent at its time: {reason}. A run that is repaired by then still cancels it"
+            f"The alert is sent at its time: {reason}. A run that is repaired by then still cancels it"
         )
 
     def _disarm(self, times: Mapping[str, datetime | None]) -> list[str]:

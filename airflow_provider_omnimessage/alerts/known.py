@@ -153,7 +153,7 @@ class KnownAlerts:
             self._log.warning(
                 "%s. The alert may be scheduled, but its id is unknown: %s",
                 error,
-                "scheduling no other one" if is_last else "scheduling another one, since two are better than none",
+                "not scheduling another one" if is_last else "scheduling another one, since two are better than none",
             )
             if is_last:
                 break

@@ -49,7 +49,7 @@ def check_messages(value: object, field: str, problems: Problems) -> Any:
         for index, message in enumerate(checked):
             channel = message.get("channel") if records.is_mapping(message) else None
             if isinstance(channel, str) and channel in seen:
-                problems.reject(f"{field}[{index}].channel", f"{channel} is there twice; use one message per channel")
+                problems.reject(f"{field}[{index}].channel", f"{channel} appears twice; use one message per channel")
             elif isinstance(channel, str) and not fields.is_deferred(channel):
                 seen.add(channel)
     return checked

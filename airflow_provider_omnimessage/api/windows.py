@@ -69,7 +69,7 @@ class SendWindow:
         if not is_deferred(self.hours):
             _parse_hours(self.hours)
         if not _has_template(self.days) and not self._weekdays:
-            raise InvalidInputError.of("window.days", "names no day; leave it out for every day")
+            raise InvalidInputError.of("window.days", "is empty; leave it out for every day")
         if not is_deferred(self.timezone) and self.timezone not in (None, RECIPIENT):
             _require_zone(self.timezone)
         if not _has_template(self.holidays):

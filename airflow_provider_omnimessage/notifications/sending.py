@@ -136,7 +136,7 @@ class EventCourier:
             try:
                 ids = replace(self._scheduler, to=notice.to).post(self.hook, notice.messages, at)
             except Exception as error:
-                # the other steps stand
+                # the other steps stay scheduled
                 self.sender.log.error("The %s is not scheduled: %s", notice, error)
             else:
                 yield from ((omnimessage_id, at.utc) for omnimessage_id in ids)

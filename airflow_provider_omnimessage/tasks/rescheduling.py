@@ -66,7 +66,7 @@ class RescheduleTask:
         if done.new is None:
             fate = "nothing was scheduled"
         elif done.withdrawn is None:
-            fate = f"the new message {new_id} stands"
+            fate = f"the new message {new_id} is kept"
         else:
             fate = f"the new message {new_id} {done.withdrawn}"
         what = f"Too late to reschedule: {old_id} {done.old}; {fate}"

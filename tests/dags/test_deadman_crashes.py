@@ -143,7 +143,7 @@ class TestKilledAtEachTry:
         die(ArmDeadMansSwitchOperator, "_cancel_others", after=True, always=True)
         run = run_dag(dag)
         assert run.state == "success"
-        assert "the alert that one of them scheduled stands" in run.log
+        assert "keeping the alert that one of them scheduled" in run.log
         assert states(sandbox) == ["cancelled"]
 
     def test_there_are_three_unknown_alerts_at_most(self, dag, run_dag, sandbox, die):

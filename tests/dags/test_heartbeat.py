@@ -292,7 +292,7 @@ def test_an_id_that_cannot_be_stored_is_cancelled_and_the_last_message_stands(da
         patch.setattr(HeartbeatStore, "write", write)
         run = run_dag(dag)
     assert run.state == "failed"
-    assert "those of the last beat stand" in run.log
+    assert "those of the last beat stay scheduled" in run.log
     assert scheduled(sandbox) == last
     assert run_dag(dag).state == "success"
     assert len(scheduled(sandbox)) == 1

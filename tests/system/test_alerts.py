@@ -278,7 +278,9 @@ def test_the_notifier_is_heard_where_the_tasks_process_was_killed(airflow, death
     assert heard["1203"] == (
         f"tells_death.dies_once_with_its_supervisor ({run_id}) failed and will be retried, after try 1"
     )
-    assert "1204" not in heard, "Airflow calls it where the task alone was killed: docs/howto/notifier.md says otherwise"
+    assert "1204" not in heard, (
+        "Airflow calls it where the task alone was killed: docs/howto/notifier.md says otherwise"
+    )
 
 
 @pytest.mark.parametrize("point", KILLED_ARMING)

@@ -113,7 +113,7 @@ class TestMessages:
         assert [message["channel"] for message in body["messages"]] == ["viber", "whatsapp", "rcs", "sms"]
 
     def test_a_repeated_channel_is_rejected(self):
-        assert "messages[2].channel: sms is there twice" in refusal(TO, [sms("a"), viber("b"), sms("c")])
+        assert "messages[2].channel: sms appears twice" in refusal(TO, [sms("a"), viber("b"), sms("c")])
 
     @pytest.mark.parametrize("messages", [[], None, "text", {"channel": "sms", "text": "a"}, 7])
     def test_messages_must_be_a_list_that_is_not_empty(self, messages):
