@@ -78,7 +78,7 @@ class AirflowHome:
         }
 
     def prepare(self) -> None:
-        """Make the folder, the login (admin, admin) and the database, where they are not there yet."""
+        """Create the folder, the login (admin, admin) and the database if they do not exist."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "simple_auth_manager_passwords.json.generated").write_text(json.dumps({"admin": "admin"}))
         if not (self.folder / "airflow.db").exists():
@@ -86,16 +86,16 @@ class AirflowHome:
 
     def run(self, *command: str) -> str:
         """
-        Run one ``airflow`` command to its end.
+        Run one ``airflow`` command and wait for its end.
 
-        :param command: its words.
+        :param command: its arguments.
         :return: what it printed.
-        :raises RuntimeError: with what it printed, where it failed.
+        :raises RuntimeError: if it failed; contains the end of its output.
         """
         done = subprocess.run(
             [self.python, "-m", "airflow", *command],
             env=self.environment,
-            cwd=self.folder,  # not the checkout: what is installed counts
+            cwd=self.folder,  # not the checkout, so that the installed package is imported
             capture_output=True,
             text=True,
             check=False,
@@ -115,7 +115,7 @@ class Airflow:
         self._token = token["access_token"]
 
     def call(self, method: str, path: str, body: object = None, token: str | None = "") -> Any:
-        """Make a request, and a ``GET`` again if it fails: Airflow responds with 500 while its SQLite is locked."""
+        """Make a request; repeat a ``GET`` that fails: Airflow responds with 500 while its SQLite is locked."""
         request = urllib.request.Request(
             f"{self.home.url}{path}",
             method=method,
@@ -126,7 +126,7 @@ class Airflow:
             request.add_header("Authorization", f"Bearer {self._token}")
         for pause in (1, 2, 4, 8, None) if method == "GET" else (None,):
             try:
-                # long: on a busy machine, requests wait for each other at Airflow's SQLite
+                # long, because requests wait for Airflow's SQLite on a busy machine
                 with urllib.request.urlopen(request, timeout=120) as response:
                     return json.loads(response.read())
             except urllib.error.HTTPError as error:
@@ -145,7 +145,7 @@ class Airflow:
 
     def trigger(self, dag_id: str, **conf: object) -> str:
         """
-        Start a run, and return its id. Try again while Airflow's SQLite is locked: the id keeps it one run.
+        Start a run, and return its id. Repeat this while Airflow's SQLite is locked; all attempts have the same id.
 
         :param dag_id: the DAG.
         :param conf: the parameters of the run.
@@ -180,8 +180,8 @@ class Airflow:
         raise AssertionError(f"{dag_id} did not end: {self.tasks(dag_id, run_id)}")
 
     def tasks(self, dag_id: str, run_id: str) -> dict[str, str]:
-        answer = self.call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances")
-        return {task["task_id"]: task["state"] for task in answer["task_instances"]}
+        response = self.call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances")
+        return {task["task_id"]: task["state"] for task in response["task_instances"]}
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> object:
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}?deserialize=true"
@@ -208,9 +208,9 @@ class RunningAirflow:
 
     def start(self, components: Sequence[str] = COMPONENTS) -> None:
         """
-        Start processes, each in a process group of its own, and wait until the API server answers.
+        Start processes, each in a process group of its own, and wait until the API server responds.
 
-        :param components: which.
+        :param components: their names.
         """
         logs = self.home.folder / "processes"
         logs.mkdir(exist_ok=True)
@@ -232,7 +232,7 @@ class RunningAirflow:
         """
         Kill processes and all their children at once, as a power cut would (SIGKILL).
 
-        :param components: which.
+        :param components: their names.
         """
         for component in components:
             process = self._processes.pop(component, None)
@@ -241,7 +241,7 @@ class RunningAirflow:
                 process.wait()
 
     def stop(self) -> None:
-        """End all processes, politely at first."""
+        """Stop all processes with SIGTERM, and kill those that still run after 15 seconds."""
         for process in self._processes.values():
             _signal_group(process, signal.SIGTERM)
         deadline = time.monotonic() + 15
@@ -252,9 +252,9 @@ class RunningAirflow:
 
     def check(self) -> None:
         """
-        Demand that all processes are alive.
+        Raise if a process has ended.
 
-        :raises RuntimeError: with the end of the log of the one that is not.
+        :raises RuntimeError: contains the end of its log.
         """
         for component, process in self._processes.items():
             if process.poll() is not None:
@@ -269,7 +269,7 @@ class RunningAirflow:
                 urllib.request.urlopen(f"{self.home.url}/api/v2/version", timeout=2).close()
                 return
             time.sleep(0.3)
-        raise RuntimeError("The API server did not answer within two minutes")
+        raise RuntimeError("The API server did not respond within two minutes")
 
 
 @contextlib.contextmanager
@@ -295,7 +295,7 @@ def running_sandbox(folder: Path, *options: str) -> Iterator[dict[str, str]]:
 
     :param folder: where its log is written.
     :param options: more command line options.
-    :return: what it announces: ``url``, ``inbox`` and ``pid``.
+    :return: what it writes to its announcement file: ``url``, ``inbox`` and ``pid``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     announcement = folder / "sandbox.json"

@@ -97,7 +97,7 @@ class Cluster:
             "AIRFLOW__CELERY__BROKER_URL": f"redis://127.0.0.1:{self.ports['redis']}/0",
             "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql+psycopg2://{database}",
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundle_list),
-            # what dies silently is noticed soon
+            # detect dead processes soon
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
             "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
@@ -147,7 +147,7 @@ class Cluster:
     def stop(self) -> None:
         """End everything."""
         for name in reversed(self.processes):
-            # Airflow's processes are of no more use: only what is started by others' hands has to end in order
+            # kill: the cluster is not started again, so no process needs an orderly stop
             self.processes[name].kill()
         self.address.close()
 
@@ -186,7 +186,7 @@ class Cluster:
         return {part["status"] for part in health.values()} == {"healthy"}
 
     def pass_time(self, seconds: float) -> None:
-        """Let an outage last: the only pause that proves nothing by itself."""
+        """Sleep while an outage lasts."""
         time.sleep(seconds)
 
     def await_health(self) -> None:
@@ -211,7 +211,7 @@ class Cluster:
         )
 
     def _add_postgres(self) -> None:
-        # PostgreSQL does not run as root, and its user cannot look into root's folders
+        # PostgreSQL does not run as root, and its user cannot read root's folders
         user = "postgres" if os.geteuid() == 0 else None
         self.data = Path("/tmp") / f"omnimessage-postgres-{self.ports['postgres']}"
         self.data.mkdir(mode=0o700)

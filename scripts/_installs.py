@@ -26,7 +26,7 @@ CHECKOUT = "."
 
 
 def lines() -> Iterator[tuple[str, str]]:
-    """Find what follows each ``pip install``, with the place where it stands."""
+    """Find what follows each ``pip install``, with its file and line."""
     pages = [*ROOT.glob("*.md"), *(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)]
     for path in sorted(
         [*pages, *(ROOT / NAME.replace("-", "_")).rglob("*.py"), *(ROOT / "example_dags").rglob("*.py")]

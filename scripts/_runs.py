@@ -1,4 +1,4 @@
-"""Runs DAGs with ``dag.test()``, and tells what Airflow then knows of each run."""
+"""Runs DAGs with ``dag.test()``, and reports the states and XComs of each run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main(plan_file: str, report_file: str) -> None:
     Run a plan.
 
     :param plan_file: a JSON list of ``{"dag_id", "conf"}``.
-    :param report_file: gets a line of JSON per run, as soon as it has ended.
+    :param report_file: a JSON line is appended for each run when it has ended.
     """
     plan = json.loads(Path(plan_file).read_text())
     bag = DagBag()
@@ -32,7 +32,7 @@ def main(plan_file: str, report_file: str) -> None:
 
 def describe(run: Any) -> dict[str, Any]:
     """
-    Tell the state of a run and of its tasks, and all their XComs, as Airflow's database has them.
+    Return the state of a run and of its tasks, and all XComs, from Airflow's database.
 
     :param run: what ``dag.test()`` returned.
     """

@@ -1,4 +1,4 @@
-"""What every test stands on: an Airflow home of its own, and a machine that reaches nobody but itself."""
+"""For all tests: a separate Airflow home, and no network access beyond this machine."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _stay_on_this_machine(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(_stay_on_this_machine)
 
 
-# A busy machine is no reason to fail.
+# long, so that no test fails on a busy machine
 hypothesis.settings.register_profile(
     "any machine",
     deadline=None,
@@ -79,12 +79,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def omnimessage_sandbox_options() -> dict[str, str]:
-    """Credentials with everything in them that could be escaped wrongly."""
+    """Credentials with all characters that need escaping somewhere."""
     return {"username": "us:er%@/ü", "password": "p:a/s@s%w ü漢🔑"}
 
 
 class Pauses(list[float]):
-    """The pauses between the attempts of a call: they pass at once, on a clock that takes them for passed."""
+    """Record the pauses between attempts instead of sleeping; the clock moves forward by each."""
 
     sleep = list.append
 
@@ -121,13 +121,13 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pauses]:
 
 @pytest.fixture
 def sandbox(omnimessage_sandbox: Sandbox, pauses: Pauses) -> Sandbox:
-    """What users have in their tests, with pauses that pass at once."""
+    """The sandbox fixture that users get, without real pauses."""
     return omnimessage_sandbox
 
 
 @pytest.fixture
 def untrusted_server(tmp_path: Path) -> Iterator[tls_server]:
-    """Speaks TLS with a certificate of its own making, and answers nothing."""
+    """A TLS server with a self-signed certificate that never responds."""
     server = tls_server(tmp_path)
     with server:
         yield server

@@ -51,7 +51,7 @@ class Postgres:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def start(self) -> None:
-        """Start the server; it answers when this returns."""
+        """Start the server, and wait until it accepts connections."""
         with (self._folder / "log").open("ab") as log:
             self._server = subprocess.Popen(
                 [
@@ -78,7 +78,7 @@ class Postgres:
             self._server.wait(30)
 
     def pause(self) -> None:
-        """Let all server processes stand still: connections stay open, and nothing answers."""
+        """Pause all server processes: connections stay open, and get no response."""
         self._signal_all(signal.SIGSTOP)
 
     def go_on(self) -> None:

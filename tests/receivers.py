@@ -67,7 +67,7 @@ class Client:
             connection.close()
 
     def status_and_text(self, method: str, path: str, body: bytes = b"") -> tuple[int, str]:
-        """Request what need not be JSON, with a path that is sent as it is."""
+        """Make a request whose response may be something else than JSON; the path is sent unchanged."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=90)
         try:
             connection.request(method, self.prefix + path, body)

@@ -15,7 +15,7 @@ class tls_server:
     A TLS server with a certificate of its own making.
 
     :param folder: where the certificate is written, as ``server.pem``.
-    :param answer: what everybody is answered.
+    :param answer: the response to every request.
     :param address: whom the certificate is for.
     :param days: how long it is valid, from ten days ago.
     """

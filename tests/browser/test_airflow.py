@@ -81,7 +81,7 @@ def run(page: Any, airflow: Any, connection: None, tested: None) -> str:
 
 
 def run_by_hand(page: Any, airflow: Any, dag_id: str) -> str:
-    """Trigger a DAG, wait until its run has succeeded, and give the run's page."""
+    """Trigger a DAG, wait until its run has succeeded, and return the URL of the run's page."""
     page.goto(f"{airflow.url}/dags/{dag_id}")
     page.get_by_role("button", name=re.compile("^Trigger")).first.click()
     page.get_by_role("dialog").get_by_role("button", name=re.compile("Trigger")).last.click()
@@ -115,12 +115,12 @@ def tested(page: Any, connection: None, picture: Any) -> dict[str, str]:
     return {"refusal": refusal_text, "greeting": greeting.inner_text()}
 
 
-def test_a_wrong_password_is_explained_and_the_right_one_greeted(tested, sandbox):
+def test_a_wrong_password_is_explained_and_the_right_one_accepted(tested, sandbox):
     assert f"Wrong password: {sandbox.url} rejects the API username 'sandbox'" in tested["refusal"]
     assert f"Reached {sandbox.url}, which accepts the API username 'sandbox'." in tested["greeting"]
 
 
-def test_what_the_form_was_told_reaches_messente(run, sandbox):
+def test_the_values_of_the_form_reach_messente(run, sandbox):
     message = sandbox.messages[0]
     assert message["body"]["priority"] == "high"
     assert message["state"] == "cancelled"

@@ -58,9 +58,9 @@ def airflow_2(sandbox: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def await_answer(url: str, process: subprocess.Popen[bytes]) -> None:
     """
-    Wait until a server answers.
+    Wait until a server responds.
 
-    :param url: what to ask for.
+    :param url: the URL to request.
     :param process: the server.
     """
     deadline = time.monotonic() + 120

@@ -26,7 +26,7 @@ class Run:
     """
     A run that has ended, as a user sees it.
 
-    :param told: what :func:`describe` tells of it.
+    :param told: what :func:`describe` returns for it.
     :param log: everything that was logged.
     """
 
@@ -39,12 +39,12 @@ class Run:
         self.log = log
 
     def xcom(self, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
-        """Give one XCom; fails where it is not there."""
+        """Return one XCom; fail if there is none."""
         (value,) = self.xcoms(task_id, key, map_index)
         return value
 
     def xcoms(self, task_id: str, key: str = "return_value", map_index: int | None = None) -> list[Any]:
-        """Give the XComs of a task, of all its mapped instances in their order."""
+        """Return the XComs of all mapped instances of a task, in order."""
         rows = [row for row in self._xcoms if (row["task_id"], row["key"]) == (task_id, key)]
         if map_index is not None:
             rows = [row for row in rows if row["map_index"] == map_index]
@@ -69,7 +69,7 @@ def _airflow() -> None:
 
 
 def _read_signatures_once() -> None:
-    """Cache what FastAPI reads anew for each request where, as in ``dag.test()``, a dependency is overridden."""
+    """Cache what FastAPI computes for each request if a dependency is overridden, as in ``dag.test()``."""
     from fastapi.dependencies import utils
 
     known: dict[Any, Any] = {}
@@ -85,7 +85,7 @@ def _read_signatures_once() -> None:
 
 
 def _do_not_wait_for_the_disk(connection: Any, _: Any) -> None:
-    """The database need not survive the machine."""
+    """Turn off SQLite's syncing to disk: the database is temporary."""
     connection.execute("PRAGMA synchronous=OFF")
 
 
@@ -97,7 +97,7 @@ def dag(request: pytest.FixtureRequest) -> Iterator[DAG]:
 
 
 def _shorter_pauses_of_dag_test(sleep: Callable[[float], None]) -> Callable[[float], None]:
-    """``dag.test()`` sleeps for a second whenever no task is ready; nothing but this process could make one ready."""
+    """Skip the second that ``dag.test()`` sleeps if no task is ready."""
 
     def shorter(seconds: float) -> None:
         caller = sys._getframe(1).f_globals["__name__"]
@@ -133,7 +133,7 @@ def run_dag(
 
 @pytest.fixture
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Confirm failures soon, reschedule at once, and give a trigger that starts late half a second."""
+    """Shorten the pauses before a failure is confirmed, a task is rescheduled, or a late trigger is given up."""
     from airflow_provider_omnimessage.api import delivery, waiting
     from airflow_provider_omnimessage.sensors import omnimessage as sensors
     from airflow_provider_omnimessage.triggers import omnimessage as triggers
@@ -196,7 +196,7 @@ def sent(sandbox):
 
 @pytest.fixture
 def later(sandbox):
-    """Move the sandbox's clock once so many reports have been asked for."""
+    """Move the sandbox's clock after a number of report requests."""
     threads = []
 
     def when_asked(times, seconds):
@@ -216,7 +216,7 @@ def later(sandbox):
 
 
 class Died(Exception):
-    """What stands for the death of a worker: nothing of the operator runs after it."""
+    """Simulates the death of a worker: no code of the operator runs after it."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the tests of the delivery sensor share: recipients, its modes, and what the sandbox was asked."""
+"""What the tests of the delivery sensor share: recipients, its modes, and the requests that the sandbox received."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Lockstep:
     @classmethod
     def of(cls, dag: Any, run_id: str) -> Lockstep:
         """
-        Take over a run that was made before.
+        Continue an existing run.
 
         :param dag: which DAG.
         :param run_id: which of its runs.
@@ -64,7 +64,7 @@ class Lockstep:
 
     def run(self, *, seed: int = 0, order: Sequence[Key] = ()) -> Lockstep:
         """
-        Make a run and take it to its end.
+        Create a run and execute it to its end.
 
         :param seed: for the order in which task instances that could run at the same time do.
         :param order: of another run, to be repeated as far as possible; its tasks that this DAG lacks are left out.
@@ -91,7 +91,7 @@ class Lockstep:
         return self.resume(seed=seed, order=order)
 
     def resume(self, *, seed: int = 0, order: Sequence[Key] = ()) -> Lockstep:
-        """Take the run to its end."""
+        """Execute the run to its end."""
         from airflow.sdk.definitions.dag import _run_task
 
         dice = random.Random(seed)
@@ -191,12 +191,12 @@ class Lockstep:
         return found
 
     def _next(self, dice: random.Random, pending: list[Key]) -> tuple[Any, Any] | None:
-        """Let the scheduler look at the run, and choose one of the task instances that it would start."""
+        """Let the scheduler process the run, and choose one of the task instances that it would start."""
         from airflow import settings
 
         session = settings.Session()
         run = self._find(session)
-        for _ in range(3):  # what one look expands or skips, the next one can start
+        for _ in range(3):  # the next pass can start what this one expands or skips
             ready, _ = run.update_state(session=session)
             session.commit()
             if ready or str(run.state) in ("success", "failed"):

@@ -223,7 +223,7 @@ class TestTheInput:
         assert sandbox.messages[0]["body"]["priority"] == "high"
 
     def test_texts_of_strangers_are_rendered_by_expand_kwargs_but_not_by_a_bulk_send(self, dag, run_dag, sandbox):
-        """Airflow renders what it maps with ``expand_kwargs``: whoever fills the list can run templates."""
+        """Airflow renders what it maps with ``expand_kwargs``: whoever can edit the list can run templates."""
 
         @task
         def strangers():

@@ -132,7 +132,7 @@ class TestCancelling:
         assert len([request for request in sandbox.requests if request["call"] == "cancel"]) == 1
 
     @full_size
-    def test_what_may_pass_takes_a_retry(self, dag, run_dag, sandbox):
+    def test_a_transient_error_uses_a_retry(self, dag, run_dag, sandbox):
         send = sending(recipients=people(30), time_to_send=NEW_YEAR)
         CancelScheduledMessageOperator(
             task_id="cancel", omnimessage_id=send.output, retries=1, retry_delay=timedelta(0)
@@ -155,7 +155,7 @@ def waiting(send, **settings):
 
 @pytest.fixture
 def delivered(sandbox, monkeypatch):
-    """Let everything be delivered as soon as a report is asked for."""
+    """Let every message be delivered when the first report is requested."""
     ask = DeliveryReport.read
 
     def read(body):
@@ -198,7 +198,7 @@ class TestWaiting:
         assert told["undelivered"][0]["reason"] == "failed (sms: UNDELIV (Delivery failure))"
         assert "of 60 were not, and require=0.95: " in run.log
 
-    def test_its_time_being_over_leaves_the_numbers(self, dag, run_dag, sandbox):
+    def test_a_timeout_keeps_the_counts(self, dag, run_dag, sandbox):
         sandbox.freeze()
         waiting(sending(recipients=people(200)), timeout=2, **DEFERRED)
         run = run_dag(dag)
@@ -207,7 +207,7 @@ class TestWaiting:
         assert len(run.xcom("wait")["undelivered"]) == 100
         assert "; and 180 more" in run.log
 
-    def test_nobody_asks_before_the_time(self, dag, run_dag, sandbox):
+    def test_nothing_is_polled_before_the_time(self, dag, run_dag, sandbox):
         waiting(sending(recipients=people(50), time_to_send=NEW_YEAR), timeout=1, **DEFERRED)
         run = run_dag(dag)
         assert run.tasks["wait"] == "failed"

@@ -48,7 +48,7 @@ def cancel_two(dag, run_dag, sandbox, **settings):
 
 
 class TestCancelTooLate:
-    def test_by_default_it_fails_and_says_what_became_of_the_message(self, dag, run_dag, sandbox):
+    def test_by_default_it_fails_with_the_outcome_of_the_message(self, dag, run_dag, sandbox):
         run = cancel_two(dag, run_dag, sandbox)
         assert (run.tasks["cancel"], run.tasks["after"]) == ("failed", "upstream_failed")
         assert "was sent already" in run.log or "has been sent already" in run.log
@@ -77,7 +77,7 @@ class TestCancelTooLate:
         assert run.xcom("again") == run.xcom("first") == [run.xcom("schedule")]
 
     @pytest.mark.parametrize("omnimessage_id", [None, "None", [], [None, None], "{{ none }}"])
-    def test_where_there_is_no_id_there_is_nothing_to_cancel(self, dag, run_dag, sandbox, omnimessage_id):
+    def test_without_an_id_there_is_nothing_to_cancel(self, dag, run_dag, sandbox, omnimessage_id):
         CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=omnimessage_id)
         assert run_dag(dag).tasks == {"cancel": "skipped"}
         assert sandbox.requests == []
@@ -88,7 +88,7 @@ class TestCancelTooLate:
         CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=f"{{{{ {ids!r} }}}}")
         assert run_dag(dag).xcom("cancel") == ids
 
-    def test_one_that_did_not_answer_does_not_keep_the_others_waiting(self, dag, run_dag, sandbox):
+    def test_a_message_without_a_response_does_not_delay_the_others(self, dag, run_dag, sandbox):
         schedule = ScheduleOmnimessageOperator.partial(task_id="schedule", to=TO, messages=[sms("a")]).expand(
             time_to_send=[SOON, SOON, SOON]
         )
@@ -101,7 +101,7 @@ class TestCancelTooLate:
 
 
 class TestCancelDoesWhatItCan:
-    def test_what_is_no_id_does_not_keep_the_others_from_being_cancelled(self, dag, run_dag, sandbox):
+    def test_an_invalid_id_does_not_stop_the_others(self, dag, run_dag, sandbox):
         schedule = ScheduleOmnimessageOperator(task_id="schedule", to=TO, time_to_send=SOON, messages=[sms("a")])
         CancelScheduledMessageOperator(
             task_id="cancel", omnimessage_id=["not an id!", schedule.output], if_already_sent="ignore"
@@ -112,7 +112,7 @@ class TestCancelDoesWhatItCan:
         assert run.xcom("cancel") == [run.xcom("schedule")]
         assert "'not an id!' is not an id" in run.log
 
-    def test_a_web_servers_404_is_not_taken_for_sent_already(self, dag, run_dag, sandbox, monkeypatch):
+    def test_a_404_of_another_server_does_not_mean_already_sent(self, dag, run_dag, sandbox, monkeypatch):
         schedule = ScheduleOmnimessageOperator(task_id="schedule", to=TO, time_to_send=SOON, messages=[sms("a")])
         elsewhere = {**sandbox.connection, "host": sandbox.url.replace("/v1", "/elsewhere")}
         monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", json.dumps(elsewhere))
@@ -134,7 +134,7 @@ class TestCancelDoesWhatItCan:
         assert run.tasks["cancel"] == "failed"
         assert "a dict is not an id; pass the id that it holds" in run.log
 
-    def test_what_is_no_id_is_named_by_its_position_and_kind_only(self, dag, run_dag, sandbox):
+    def test_an_invalid_id_is_named_by_position_and_type_only(self, dag, run_dag, sandbox):
         @task(show_return_value_in_logs=False)
         def reports() -> list:
             return [{"to": "+37255555555", "text": "S3CRET"}]

@@ -137,7 +137,7 @@ class TestSendNow:
         assert [message["state"] for message in sandbox.messages] == ["cancelled"]
 
     @full_size
-    def test_what_has_gone_out_at_its_time_is_not_sent_again(self, dag, run_dag, sandbox):
+    def test_an_alert_that_was_sent_at_its_time_is_not_sent_again(self, dag, run_dag, sandbox):
         with DeadMansSwitch(
             "by_nine",
             to=TO,
@@ -150,7 +150,7 @@ class TestSendNow:
         assert len(sandbox.messages) == 1
 
     @full_size
-    def test_the_scheduled_alert_stands_where_sending_fails(self, dag, run_dag, sandbox):
+    def test_the_scheduled_alert_stays_if_sending_fails(self, dag, run_dag, sandbox):
         sandbox.add_fault("unauthorized", call="send", after=1, times="always")
         with DeadMansSwitch("by_nine", on_failure="send_now", **ALERT):
             fails()
@@ -212,7 +212,7 @@ class TestTheAlertNeverBlocksTheWork:
         }
 
     @pytest.mark.parametrize("fault", ["unauthorized", "cut"])
-    def test_where_the_network_is_cut_the_run_succeeds_and_the_alert_goes_out(self, dag, run_dag, sandbox, fault):
+    def test_if_the_network_is_cut_the_run_succeeds_and_the_alert_is_sent(self, dag, run_dag, sandbox, fault):
         with DeadMansSwitch("by_nine", **ALERT) as switch:
 
             @task

@@ -1,4 +1,4 @@
-"""The dead man's switch where answers are lost and tasks are killed: two alerts are better than none."""
+"""The dead man's switch if responses are lost or tasks are killed: two alerts are better than none."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def die(monkeypatch):
             dies = always or not deaths
             if dies and not after:
                 deaths.append(name)
-                raise SystemExit("as a kill would end it")
+                raise SystemExit("killed")
             result = whole(*args, **kwargs)
             if dies:
                 deaths.append(name)
-                raise SystemExit("as a kill would end it")
+                raise SystemExit("killed")
             return result
 
         monkeypatch.setattr(owner, name, method)
@@ -138,7 +138,7 @@ class TestKilledAtEachTry:
         assert "THE ALERT IS NOT SCHEDULED" in run.log
         assert "all tries but the last one were killed" in run.log
 
-    def test_what_a_try_has_scheduled_is_known_to_the_last_and_cancelled(self, dag, run_dag, sandbox, die):
+    def test_the_last_try_knows_what_earlier_tries_scheduled_and_it_is_cancelled(self, dag, run_dag, sandbox, die):
         Watched(sandbox)
         die(ArmDeadMansSwitchOperator, "_cancel_others", after=True, always=True)
         run = run_dag(dag)
@@ -154,14 +154,14 @@ class TestKilledAtEachTry:
         assert run.state == "success"
         assert "earlier tries of this task have made 3 requests" in run.log
 
-    def test_where_it_is_required_the_work_does_not_run(self, dag, run_dag, sandbox, die):
+    def test_if_it_is_required_the_work_does_not_run(self, dag, run_dag, sandbox, die):
         Watched(sandbox, required=True)
         die(ArmDeadMansSwitchOperator, "_arm", after=False, always=True)
         run = run_dag(dag)
         assert run.tasks["by_nine.work"] == "upstream_failed"
 
 
-class TestLostAnswers:
+class TestLostResponses:
     @pytest.mark.parametrize(("fault", "alerts"), [("cut", 1), ("server_error", 1), ("lost_answer", 2)])
     def test_another_alert_is_scheduled_and_what_is_known_is_cancelled(self, dag, run_dag, sandbox, fault, alerts):
         watched = Watched(sandbox)
@@ -172,7 +172,7 @@ class TestLostAnswers:
         assert "scheduling another one, since two are better than none" in run.log
         assert "may have been scheduled at" in run.log
 
-    def test_where_all_are_lost_there_are_three_at_most_and_the_work_runs(self, dag, run_dag, sandbox):
+    def test_if_all_responses_are_lost_there_are_at_most_three_and_the_work_runs(self, dag, run_dag, sandbox):
         watched = Watched(sandbox)
         sandbox.add_fault("lost_answer", call="send", times="always")
         run = run_dag(dag)
@@ -181,7 +181,7 @@ class TestLostAnswers:
         assert "THE ALERT IS NOT SCHEDULED (as far as is known)" in run.log
         assert run.log.count("may have been scheduled at") == 3
 
-    def test_what_is_no_answer_of_messentes_is_not_asked_for_again(self, dag, run_dag, sandbox):
+    def test_an_unreadable_response_does_not_repeat_the_request(self, dag, run_dag, sandbox):
         Watched(sandbox)
         sandbox.add_fault("broken_json", call="send", times="always")
         run_dag(dag)
@@ -213,7 +213,7 @@ class TestLostAnswers:
 
 
 class TestCleared:
-    def test_what_changed_replaces_what_waits(self, dag, run_dag, clear_and_run, sandbox):
+    def test_a_changed_alert_replaces_the_scheduled_one(self, dag, run_dag, clear_and_run, sandbox):
         watched = Watched(sandbox)
         watched.fails = True
         first = run_dag(dag)
@@ -230,7 +230,7 @@ class TestCleared:
         clear_and_run(dag, first)
         assert [message["to"] for message in sandbox.messages if message["state"] == "scheduled"] == [OTHER]
 
-    def test_what_could_not_be_replaced_is_cancelled_by_the_disarming(self, dag, run_dag, clear_and_run, sandbox):
+    def test_an_alert_that_could_not_be_replaced_is_cancelled_by_disarm(self, dag, run_dag, clear_and_run, sandbox):
         watched = Watched(sandbox)
         watched.fails = True
         first = run_dag(dag)
@@ -242,7 +242,7 @@ class TestCleared:
         assert states(sandbox) == ["cancelled", "cancelled"]
 
     @pytest.mark.parametrize("required", [False, True])
-    def test_where_messente_cannot_be_asked_the_earlier_alert_stands_and_is_known(
+    def test_if_messente_is_down_the_earlier_alert_stays_and_is_known(
         self, dag, run_dag, clear_and_run, sandbox, required
     ):
         watched = Watched(sandbox, required=required)
@@ -270,7 +270,7 @@ class TestCleared:
         assert states(sandbox) == ["cancelled", "cancelled"]
 
 
-class TestWhatTheDagSaysForItsWork:
+class TestSettingsOfTheWork:
     def test_it_does_not_reach_the_alert(self, dag, run_dag, sandbox):
         hurts = {
             "do_xcom_push": False,
@@ -288,7 +288,7 @@ class TestWhatTheDagSaysForItsWork:
         assert set(run.tasks.values()) == {"success"}
         assert states(sandbox) == ["cancelled"]
 
-    def test_a_number_stays_a_number_of_a_phone_where_objects_are_native(self, request, run_dag, sandbox):
+    def test_native_rendering_keeps_phone_numbers(self, request, run_dag, sandbox):
         with DAG("native_objects", schedule=None, render_template_as_native_obj=True) as dag:
             Watched(sandbox)
         run_dag(dag)
@@ -296,7 +296,7 @@ class TestWhatTheDagSaysForItsWork:
 
 
 def test_an_outage_holds_the_work_up_for_a_bounded_time(dag, run_dag, sandbox, pauses, monkeypatch):
-    """Of many recipients, all whom nobody could be asked for in time are left out, and the work runs."""
+    """Recipients whose requests do not fit into the time limit get no alert, and the work runs."""
     nobody = json.dumps({**sandbox.connection, "host": "http://127.0.0.1:9"})
     monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", nobody)
     Watched(sandbox, to=[f"+3725555555{digit}" for digit in range(10)])

@@ -60,7 +60,7 @@ def seconds_in_arm(monkeypatch, pauses):
 
 @pytest.fixture
 def check(_airflow, sandbox, tmp_path, monkeypatch, capfd, seconds_in_arm, each_try_has_a_process_of_its_own):
-    """Run a DAG with a switch and the same with a plain group, and compare what becomes of them."""
+    """Run a DAG with a switch and the same with a plain group, and compare their outcomes."""
     monkeypatch.setattr(DisarmDeadMansSwitchOperator, "poke_interval", 0.0)
     monkeypatch.setitem(TRIES, "retry_delay", timedelta(0))
     monkeypatch.setitem(TRIES, "retry_exponential_backoff", False)
@@ -110,7 +110,7 @@ def check(_airflow, sandbox, tmp_path, monkeypatch, capfd, seconds_in_arm, each_
 
 
 def _plain(shape, dag_id, folder):
-    """Make the plain DAG; ``None`` where Airflow itself does not accept it."""
+    """Make the plain DAG; ``None`` if Airflow itself rejects it."""
     try:
         return Lockstep(build(shape, dag_id, with_switch=False), folder)
     except InvalidInputError:
@@ -121,7 +121,7 @@ def _plain(shape, dag_id, folder):
 
 
 class Outcome:
-    """What became of a DAG with a switch, and of the same with a plain group."""
+    """Outcomes of a DAG with a switch, and of the same DAG with a plain group."""
 
     def __init__(self, guarded, plain, sandbox, shape, recipients, faults, required):
         self.guarded, self.plain = guarded, plain
@@ -150,7 +150,7 @@ class Outcome:
             for position, node in enumerate(self._shape.nodes)
             if node.place != "out" and node.kind != "teardown"
         }
-        # the clock stands still: what is sent was sent because work failed
+        # the clock does not move: an alert can only have been sent because work failed
         is_done = all(state in DONE for (task_id, _), state in states.items() if task_id in counted)
         if self._shape.fail_fast and "failed" in states.values() and "skipped" in states.values():
             return
@@ -159,11 +159,11 @@ class Outcome:
         waiting = {message["to"] for message in messages if message["state"] == "scheduled"}
         sent = {message["to"] for message in messages if message["sent_at"]}
         if is_done:
-            # what a response that was lost has left, nobody can cancel; what could not be cancelled is shown
+            # an alert whose response was lost cannot be cancelled; other alerts that remain fail a task
             assert not waiting or self._faults, (own, messages)
             assert not waiting or own[f"{GROUP}.disarm"] == "failed" or self._loses_responses
         else:
-            # what could not be scheduled is shown
+            # an alert that could not be scheduled fails a task
             is_shown = bool(self._faults) and own[f"{GROUP}.arm"] == "failed"
             assert waiting | sent == expected or is_shown, (own, messages)
 

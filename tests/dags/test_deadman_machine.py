@@ -50,7 +50,7 @@ class Try:
         self.xcoms.clear()
 
     def run(self, clear_number: int, pulls_from: Try | None = None) -> str:
-        """Run it to its end, with the retries that Airflow gives it."""
+        """Run it to its end, with the same retries as in Airflow."""
         while True:
             self.try_number += 1
             ti = SimpleNamespace(
@@ -80,7 +80,7 @@ class Try:
 
 
 class Repairs(RuleBasedStateMachine):
-    """One run of a DAG with a dead man's switch. The clock stands before the deadline."""
+    """One run of a DAG with a dead man's switch. The clock does not reach the deadline."""
 
     sandbox: Any
     work: dict[str, str]
@@ -159,7 +159,7 @@ def memory(monkeypatch):
 
 @pytest.fixture
 def work(monkeypatch) -> Iterator[dict[str, str]]:
-    """Let a test say in which state the work is."""
+    """Set the state of the work."""
     state: dict[str, str] = {"state": "failed"}
     monkeypatch.setattr(arming, "work_states", lambda ti, ids: {(one, -1): "none" for one in ids})
     monkeypatch.setattr(disarming, "work_states", lambda ti, ids: {(one, -1): state["state"] for one in ids})

@@ -119,7 +119,7 @@ class TestRetryAfterACrash:
 
 
 @full_size
-class TestLostAnswers:
+class TestLostResponses:
     def test_at_least_once_sends_again_and_says_that_there_may_be_two(self, dag, run_dag, sandbox):
         scheduling(delivery_guarantee="at_least_once")
         sandbox.add_fault("lost_answer")
@@ -128,7 +128,7 @@ class TestLostAnswers:
         assert len(sandbox.messages) == 2
         assert "An earlier try may have posted this message" in run.log
 
-    def test_after_a_doubt_a_cleared_task_sends_again(self, dag, run_dag, clear_and_run, sandbox):
+    def test_after_an_unknown_outcome_a_cleared_task_sends_again(self, dag, run_dag, clear_and_run, sandbox):
         scheduling()
         sandbox.add_fault("cut")
         first = run_dag(dag)
@@ -163,7 +163,7 @@ class TestLostAnswers:
         assert "rate limited by Messente" in run.log
         assert "Nothing was posted, but that could not be stored" in run.log
 
-    def test_a_timeout_of_airflows_own_in_the_middle_of_the_post_is_a_doubt_too(self, dag, run_dag, sandbox):
+    def test_if_airflows_timeout_interrupts_the_post_the_outcome_is_unknown(self, dag, run_dag, sandbox):
         scheduling(durable=False, execution_timeout=timedelta(seconds=1))
         sandbox.add_fault("slow", seconds=3, processed=True)
         run = run_dag(dag)
@@ -195,7 +195,7 @@ class TestKilled:
         yield terminate_at
         signal.signal(signal.SIGTERM, before)
 
-    def test_in_the_middle_of_a_post_it_says_what_to_check_and_that_the_answer_came_after_all(
+    def test_during_a_post_it_logs_what_to_check_and_that_the_response_still_came(
         self, dag, run_dag, sandbox, terminate
     ):
         scheduling()
@@ -204,7 +204,7 @@ class TestKilled:
         assert "Killed while waiting for the response to 'send' (POST). Messente may have accepted" in run.log
         assert run.log.index("Killed while") < run.log.index(f"omnimessage_id {run.xcom('schedule')}")
 
-    def test_in_the_middle_of_a_cancel_it_says_what_to_do(self, dag, run_dag, sandbox, terminate):
+    def test_during_a_cancel_it_logs_what_to_do(self, dag, run_dag, sandbox, terminate):
         with OmnimessageHook() as hook:
             accepted = hook.send(TO, [sms("a")], time_to_send=timedelta(hours=1))
         CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=accepted.omnimessage_id)
@@ -213,7 +213,7 @@ class TestKilled:
         assert "Killed while waiting for the response to 'cancel' (DELETE)" in run.log
         assert "run this task again for the rest" in run.log
 
-    def test_where_no_call_is_under_way_it_says_that(self, dag, capfd):
+    def test_without_a_request_in_flight_it_logs_that(self, dag, capfd):
         scheduling().on_kill()
         assert "no request to Messente was in flight" in "".join(capfd.readouterr())
 
@@ -242,9 +242,7 @@ class TestClear:
         assert again.xcom("schedule", "time_to_send") == after["time_to_send"]
 
     @pytest.mark.parametrize(("on_past", "state"), [("skip", "skipped"), ("fail", "failed")])
-    def test_a_time_that_has_passed_withdraws_the_message_first(
-        self, dag, run_dag, clear_and_run, sandbox, on_past, state
-    ):
+    def test_a_time_in_the_past_cancels_the_message_first(self, dag, run_dag, clear_and_run, sandbox, on_past, state):
         task = scheduling(on_past=on_past)
         first = run_dag(dag)
         task.time_to_send = "2020-01-01T09:00Z"
@@ -278,7 +276,7 @@ class TestClear:
         clear_and_run(dag, first)
         assert len(sandbox.messages) == 2
 
-    def test_a_clear_while_messente_does_not_answer_leaves_all_as_it_is(self, dag, run_dag, clear_and_run, sandbox):
+    def test_a_clear_while_messente_does_not_respond_changes_nothing(self, dag, run_dag, clear_and_run, sandbox):
         scheduling()
         first = run_dag(dag)
         sandbox.add_fault("server_error", call="status", times="always")
@@ -287,7 +285,7 @@ class TestClear:
         assert len(sandbox.messages) == 1
         assert len(live(sandbox)) == 1
 
-    def test_a_crash_between_taking_back_and_scheduling_anew_loses_nothing(
+    def test_a_crash_between_cancelling_and_scheduling_again_loses_nothing(
         self, dag, run_dag, clear_and_run, sandbox, die
     ):
         task = scheduling()

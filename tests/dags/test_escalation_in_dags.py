@@ -26,7 +26,7 @@ def states(sandbox):
 
 
 def plan(messages):
-    """Whom each message goes to, and how many minutes after the first."""
+    """Return the recipient of each message, and its minutes after the first."""
     times = [datetime.fromisoformat(message["time_to_send"]) for message in messages]
     return [
         (message["to"], (time - times[0]) / timedelta(minutes=1)) for message, time in zip(messages, times, strict=True)
@@ -39,7 +39,7 @@ def texts(sandbox):
 
 @pytest.fixture
 def guarded(dag):
-    """A switch around one task that fails until it is told otherwise."""
+    """A switch around one task that fails until the test changes that."""
     fails = [True]
 
     def guard(**settings):
@@ -59,7 +59,7 @@ def guarded(dag):
     return guard
 
 
-def test_the_steps_stand_if_the_work_fails_and_a_repaired_run_cancels_all(
+def test_the_steps_stay_scheduled_if_the_work_fails_and_a_repaired_run_cancels_all(
     guarded, dag, run_dag, clear_and_run, sandbox
 ):
     guarded()
@@ -77,7 +77,7 @@ def test_the_steps_stand_if_the_work_fails_and_a_repaired_run_cancels_all(
     assert states(sandbox) == ["cancelled"] * len(sandbox.messages)
 
 
-def test_a_step_that_cannot_be_scheduled_is_named_and_the_others_stand(guarded, dag, run_dag, sandbox):
+def test_a_step_that_cannot_be_scheduled_is_named_and_the_others_stay_scheduled(guarded, dag, run_dag, sandbox):
     escalate = [Step(after=timedelta(minutes=5), to=REJECTED), Step(after=timedelta(minutes=6), to=lambda _: "nobody")]
     guarded(escalate=[*escalate, Step(after=timedelta(minutes=30), to=OTHER)])
     run = run_dag(dag)
@@ -149,7 +149,7 @@ def test_each_beat_moves_the_whole_escalation(dag, run_dag, sandbox):
 
 
 def test_the_notifier_escalates_until_something_succeeds(run_dag, sandbox):
-    """Also with the first message lost: the steps are there."""
+    """The steps are scheduled even if the first message is lost."""
     alerts = OmnimessageNotifier.callbacks(
         to=TO, text="{{ run_id }}", dedup_key="{{ dag.dag_id }}.work", escalate=STEPS
     )

@@ -73,7 +73,7 @@ def test_a_budget_stops_a_send_before_the_first_request(dag, run_dag, sandbox, b
     assert run.tries == {"send": 1}
 
 
-def test_a_wait_returns_what_a_bulk_send_did_cost(dag, run_dag, sandbox):
+def test_a_wait_returns_the_actual_cost_of_a_bulk_send(dag, run_dag, sandbox):
     sent = ScheduleBulkOmnimessageOperator(task_id="send", recipients=PEOPLE[:2], messages=[sms("$text")])
     OmnimessageDeliverySensor(task_id="wait", omnimessage_id=sent.output, poke_interval=0.1, mode="poke")
     price = float(run_dag(dag).xcom("wait")["price"])
@@ -116,7 +116,7 @@ def test_the_longest_prefix_counts():
         ([1], "is not a file of prices"),
     ],
 )
-def test_what_are_not_prices_is_rejected(prices, words):
+def test_invalid_prices_are_rejected(prices, words):
     with pytest.raises(InvalidInputError, match=words):
         load_prices(prices)
 

@@ -1,4 +1,4 @@
-"""Each call against each fault: how often it is asked, what exists in the end, and how the task ends."""
+"""Each call against each fault: how many requests it makes, what exists in the end, and how the task ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from airflow_provider_omnimessage.tasks import cancelling
 TO = "+37255555555"
 DOUBT = "Look for it in Messente's dashboard"
 
-#: For faults that nobody orders from the sandbox: what is wrong with the connection.
+#: Faults of the connection, not of the sandbox.
 CONNECTIONS: dict[str, Any] = {
     "refused": lambda sandbox, server: {"host": f"http://127.0.0.1:{closed_port()}"},
     "DNS failure": lambda sandbox, server: {"host": "https://api.invalid"},
@@ -34,7 +34,7 @@ CONNECTIONS: dict[str, Any] = {
     "slower than the timeout": lambda sandbox, server: {"extra": {"timeout": 0.3}},
 }
 
-#: For the others: what the sandbox is asked for. Each hits one request, unless it says otherwise.
+#: Faults of the sandbox. Each hits one request unless ``times`` differs.
 FAULTS: dict[str, dict[str, Any]] = {
     "refused": {},
     "DNS failure": {},
@@ -131,7 +131,7 @@ DELETE = [
     Row("redirect to another host", "D", "scheduled", 1, "failed", "not followed", "No credentials across a redirect"),
 ]
 
-#: requests, and what is said where it fails
+#: number of requests, and the error if it fails
 GET = {
     "refused": ("", "nothing was sent"),
     "DNS failure": ("", "nothing was sent"),
@@ -155,7 +155,7 @@ GET = {
 
 TIMED_OUT = "Not delivered within the timeout of 0:00:00.5"
 
-#: The sensor, deferred: a fault hits its look on the worker, and the first one of its trigger.
+#: The sensor, deferred: a fault hits its first poll on the worker, and the first one of its trigger.
 SENSOR = [
     Row("refused", "", "", 1, "failed", f"{TIMED_OUT}.*nothing was sent", "Patience up to the timeout, and its reason"),
     Row("DNS failure", "", "", 1, "failed", f"{TIMED_OUT}.*nothing was sent", "Patience up to the timeout"),
@@ -193,7 +193,7 @@ SENSOR = [
     Row("redirect to another host", "G", "", 1, "failed", "not followed", "No credentials across a redirect"),
 ]
 
-#: The check of the credentials: how often it asks, and what it says.
+#: The check of the credentials: number of requests, and its message.
 CHECK = {
     "refused": ("", "No route: .*nothing was sent"),
     "DNS failure": ("", "No route: .*nothing was sent"),

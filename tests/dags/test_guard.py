@@ -66,7 +66,7 @@ def run_with_exception_at(operator: Any, context: Any, sandbox: Any, line: int |
         name = frame.f_code.co_filename
         if not (is_executing and name.startswith(PACKAGE) and name.endswith(FROM_THE_POST_ON)):
             return None
-        if not is_accepted and name.endswith("hooks/requests_transport.py"):  # asking at every line would be slow
+        if not is_accepted and name.endswith("hooks/requests_transport.py"):  # checking at every line would be slow
             is_accepted = bool(sandbox.messages)
         if event == "line" and is_accepted:
             lines += 1

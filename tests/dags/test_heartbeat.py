@@ -27,7 +27,7 @@ def scheduled(sandbox):
 
 
 def waiting_after_each_request(sandbox):
-    """How many messages were scheduled after each request that changed it, and so at any moment."""
+    """Number of scheduled messages after each request that changed it."""
     count, counts = 0, []
     for request in sandbox.requests:
         if (request["method"], request["status"]) in (("POST", 201), ("DELETE", 202)):
@@ -91,7 +91,7 @@ def test_many_beats_of_which_some_fail_leave_one_message_at_any_time(dag, run_da
         ((OmnimessageHook, "post"), 2),
     ],
 )
-def test_a_beat_that_is_killed_leaves_one_message_and_the_next_takes_away_what_is_too_much(
+def test_a_beat_that_is_killed_leaves_one_message_and_the_next_cancels_any_other(
     dag, run_dag, sandbox, die, where, after_the_next
 ):
     HeartbeatOperator(task_id="beat", to=TO, grace=GRACE)
@@ -122,7 +122,7 @@ def test_a_lost_response_leaves_one_unknown_message_and_each_beat_logs_until_whe
     assert said in run_dag(dag).log
     known = scheduled(sandbox)[-1]["omnimessage_id"]
     assert [message["omnimessage_id"] for message in scheduled(sandbox)] == [stray["omnimessage_id"], known]
-    # when its time has come, no beat speaks of it any more
+    # after its time, no beat logs it any more
     sandbox.advance(GRACE + timedelta(minutes=1))
     Variable.set(
         f"omnimessage_heartbeat__{dag.dag_id}__beat",
@@ -131,7 +131,7 @@ def test_a_lost_response_leaves_one_unknown_message_and_each_beat_logs_until_whe
     assert "was lost" not in run_dag(dag).log
 
 
-def test_where_the_network_is_cut_the_message_goes_out(dag, run_dag, sandbox):
+def test_if_the_network_is_cut_the_message_is_sent(dag, run_dag, sandbox):
     HeartbeatOperator(task_id="beat", to=TO, grace=GRACE)
     run_dag(dag)
     sandbox.add_fault("cut", times="always")
@@ -158,7 +158,7 @@ def test_while_nothing_can_be_cancelled_there_are_two_messages_and_no_more(dag, 
 
 
 @full_size
-def test_what_is_no_id_in_the_variable_does_not_stop_the_beats(dag, run_dag, sandbox):
+def test_an_invalid_id_in_the_variable_does_not_stop_the_beats(dag, run_dag, sandbox):
     HeartbeatOperator(task_id="beat", to=TO, grace=GRACE, variable="edited")
     Variable.set("edited", json.dumps({"live": ["no id!"], "left": ["nor this!"]}))
     run = run_dag(dag)
@@ -167,7 +167,7 @@ def test_what_is_no_id_in_the_variable_does_not_stop_the_beats(dag, run_dag, san
     assert len(scheduled(sandbox)) == 1
 
 
-def test_in_silence_the_message_goes_out_after_grace_and_says_since_when(dag, run_dag, sandbox):
+def test_without_beats_the_message_is_sent_after_grace_and_says_since_when(dag, run_dag, sandbox):
     HeartbeatOperator(task_id="beat", to=TO, grace=GRACE, timezone="Europe/Tallinn")
     run_dag(dag)
     sandbox.advance(GRACE + timedelta(minutes=1))
@@ -179,7 +179,7 @@ def test_in_silence_the_message_goes_out_after_grace_and_says_since_when(dag, ru
     assert timedelta(0) <= datetime.fromisoformat(message["time_to_send"]) - local - GRACE < timedelta(minutes=2)
 
 
-def test_the_first_beat_after_a_silence_begins_anew(dag, run_dag, sandbox):
+def test_the_first_beat_after_the_message_was_sent_starts_again(dag, run_dag, sandbox):
     HeartbeatOperator(task_id="beat", to=TO, grace=GRACE)
     run_dag(dag)
     sandbox.advance(GRACE + timedelta(minutes=1))
@@ -193,7 +193,7 @@ def test_the_first_beat_after_a_silence_begins_anew(dag, run_dag, sandbox):
 
 @full_size
 @pytest.mark.parametrize("fault", ["server_error", "rate_limited", "cut"])
-def test_what_a_beat_could_not_cancel_the_next_one_does(dag, run_dag, sandbox, fault):
+def test_the_next_beat_cancels_what_one_could_not_cancel(dag, run_dag, sandbox, fault):
     HeartbeatOperator(task_id="beat", to=TO, grace=GRACE)
     run_dag(dag)
     sandbox.add_fault(fault, call="cancel", times="always")
@@ -277,7 +277,7 @@ def test_mapped_heartbeats_keep_one_message_each(dag, run_dag, sandbox):
         assert sorted(message["to"] for message in scheduled(sandbox)) == both
 
 
-def test_an_id_that_cannot_be_stored_is_cancelled_and_the_last_message_stands(dag, run_dag, sandbox, monkeypatch):
+def test_a_message_whose_id_cannot_be_stored_is_cancelled_and_the_last_one_stays(dag, run_dag, sandbox, monkeypatch):
     HeartbeatOperator(task_id="beat", to=TO, grace=GRACE)
     run_dag(dag)
     last = scheduled(sandbox)

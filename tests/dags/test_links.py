@@ -21,7 +21,7 @@ TO = "+37255555555"
 
 @pytest.fixture
 def dashboard(sandbox, monkeypatch):
-    """Let the connection know where messages are looked at: in the sandbox's inbox."""
+    """Set the connection's dashboard URL to the sandbox's inbox."""
 
     def at(dashboard_url):
         connection = {**sandbox.connection, "extra": {"dashboard_url": dashboard_url}}

@@ -48,7 +48,7 @@ def as_scheduled(monkeypatch):
     return at
 
 
-def test_one_alert_waits_between_the_runs_and_each_run_cancels_it_once_its_own_stands(dag, run_dag, sandbox):
+def test_one_alert_waits_between_the_runs_and_each_run_cancels_it_after_scheduling_its_own(dag, run_dag, sandbox):
     with DeadMansSwitch("report", **SWITCH):
         EmptyOperator(task_id="work")
     for number in range(1, 4):

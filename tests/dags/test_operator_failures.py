@@ -132,7 +132,7 @@ class TestFailures:
     ids=["to", "messages", "time_to_send", "if_already_sent", "wait_for"],
 )
 def test_bad_input_of_a_mapped_task_burns_no_retries(dag, run_dag, sandbox, operator, settings, mapped, said):
-    """A mapped task is constructed where it runs: what its constructor refuses is not news to a retry."""
+    """A mapped task is constructed where it runs: its constructor would reject the same value in a retry."""
     operator.partial(task_id="mapped", retries=2, retry_delay=timedelta(0), **settings).expand(**mapped)
     run = run_dag(dag)
     assert (run.tasks, run.tries) == ({"mapped[0]": "failed"}, {"mapped[0]": 1})

@@ -65,8 +65,8 @@ class TestEveryMode:
         assert len(status_requests(sandbox)) <= 3
 
     @in_every_mode
-    def test_a_failure_is_not_one_before_the_second_look(self, dag, run_dag, sandbox, sent, later, mode):
-        """The fallback of a fallback: what looks failed is delivered after all."""
+    def test_a_failure_counts_only_after_the_second_poll(self, dag, run_dag, sandbox, sent, later, mode):
+        """Another channel may follow one that failed."""
         id_ = sent(UNDELIVERABLE)
         stuck = sent(STUCK, seconds=10)
         a_sensor(omnimessage_id=[stuck, id_], require="any", timeout=1, **mode)
@@ -124,7 +124,7 @@ class TestEveryMode:
         assert run.tasks == {"wait": state}
 
     @pytest.mark.parametrize(("soft_fail", "state"), [(False, "failed"), (True, "skipped")])
-    def test_rescheduled_execution_timeout_is_for_each_look(self, dag, run_dag, sandbox, sent, soft_fail, state):
+    def test_rescheduled_execution_timeout_is_for_each_poll(self, dag, run_dag, sandbox, sent, soft_fail, state):
         """Airflow leaves out the time between two of them, whatever the sensor."""
         limit = timedelta(seconds=0.4)
         a_sensor(omnimessage_id=sent(STUCK), execution_timeout=limit, soft_fail=soft_fail, **RESCHEDULE)
@@ -134,7 +134,7 @@ class TestEveryMode:
         assert len(status_requests(sandbox)) == 1
 
     @in_a_worker_and_in_the_triggerer
-    def test_read_is_more_than_delivered(self, dag, run_dag, sent, mode):
+    def test_delivered_is_not_enough_if_the_wait_is_for_seen(self, dag, run_dag, sent, mode):
         a_sensor(omnimessage_id=sent(READ), wait_for="seen", **mode)
         a_sensor(task_id="never", omnimessage_id=sent(TO), wait_for="seen", timeout=0.3, **mode)
         run = run_dag(dag)
@@ -174,9 +174,9 @@ def test_what_was_delivered_in_a_wait_that_timed_out_is_counted(dag, run_dag, se
     assert names.count("omnimessage.delivered") == 1
 
 
-class TestWhenItAsks:
+class TestWhenItPolls:
     @in_every_mode
-    def test_nobody_asks_before_the_time(self, dag, run_dag, sandbox, sent, mode):
+    def test_nothing_is_polled_before_the_time(self, dag, run_dag, sandbox, sent, mode):
         when = datetime.now(timezone.utc) + timedelta(hours=1)
         a_sensor(omnimessage_id=sent(time_to_send=when, seconds=0), time_to_send=when, timeout=0.5, **mode)
         run = run_dag(dag)
@@ -211,7 +211,7 @@ class TestWhenItAsks:
         assert log.count(f"Waiting for {id_}") == 1
 
     @in_every_mode
-    def test_what_has_come_is_not_asked_for_again(self, dag, run_dag, sandbox, sent, mode):
+    def test_a_message_that_has_ended_is_not_polled_again(self, dag, run_dag, sandbox, sent, mode):
         come, stuck = sent(), sent(STUCK)
         a_sensor(omnimessage_id=[come, stuck], timeout=0.7, **mode)
         run = run_dag(dag)
@@ -221,7 +221,7 @@ class TestWhenItAsks:
         # the trigger begins with what the worker has seen, and keeps none of it in its row
         assert asked.count(True) == (2 if mode is DEFERRED else 1)
 
-    def test_a_store_that_fails_costs_looks_and_no_task(self, dag, run_dag, sandbox, sent, later, monkeypatch):
+    def test_a_store_that_fails_costs_polls_and_fails_no_task(self, dag, run_dag, sandbox, sent, later, monkeypatch):
         def fails(self, *_):
             raise RuntimeError("no store today")
 
@@ -273,7 +273,7 @@ class TestFromTaskToTask:
         assert [report["outcome"] for report in run.xcom("wait")] == ["in_progress", "delivered"]
 
     @pytest.mark.parametrize("omnimessage_id", [None, "{{ none }}", [], [None]])
-    def test_where_nothing_was_sent_there_is_nothing_to_wait_for(self, dag, run_dag, sandbox, omnimessage_id):
+    def test_if_nothing_was_sent_there_is_nothing_to_wait_for(self, dag, run_dag, sandbox, omnimessage_id):
         a_sensor(omnimessage_id=omnimessage_id)
         assert run_dag(dag).tasks == {"wait": "skipped"}
         assert sandbox.requests == []
@@ -284,7 +284,7 @@ class TestFromTaskToTask:
         assert run.tasks == {"wait": "failed"}
         assert "time_to_send: 2 times for 3 ids" in run.log
 
-    def test_an_unknown_message_is_patience_at_first(self, dag, run_dag, sandbox):
+    def test_an_unknown_message_is_polled_again_at_first(self, dag, run_dag, sandbox):
         a_sensor(omnimessage_id=UNKNOWN, timeout=0.3)
         run = run_dag(dag)
         assert run.tasks == {"wait": "failed"}
@@ -292,14 +292,14 @@ class TestFromTaskToTask:
         assert "Not delivered within the timeout" in run.log
 
     @in_a_worker_and_in_the_triggerer
-    def test_and_an_error_later(self, dag, run_dag, sandbox, mode):
+    def test_an_unknown_message_is_an_error_later(self, dag, run_dag, sandbox, mode):
         a_sensor(omnimessage_id=UNKNOWN, time_to_send="2020-01-01T09:00", **mode)
         run = run_dag(dag)
         assert run.tasks == {"wait": "failed"}
         assert "unknown to Messente" in run.log
         assert len(status_requests(sandbox)) == 1
 
-    def test_what_may_pass_does_not_end_the_first_look(self, dag, run_dag, sandbox, sent):
+    def test_a_transient_error_does_not_end_the_first_poll(self, dag, run_dag, sandbox, sent):
         a_sensor(omnimessage_id=sent(), **DEFERRED)
         sandbox.add_fault("server_error", call="status", times=2)
         assert run_dag(dag).tasks == {"wait": "success"}

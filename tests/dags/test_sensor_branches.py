@@ -94,7 +94,7 @@ class TestWhereASuccessEnds:
 
         assert not a_sensor(omnimessage_id=UNKNOWN, outlets=[Asset("delivered")])._may_end_in_triggerer()
 
-    def test_a_worker_ends_it_where_tasks_are_mapped_over_the_reports(self):
+    def test_a_worker_ends_it_if_tasks_are_mapped_over_the_reports(self):
         @task
         def tell(report):
             return report["outcome"]

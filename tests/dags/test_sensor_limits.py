@@ -105,7 +105,7 @@ class TestOneLimitForTheWholeTask:
         assert pushed[0][1]["outcome"] == "in_progress"
 
 
-def test_what_is_no_event_of_the_trigger_fails_by_name(dag):
+def test_an_event_that_the_trigger_does_not_send_fails_by_name(dag):
     with pytest.raises(AirflowFailException, match=r"^event: NoneType is not what the delivery trigger sends"):
         a_sensor(omnimessage_id=UNKNOWN).execute_complete({}, None)
 
@@ -123,7 +123,7 @@ class TestWhileTheDagIsParsed:
             ("time_to_send", timedelta(hours=1)),
         ],
     )
-    def test_what_is_not_a_choice_is_rejected_by_name(self, dag, field, value):
+    def test_an_invalid_choice_is_rejected_by_name(self, dag, field, value):
         with pytest.raises(InvalidInputError, match=f"^{field}: "):
             a_sensor(omnimessage_id=UNKNOWN, **{field: value})
 

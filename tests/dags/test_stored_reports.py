@@ -1,4 +1,4 @@
-"""A sensor on a worker looks at the reports that the receiver has stored before it polls Messente."""
+"""A sensor on a worker reads the reports that the receiver has stored before it polls Messente."""
 
 from __future__ import annotations
 

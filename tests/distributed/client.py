@@ -21,7 +21,7 @@ class ClusterClient(Airflow):
         super().__init__(cluster.home)
 
     def persist(self, method: str, path: str, body: object = None, seconds: float = 60) -> Any:
-        """Call the API until it responds: a server that is down for a while is no reason to give up.
+        """Call the API until it responds: repeat the call while a server is down.
 
         :raises urllib.error.HTTPError: for a 4xx response.
         """

@@ -1,4 +1,4 @@
-"""One cluster for all tests of this folder, and a sandbox that stands for Messente."""
+"""One cluster for all tests of this folder, and a sandbox in place of Messente."""
 
 from __future__ import annotations
 

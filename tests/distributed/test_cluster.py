@@ -111,7 +111,7 @@ def test_every_callback_notifies(airflow, sandbox, eventually, tmp_path):
     assert set(counts.values()) == {1}, counts
 
 
-def test_a_deadline_is_told_once_for_each_triggerer_at_most_and_a_sync_callback_says_the_way_out(
+def test_a_deadline_sends_at_most_one_message_per_triggerer_and_a_sync_callback_names_the_way_out(
     airflow, cluster, sandbox, eventually
 ):
     sandbox.add_fault("slow", call="send", seconds=4, processed=True, times="always")

@@ -1,4 +1,4 @@
-"""Whatever part of a cluster dies: no message is sent twice, none is lost without a word, and the work goes on."""
+"""Whatever part of a cluster dies: no message is sent twice, none is lost silently, and the work continues."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Workload:
         seen = (states, alerts, log[-4000:])
         if state == "failed":
             assert tasks_may_fail, seen
-            assert "scheduled" in alerts, seen  # the work is not done, so its alert stands
+            assert "scheduled" in alerts, seen  # the work is not done, so its alert stays scheduled
             return
         assert "scheduled" not in alerts or "may have been scheduled" in log, seen
         assert "cancelled" in alerts or "NOT SCHEDULED" in log or states["by_nine.arm"] == "failed", seen

@@ -52,7 +52,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def seen_of(
     request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[Version], Seen]]:
-    """Run every version that a test asks for, some at a time."""
+    """Run every version that a test needs, a few at a time."""
     wanted = [version for version in VERSIONS if any(_asks_for(item, version) for item in request.session.items)]
     with ExitStack() as open_till_the_end, ThreadPoolExecutor(AT_A_TIME) as threads:
         running: dict[Version, Future[Seen]] = {}
@@ -98,17 +98,17 @@ def _see(version: Version, folder: Path, wheel: Path, sandbox: Sandbox) -> Seen:
 
 @pytest.fixture(scope="session", params=VERSIONS, ids=lambda version: version.line)
 def seen(request: pytest.FixtureRequest, seen_of: Callable[[Version], Seen]) -> Seen:
-    """Look at each version in turn."""
+    """Return each version in turn."""
     return seen_of(request.param)
 
 
 @pytest.fixture(scope="session")
 def environment(seen: Seen) -> Environment:
-    """Give the environment of the version that is looked at."""
+    """Return the environment of this version."""
     return seen.environment
 
 
 @pytest.fixture(scope="session")
 def report(seen: Seen) -> dict[str, Any]:
-    """Give what the environment told of itself."""
+    """Return the report that the environment wrote."""
     return seen.report

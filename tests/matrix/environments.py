@@ -74,7 +74,7 @@ class Environment:
 
     def must(self, *words: str | Path) -> str:
         """
-        Run it, and give what it printed.
+        Run it, and return its output.
 
         :param words: its arguments.
         """
@@ -86,8 +86,8 @@ class Environment:
         """
         Run the whole of Airflow, which runs every DAG of the matrix, until everything that is expected has happened.
 
-        :param is_over: tells; where it does not within :data:`LIMIT`, the tests show what has not happened.
-        :param meanwhile: is called again and again.
+        :param is_over: returns whether it has. If it has not within :data:`LIMIT`, the tests show what is missing.
+        :param meanwhile: called twice a second.
         """
         processes = RunningAirflow(self.home)
         try:
@@ -102,7 +102,7 @@ class Environment:
 
     def runs_have_ended(self, dag_ids: Iterable[str]) -> bool:
         """
-        Tell whether every DAG has run, and has no run to come.
+        Return whether every DAG has run, and no further run is due.
 
         :param dag_ids: which.
         """
@@ -117,7 +117,7 @@ class Environment:
 
     def states(self, tasks: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
         """
-        Tell how tasks are now, as far as they are known.
+        Return the current states of tasks; those that do not exist yet are left out.
 
         :param tasks: each with its DAG.
         """
@@ -198,7 +198,7 @@ def make_venv(version: Version, wheel: Path, suffix: str = "", extra: str = "") 
     if not made_of.exists() or made_of.read_text() != f"{wanted} {version.as_of}":
         shutil.rmtree(folder, ignore_errors=True)
         uv("venv", "--python", find_python(version.python), str(folder))
-    # asked for together, so that the wheel cannot move Airflow
+    # in one command, so that installing the wheel cannot change Airflow's version
     uv(
         *("pip", "install", "--python", str(python), "--exclude-newer", version.as_of),
         *(

@@ -1,4 +1,4 @@
-"""What each supported Airflow is expected to give: one row for each version, one for each DAG."""
+"""What is expected on each supported Airflow: one row for each version, one for each DAG."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Version:
     """
     One Airflow.
 
-    :param airflow: the release that stands for its line.
+    :param airflow: the release that is tested for its minor version.
     :param as_of: the day whose package index gives a set of packages that works with it.
     :param python: the Python that is asked for; another does where this one is not there.
     :param form_fields: the fields of the connection form that are the provider's own.
@@ -56,7 +56,7 @@ class Version:
 
     @property
     def messages(self) -> dict[str, list[str]]:
-        """What became of every message."""
+        """The outcome of every message."""
         return {**MESSAGES, **(OF_A_DEADLINE if self.deadlines else {})}
 
     def settings(self, folder: Path) -> dict[str, str]:
@@ -147,7 +147,7 @@ RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "matrix_heartbeat": ("success", {"beat": "success", "beat_again": "success"}),
 }
 
-#: What became of every message at Messente, by the last four digits of whom it goes to.
+#: The outcome of every message, by the last four digits of its recipient.
 MESSAGES: dict[str, list[str]] = {
     "1001": ["cancelled"],
     "1102": ["scheduled"],
@@ -164,7 +164,7 @@ MESSAGES: dict[str, list[str]] = {
     "1511": ["sent"],
     "1518": ["sent"],
     "1519": ["sent"],
-    # of the switch that was disarmed, of the one that stands, and of the last run only that catches up
+    # of the switch that was disarmed, of the one that was not, and of only the last run that is caught up
     "1608": ["cancelled"],
     "1609": ["scheduled"],
     "1610": ["sent"],

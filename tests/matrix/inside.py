@@ -1,4 +1,4 @@
-"""Runs in a clean environment, where there is Airflow, the built wheel and nothing else, and tells what it saw."""
+"""Runs in a clean environment that contains only Airflow and the built wheel, and reports what it saw."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def main(dags: str, report: str) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Tell what is running, and where the provider was found."""
+    """Return which versions run, and from where the provider was imported."""
     import airflow
 
     import airflow_provider_omnimessage
@@ -81,7 +81,7 @@ def due_at_the_deadline() -> str:
 
 
 def problems_of_the_metadata() -> list[str]:
-    """Hold the provider's metadata against the schema that this Airflow ships."""
+    """Validate the provider's metadata against the schema of this Airflow."""
     import airflow
     from jsonschema import Draft7Validator
 
@@ -93,7 +93,7 @@ def problems_of_the_metadata() -> list[str]:
 
 def listed(kind: str) -> list[str]:
     """
-    Give the lines about the provider of ``airflow providers KIND``.
+    Return the lines about the provider of ``airflow providers KIND``.
 
     :param kind: as ``hooks``.
     """
@@ -105,7 +105,7 @@ def command(*words: str) -> str:
     """
     Run a command of Airflow's without the seconds that a process of its own takes to start.
 
-    :param words: what stands behind ``airflow``.
+    :param words: the arguments of ``airflow``.
     """
     from airflow.cli.cli_parser import get_parser
 
@@ -162,7 +162,7 @@ def dag_bag(dags: str) -> Any:
 
 def describe(dag: Any, run: Any) -> dict[str, Any]:
     """
-    Tell how a run ended, as Airflow's database has it.
+    Return how a run ended, from Airflow's database.
 
     :param dag: what was run.
     :param run: one of its runs.
@@ -232,7 +232,7 @@ def link(dag: Any, instance: Any) -> str | None:
 
 
 def form() -> dict[str, Any]:
-    """Tell what the connection form has: what the API of Airflow 3 hands to the browser, or the fields of Airflow 2."""
+    """Return the fields of the connection form: from the API of Airflow 3, or from the form of Airflow 2."""
     try:
         from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
     except ImportError:  # Airflow 2

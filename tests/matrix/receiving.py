@@ -22,7 +22,7 @@ WAIT = ("matrix_pushed", "wait")
 class Receiving:
     """Delivers a message once its wait is deferred, and shows what was requested of Messente from then on.
 
-    :param sandbox: posts reports to the receiver. Its clock stands still until then.
+    :param sandbox: posts reports to the receiver. Its clock does not move until then.
     """
 
     sandbox: Sandbox

@@ -30,7 +30,7 @@ def test_dag_test_runs_it_too(report):
     assert run["returned"]["wait"]["outcome"] == "delivered"
 
 
-def test_what_became_of_every_message(seen):
+def test_every_message_has_the_expected_outcome(seen):
     states: dict[str, list[str]] = {}
     for message in sorted(seen.messages, key=lambda message: message["accepted_at"]):
         state = "sent" if message["sent_at"] else message["state"]
@@ -53,7 +53,7 @@ def test_every_wait_had_to_wait(seen):
     assert seen.waited == WAITING
 
 
-def test_a_success_ends_in_the_triggerer_where_no_worker_is_needed(environment, report):
+def test_a_success_ends_in_the_triggerer_if_no_worker_is_needed(environment, report):
     assert report["runs"]["matrix_waits"][0]["tasks"]["deferred"] == "success"
     assert environment.times_on_a_worker("matrix_waits", "deferred") == 1
     assert environment.times_on_a_worker("matrix_waits", "deferred_with_callback") > 1
@@ -97,14 +97,14 @@ def test_the_form_has_its_fields(environment, report):
     assert report["form"]["labels"] == (labels if version.form_fields else {})
 
 
-def test_the_forms_test_greets_and_explains(environment, report):
+def test_the_test_button_accepts_the_right_password_and_explains_a_wrong_one(environment, report):
     (works, greeting), (wrong, said) = report["test"]
     assert (works, wrong) == (True, False)
     assert greeting == f"Reached {environment.sandbox.url}, which accepts the API username 'sandbox'."
     assert said.startswith("Wrong password: ")
 
 
-def test_the_metadata_is_what_this_airflow_asks_for(report):
+def test_the_metadata_matches_the_schema_of_this_airflow(report):
     assert report["metadata"] == []
 
 

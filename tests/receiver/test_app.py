@@ -152,7 +152,9 @@ def test_more_than_64_kib_are_rejected_whether_the_length_is_declared_or_not(rec
     assert receiver.post(fits).status == 200
 
 
-def test_a_body_that_does_not_arrive_is_given_up(receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_does_not_arrive_ends_the_request(
+    receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(app_module, "BODY_TIMEOUT", 0.1)
     with socket.create_connection((receiver.host, receiver.port)) as connection:
         connection.sendall(f"POST /v1/reports/{CONN_ID} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n".encode())
@@ -194,7 +196,7 @@ def test_forged_requests_do_not_make_the_receiver_look_up_connections_without_en
 def test_a_connection_that_vanishes_for_a_moment_is_still_used(
     receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Airflow swallows the error of a database that is restarted, and reports that there is no such connection."""
+    """If the database restarts, Airflow hides the error and reports that the connection does not exist."""
     assert receiver.post(report("a")).status == 200
     monkeypatch.setattr(keys, "CACHED_FOR", 0.0)
     monkeypatch.setattr(keys, "RENEWED_AFTER", 0.0)
@@ -252,7 +254,7 @@ def test_a_reply_is_signed_with_the_numbers_secret_and_stored_without_its_text(r
     assert "37255512345" not in json.dumps(event)
 
 
-def test_health_says_nothing_but_how_it_is(receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_health_shows_only_the_state(receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     assert receiver.request("GET", "/health").body == {"status": "ok", "database": "reachable", "schema": "0001"}
 
     def fail(self: Store) -> None:
@@ -267,7 +269,7 @@ def test_health_says_nothing_but_how_it_is(receiver: RunningReceiver, monkeypatc
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/v1", "/v1/events", f"/v1/reports/{CONN_ID}/x"])
-def test_there_is_nothing_else(receiver: RunningReceiver, path: str) -> None:
+def test_there_are_no_other_routes(receiver: RunningReceiver, path: str) -> None:
     assert receiver.request("GET", path).status == 404
 
 

@@ -102,7 +102,9 @@ def test_another_password_at_the_receiver_is_named(settings: Settings) -> None:
         ((502, b""), "responded 502"),
     ],
 )
-def test_what_else_answers_is_named(settings: Settings, proxy: Proxy, answer: tuple[int, bytes], said: str) -> None:
+def test_another_server_that_responds_is_named(
+    settings: Settings, proxy: Proxy, answer: tuple[int, bytes], said: str
+) -> None:
     proxy.answer = answer
     assert said in problem(settings)
 

@@ -117,7 +117,7 @@ def test_consumers_do_not_take_each_others_events(receiver: RunningReceiver, pus
         assert [payload["id"] for payload in asyncio.run(fired(1, consumer=consumer))] == ["a"]
 
 
-def test_replies_fire_only_if_asked_for(receiver: RunningReceiver, pushing_sandbox: Sandbox) -> None:
+def test_replies_fire_only_if_requested(receiver: RunningReceiver, pushing_sandbox: Sandbox) -> None:
     begin(receiver, "with")
     begin(receiver, "without")
     receiver.post({"msg_id": "r1", "channel": "sms", "text": "OK"}, route="replies", password=REPLY_SECRET)

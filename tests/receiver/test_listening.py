@@ -73,7 +73,7 @@ def test_reports_of_the_sandbox_reach_subscribers(pushing_sandbox: Sandbox) -> N
         waiting = Waiting(id_)
         async with listening_to(waiting):
             await until(lambda: True in waiting.push)
-            for _ in range(12):  # the sandbox's clock stands still between the steps
+            for _ in range(12):  # the sandbox's clock does not move between the steps
                 await asyncio.to_thread(pushing_sandbox.advance, 1)
             await until(lambda: waiting.outcomes.get(id_) is Outcome.DELIVERED)
         return waiting
@@ -86,7 +86,7 @@ def test_reports_of_the_sandbox_reach_subscribers(pushing_sandbox: Sandbox) -> N
 def test_reports_stored_before_a_subscriber_joins_reach_it_at_once(
     receiver: RunningReceiver, pushing_sandbox: Sandbox
 ) -> None:
-    for number in range(120):  # more than one request can ask for
+    for number in range(120):  # more than fit into one request
         receiver.post(report(f"m{number}"))
 
     async def follow() -> Waiting:

@@ -85,7 +85,7 @@ def test_a_new_consumer_begins_at_the_end_and_goes_on_where_it_was(receiver: Run
     assert (first["events"], first["position"]) == ([], 1)
     receiver.post(report("a"))
     receiver.post(report("b"))
-    # it dies before it has said that it has them, and gets them again
+    # it dies before it acknowledges them, and gets them again
     for _ in range(2):
         again = receiver.events(consumer="dags").body
         assert [event["omnimessage_id"] for event in again["events"]] == ["a", "b"]

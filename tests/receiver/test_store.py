@@ -33,7 +33,7 @@ def test_a_status_never_goes_back(store: Store, in_one_batch: bool) -> None:
     assert [each["status"] for each in store.stored(CONN_ID, ["a"])["a"]] == ["SEEN"]
 
 
-def test_channels_of_one_message_do_not_mind_each_other(store: Store) -> None:
+def test_channels_of_one_message_are_independent(store: Store) -> None:
     store.append([event("a", "DELIVRD", message_id="sms"), event("a", "UNDELIV", message_id="viber", channel="viber")])
     assert log(store) == [("a", "DELIVRD"), ("a", "UNDELIV")]
     assert {each["message_id"]: each["status"] for each in store.stored(CONN_ID, ["a"])["a"]} == {

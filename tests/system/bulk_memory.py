@@ -1,4 +1,4 @@
-"""Sends to as many recipients of a file as it is told, and tells the seconds and the peak memory that it took."""
+"""Sends to the given number of recipients from a file, and prints the seconds and the peak memory that it took."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def processes(tmp_path_factory, sandbox):
         connections={"omnimessage_default": sandbox.airflow_conn},
         extra={
             "AIRFLOW__CORE__PARALLELISM": "16",
-            # what dies with its supervisor is noticed by its silence alone
+            # a task that dies with its supervisor is detected by its missing heartbeat only
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
@@ -51,7 +51,7 @@ KILLED_ARMING = {
 
 @pytest.fixture(scope="module")
 def deaths(airflow):
-    """Runs in which something is killed: begun at once, for they take a while, and looked at later."""
+    """Runs in which something is killed. They take a while, so they start first and are checked later."""
     return {
         "tells_death": airflow.trigger("tells_death"),
         **{
@@ -78,9 +78,9 @@ def guarded(airflow, sandbox, tmp_path):
 
 class Guarded:
     """
-    A run of the DAG ``guarded``, whose work waits to be told how to end.
+    A run of the DAG ``guarded``, whose work waits for a file that says how to end.
 
-    :param told_by: the file that tells it.
+    :param told_by: the file.
     """
 
     def __init__(self, airflow: Airflow, sandbox: SandboxClient, told_by: Path) -> None:
@@ -127,7 +127,7 @@ class Guarded:
 
 
 class Told:
-    """What a failed wait shows: asked for only then."""
+    """Details that are collected only if a wait fails."""
 
     def __init__(self, airflow, ask, run_id=None):
         self._airflow, self._ask, self._run_id = airflow, ask, run_id
@@ -231,7 +231,7 @@ def test_of_the_runs_that_are_caught_up_with_only_the_one_that_is_due_alerts(air
     assert len([message for message in sandbox.messages if message["to"] == "+37255557777"]) == 1
 
 
-def test_the_notifier_is_heard_from_every_place_that_takes_a_callback(airflow, sandbox, tmp_path):
+def test_the_notifier_sends_from_every_kind_of_callback(airflow, sandbox, tmp_path):
     def told():
         return {
             message["to"].removeprefix("+3725555"): message["body"]["messages"][0]["text"]
@@ -260,8 +260,8 @@ def test_the_notifier_is_heard_from_every_place_that_takes_a_callback(airflow, s
     }
 
 
-def test_the_notifier_is_heard_where_the_tasks_process_was_killed(airflow, deaths, sandbox):
-    """The DAG processor calls these callbacks, for no process of the task is left to do it."""
+def test_the_notifier_sends_if_the_tasks_process_was_killed(airflow, deaths, sandbox):
+    """The DAG processor calls these callbacks, because no process of the task is left."""
 
     def told():
         return {
@@ -292,7 +292,7 @@ def test_arming_that_is_killed_lets_the_work_run_and_what_is_known_is_cancelled(
     def tasks():
         return airflow.tasks("arming_is_killed", run_id)
 
-    # an alert that is not scheduled is shown, and stops nothing
+    # if the alert is not scheduled, arm is shown as failed, and the run succeeds
     ended = {"success", "failed"} if point == "each try" else {"success"}
     eventually(lambda: set(tasks().values()) == ended, "the run ends well", Told(airflow, tasks, run_id))
     assert sorted(message["state"] for message in sandbox.messages if message["to"] == to) == expected
@@ -340,6 +340,6 @@ def test_with_all_of_airflow_killed_the_alert_and_the_heartbeat_go_out(guarded, 
     sandbox.advance(timedelta(hours=1))
     assert (run.states, other.states) == (["delivered"], ["cancelled"])
     assert run.alerts[0]["sent_at"] == run.alerts[0]["time_to_send"]
-    # but for the one of an arming that was killed before it could know of it
+    # except the one of an arm that was killed before it stored the id
     left = [message["to"] for message in sandbox.messages if message["state"] == "scheduled"]
     assert left == [f"+372555577{list(KILLED_ARMING).index('after the answer'):02}"]

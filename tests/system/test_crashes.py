@@ -55,7 +55,7 @@ def processes(tmp_path_factory: pytest.TempPathFactory, sandbox: SandboxClient) 
         dags=Path(__file__).parent / "dags",
         connections={"omnimessage_default": sandbox.airflow_conn},
         extra={
-            # a worker that dies with its supervisor is noticed by its silence alone
+            # a worker that dies with its supervisor is detected by its missing heartbeat only
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "12",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
             "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
@@ -75,7 +75,7 @@ def airflow(processes: RunningAirflow) -> Airflow:
 
 
 def await_end(airflow: Airflow, dag_id: str, run_ids: list[str], patience: float) -> None:
-    """Wait until all runs have ended; an API server that is down for a while is no reason to give up."""
+    """Wait until all runs have ended; repeat the request while the API server is down."""
     deadline = time.monotonic() + patience
     waiting = set(run_ids)
     while waiting:
@@ -83,7 +83,7 @@ def await_end(airflow: Airflow, dag_id: str, run_ids: list[str], patience: float
         time.sleep(1)
         try:
             runs = airflow.call("GET", f"/api/v2/dags/{dag_id}/dagRuns?limit=1000&order_by=-id")["dag_runs"]
-        except OSError:  # a refused connection, and any answer that is an error
+        except OSError:  # a refused connection, or an error response
             continue
         waiting -= {run["dag_run_id"] for run in runs if run["state"] in ("success", "failed")}
 
@@ -109,7 +109,7 @@ def tries(airflow: Airflow, run_id: str, task_id: str) -> int:
 
 
 def judge(airflow: Airflow, sandbox: SandboxClient, run_id: str, point: str) -> None:
-    """Demand of one run what each guarantee promises, wherever its workers were killed."""
+    """Check that one run keeps its guarantee, wherever its workers were killed."""
     states = airflow.tasks(CRASH, run_id)
     for guarantee, expected in zip(GUARANTEES, POINTS[point], strict=True):
         messages = live(sandbox, f"{run_id} {guarantee}")
@@ -132,7 +132,7 @@ def judge(airflow: Airflow, sandbox: SandboxClient, run_id: str, point: str) -> 
 
 def test_a_worker_that_is_killed_around_the_post_breaks_no_promise(airflow, sandbox):
     sandbox.reset()
-    # for the one that is killed while it waits: the message is accepted, and its answer takes a while
+    # for the one that is killed while it waits: the message is accepted, and its response is slow
     sandbox.add_fault("slow", call="send", seconds=0.6, processed=True, times="always")
     for turn in range(SOAK or 1):
         runs = {
@@ -152,7 +152,7 @@ def sent_in(sandbox: SandboxClient, run_id: str) -> list[str]:
 
 
 def await_trigger(home: AirflowHome, sandbox: SandboxClient, run_ids: list[str]) -> tuple[str, str]:
-    """Wait until a triggerer holds the wait of one of the runs; give what stands in the database of it."""
+    """Wait until a triggerer runs the trigger of one of the runs; return its row in the database."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         sent = [omnimessage_id for run_id in run_ids for omnimessage_id in sent_in(sandbox, run_id)]
@@ -231,7 +231,7 @@ def test_an_airflow_process_that_is_killed_ends_every_run_and_doubles_nothing(ai
 
 
 def test_nothing_of_a_whole_run_leaks(airflow, processes, sandbox):
-    """The database, row by row, and all logs: what stands where, and what stands nowhere."""
+    """Search all rows of the database and all logs for secrets, numbers and texts."""
     sandbox.reset()
     sandbox.freeze()
     run_id = airflow.trigger(OUTAGE)
@@ -257,7 +257,7 @@ def test_nothing_of_a_whole_run_leaks(airflow, processes, sandbox):
             assert private not in tables.get(name, ""), name
     assert run_id in tables["task_state_store"]
     assert "S3CRET" not in tables["xcom"], "XComs hold ids, the recipient and the time: never a text"
-    assert "S3CRET" in tables["rendered_task_instance_fields"], "templates show what was sent: the text stands there"
+    assert "S3CRET" in tables["rendered_task_instance_fields"], "rendered templates contain the text"
 
 
 def dump(database: Path) -> dict[str, str]:

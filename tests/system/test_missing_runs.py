@@ -113,7 +113,7 @@ def test_only_the_run_that_does_not_start_alerts(airflow, processes, folder, san
         if tasks:
             os.kill(random.choice(tasks), signal.SIGKILL)
 
-    # runs that come in time alert nobody, however their workers end
+    # runs that start in time alert nobody, even if their workers are killed
     deadline = time.monotonic() + 90 * (RUNS + 2)
     while min(ended(name) for name in RECIPIENTS) < RUNS:
         assert time.monotonic() < deadline, {name: ended(name) for name in RECIPIENTS}

@@ -86,7 +86,7 @@ class PushedWaits(Airflow):
         }
 
     def polled(self) -> Counter[str]:
-        """Return how often Messente was asked for the status of which message."""
+        """Return the number of status requests for each message."""
         return Counter(
             request["path"].split("/")[-2] for request in self.sandbox.requests if request["call"] == "status"
         )

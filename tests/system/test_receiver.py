@@ -165,7 +165,7 @@ def test_a_database_that_restarts_makes_503_and_loses_nothing(postgres: Postgres
     assert set(found.values()) == {1}
 
 
-def test_a_database_that_does_not_answer_makes_503_until_it_does(postgres: Postgres, tmp_path: Path) -> None:
+def test_a_database_that_does_not_respond_makes_503_until_it_does(postgres: Postgres, tmp_path: Path) -> None:
     database = postgres.create("paused")
     with receiver(tmp_path, database) as (_, client):
         assert client.post(report("before")).status == 200
@@ -340,7 +340,7 @@ def test_reports_wake_waits_and_start_dags_on_a_whole_airflow(
     until(lambda: [each["state"] for each in instances()] == ["deferred"] * 8, 240)
     # the watcher's trigger is there, and has its place in the log
     until(lambda: consumers(running.home.folder.parent / "receiver.db"), 120)
-    # that nobody polls is tested with messages that are scheduled ahead: of these, a slow machine may poll one
+    # messages that are scheduled ahead test that nothing is polled; on a slow machine, one of these may be
     sandbox.advance(30)
     until(lambda: {each["state"] for each in instances()} == {"success"}, 120)
 

@@ -40,7 +40,7 @@ def log_lines() -> list[str]:
 
 class Reader:
     """
-    Somebody with a new home, a checkout, and an environment in which the package is installed already.
+    A reader with an empty home, a checkout, and an environment in which the package is installed.
 
     :param folder: contains both.
     """
@@ -61,7 +61,7 @@ class Reader:
 
     def follow(self, block: str) -> str:
         """
-        Run one block as it stands in the page, but on a free port, and return what it prints.
+        Run one block of the page unchanged, but on a free port, and return what it prints.
 
         :param block: the commands.
         """

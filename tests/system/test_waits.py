@@ -63,7 +63,7 @@ class Waits(Airflow):
         instances: list[dict] = []
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            # Airflow answers 500 while its SQLite is locked
+            # Airflow responds with 500 while its SQLite is locked
             with contextlib.suppress(OSError):
                 instances = self.instances(dag_id, run_id)
                 if wanted(Counter(instance["state"] for instance in instances), instances):
@@ -75,11 +75,11 @@ class Waits(Airflow):
         )
 
     def asked(self) -> list[dict]:
-        """All delivery reports that were asked for."""
+        """All requests for delivery reports."""
         return [request for request in self.sandbox.requests if request["call"] == "status"]
 
     def await_requests(self, wanted: Callable[[list[dict]], bool]) -> list[dict]:
-        """Wait until the delivery reports that were asked for are as wanted."""
+        """Wait until the requests for delivery reports meet a condition."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             asked = self.asked()
@@ -194,7 +194,7 @@ def all_in(state: str, count: int) -> Callable[[Mapping[str, int], object], bool
     return lambda states, _: states[state] == count
 
 
-def test_every_mode_goes_on_when_the_message_is_delivered_though_the_triggerer_is_killed(waits):
+def test_every_mode_continues_on_delivery_even_if_the_triggerer_is_killed(waits):
     ids = {mode: waits.send() for mode in ("poke", "reschedule", "deferred")}
     run_id = waits.trigger("every_mode", ids=ids)
 
@@ -258,7 +258,7 @@ def test_after_a_401_the_triggerer_reads_the_connection_again_and_a_second_one_e
     sleeping = waits.trigger("many_waits", ids=ids, conn_id=CHANGING, time_to_send=later)
     for run_id in (asking, sleeping):
         waits.await_states("many_waits", run_id, all_in("deferred", 4))
-    # the looks on the workers, and then the triggerer's first ones
+    # the polls on the workers, and then the triggerer's first ones
     waits.await_requests(lambda asked: len(asked) >= before + 8)
 
     waits.call("PATCH", f"/api/v2/connections/{CHANGING}", {**connection, "extra": '{"sender": "ACME"}'})

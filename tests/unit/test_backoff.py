@@ -53,13 +53,13 @@ NOW = datetime(2026, 11, 23, 9, 0, tzinfo=timezone.utc)
         (KeyError("a defect of ours"), False, False),
     ],
 )
-def test_a_post_is_repeated_only_where_it_surely_was_not_processed(error, post, others):
+def test_a_post_is_repeated_only_if_it_certainly_was_not_processed(error, post, others):
     assert backoff.may_repeat(SEND, error) is post
     assert backoff.may_repeat(CANCEL, error) is backoff.may_repeat(REPORT, error) is others
 
 
 @given(attempt=st.integers(1, 10_000), share=st.floats(0, 1))
-def test_a_pause_grows_but_not_for_ever(attempt, share):
+def test_a_pause_grows_up_to_a_limit(attempt, share):
     assert 0 <= backoff.pause(NotSentError(""), attempt, share) <= backoff.LONGEST_PAUSE
 
 
@@ -68,7 +68,7 @@ def test_a_pause_doubles_and_its_jitter_is_full():
     assert backoff.pause(NotSentError(""), 4, 0.0) == 0
 
 
-def test_the_jitter_comes_on_top_of_what_was_asked_for():
+def test_the_jitter_is_added_to_retry_after():
     error = RateLimitedError("", status_code=429, retry_after=7)
     assert (backoff.pause(error, 1, 0.0), backoff.pause(error, 1, 1.0)) == (7, 8)
 
@@ -96,13 +96,13 @@ def test_retry_after_is_read_as_seconds_or_as_a_date(header, seconds):
 
 
 @given(st.text())
-def test_whatever_retry_after_says_it_is_seconds_or_nothing(header):
+def test_any_retry_after_is_read_as_seconds_or_ignored(header):
     seconds = responses.retry_after_seconds(header, NOW)
     assert seconds is None or seconds >= 0
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_the_error_carries_what_was_asked_for(status):
+def test_the_error_contains_retry_after(status):
     answer = responses.Response(status, {"Retry-After": "Mon, 23 Nov 2026 09:00:30 GMT"}, b"", NOW)
     with pytest.raises((RateLimitedError, ServerError)) as caught:
         SEND.result(answer)
@@ -129,7 +129,9 @@ class TestDeadline:
         ],
         ids=["body", "headers", "endless"],
     )
-    def test_an_answer_that_drips_is_a_lost_one(self, monkeypatch, sandbox, begun, pause, times):
+    def test_a_response_that_arrives_byte_by_byte_is_lost_at_the_timeout(
+        self, monkeypatch, sandbox, begun, pause, times
+    ):
         """The timeout of a socket alone would wait for as long as each byte comes in time."""
         with socket.create_server(("127.0.0.1", 0)) as server:
             gone = threading.Event()
@@ -160,7 +162,7 @@ class TestDeadline:
 
 
 class TestCancel:
-    def test_it_tells_now_before_sent_and_unknown_apart(self, sandbox):
+    def test_it_distinguishes_cancelled_now_cancelled_before_sent_and_unknown(self, sandbox):
         with OmnimessageHook() as hook:
             waiting = hook.send(TO, [sms("a")], time_to_send=timedelta(hours=1)).omnimessage_id
             sent = hook.send(TO, [sms("a")]).omnimessage_id
@@ -173,19 +175,19 @@ class TestCancel:
             assert hook.try_to_cancel(ID) == Cancellation(CancelResult.UNKNOWN)
 
     @pytest.mark.parametrize("fault", ["lost_answer", "server_error"])
-    def test_after_a_lost_answer_it_was_cancelled_now(self, sandbox, fault):
+    def test_after_a_lost_response_it_was_cancelled_now(self, sandbox, fault):
         with OmnimessageHook() as hook:
             omnimessage_id = hook.send(TO, [sms("a")], time_to_send=timedelta(hours=1)).omnimessage_id
             sandbox.add_fault(fault, call="cancel", processed=True)
             assert hook.try_to_cancel(omnimessage_id).result is CancelResult.CANCELLED
 
-    def test_where_the_look_after_a_404_fails_nothing_is_claimed(self, sandbox):
+    def test_if_the_report_after_a_404_fails_it_is_an_error(self, sandbox):
         with OmnimessageHook() as hook:
             sandbox.add_fault("server_error", call="status", times="always")
             with pytest.raises(ServerError):
                 hook.try_to_cancel(ID)
 
-    def test_what_was_cancelled_before_is_cancelled(self, sandbox):
+    def test_a_message_that_was_cancelled_before_counts_as_cancelled(self, sandbox):
         with OmnimessageHook() as hook:
             omnimessage_id = hook.send(TO, [sms("a")], time_to_send=timedelta(hours=1)).omnimessage_id
             hook.cancel(omnimessage_id)
@@ -207,8 +209,8 @@ class TestCancel:
                 hook.cancel(omnimessage_id)
 
 
-class TestUnanswered:
-    """What ``on_kill`` asks: is there a call at Messente that has no answer yet?"""
+class TestRequestsInFlight:
+    """``on_kill`` needs to know whether a request waits for its response."""
 
     def test_before_during_and_after_a_call(self, sandbox):
         sandbox.add_fault("slow", seconds=0.5, processed=True)

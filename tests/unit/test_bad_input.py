@@ -1,4 +1,4 @@
-"""Whatever is given, and whatever is answered: only this package's own errors come out."""
+"""Any input and any response: only this package's own errors are raised."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ def test_the_builder_raises_its_own_errors_and_builds_json(to, messages, rest):
 
 
 @given(st.lists(MESSAGE, max_size=3) | ANYTHING)
-def test_so_does_what_reads_messages_while_the_dag_is_parsed(messages):
+def test_the_check_at_parse_time_raises_its_own_errors(messages):
     with contextlib.suppress(InvalidInputError):
         draft_messages(messages)
 
 
 @pytest.mark.parametrize("build", [sms, viber, whatsapp, rcs])
 @given(text=ANYTHING, ttl=ANYTHING, validity=ANYTHING, sender=ANYTHING)
-def test_so_do_the_builders_of_the_channels(build, text, ttl, validity, sender):
+def test_the_builders_of_the_channels_raise_their_own_errors(build, text, ttl, validity, sender):
     with contextlib.suppress(InvalidInputError):
         build(text=text, ttl=ttl, validity=validity, sender=sender)
 
@@ -110,7 +110,7 @@ def test_any_value_is_a_time_or_is_rejected_by_name(value, zone):
     headers=HEADERS,
     body=BODIES,
 )
-def test_any_answer_is_read_or_becomes_an_error_that_knows_what_it_means(call, status, headers, body):
+def test_any_response_is_parsed_or_becomes_an_error_with_a_meaning(call, status, headers, body):
     succeeded = 200 <= status < 300
     error: OmnimessageError | None = None
     result: Any = None
@@ -129,7 +129,7 @@ def test_any_answer_is_read_or_becomes_an_error_that_knows_what_it_means(call, s
 
 
 @given(ANYTHING)
-def test_whatever_is_called_an_id_leads_nowhere_else(value):
+def test_no_id_changes_the_path_of_a_request(value):
     with contextlib.suppress(InvalidInputError):
         assert calls.cancel(value).path == f"/omnimessage/{value}"
 

@@ -98,7 +98,7 @@ class TestComposing:
         ],
     )
     def test_the_quick_check_gives_the_same_result_as_the_full_check(self, messages):
-        """The first row is checked as a whole; the others are wrap_function against it."""
+        """The first row is checked in full; for the others, only the number and the filled texts are."""
         rows = [
             {"to": TO, "a": "x", "b": "y"},
             {"to": "+372 5555 5556", "a": "é$a", "b": 3},

@@ -1,4 +1,4 @@
-"""How each call asks, and what is read out of any answer."""
+"""The request of each call, and how any response is parsed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def failure(status: int, body: object = None, **headers: str) -> ApiError:
     return caught.value
 
 
-def test_each_call_asks_as_the_api_page_says():
+def test_each_request_is_as_the_api_documentation_says():
     assert (calls.send({"to": "x"}).method, calls.send({}).path) == ("POST", "/omnimessage")
     assert calls.send({"to": "x"}).body == {"to": "x"}
     assert (calls.cancel(ID).method, calls.cancel(ID).path) == ("DELETE", f"/omnimessage/{ID}")
@@ -71,7 +71,7 @@ def test_a_cancel_succeeds_with_an_empty_body_and_with_any_json(body):
 
 
 @pytest.mark.parametrize("body", [b"Accepted", b"{", b"<html/>", b"\xff"])
-def test_a_cancel_with_any_other_body_is_in_doubt(body):
+def test_a_cancel_with_any_other_body_has_an_unknown_outcome(body):
     with pytest.raises(UnexpectedResponseError) as caught:
         calls.cancel(ID).result(answer(202, body))
     assert caught.value.maybe_processed
@@ -171,7 +171,7 @@ def test_a_rendered_list_is_explained():
     ),
     st.sampled_from(["send", "cancel", "report"]),
 )
-def test_whatever_comes_back_is_a_result_or_one_of_our_own_errors(status, body, name):
+def test_any_response_is_a_result_or_one_of_our_own_errors(status, body, name):
     call = {"send": calls.send({}), "cancel": calls.cancel(ID), "report": calls.delivery_report(ID)}[name]
     try:
         call.result(answer(status, body))

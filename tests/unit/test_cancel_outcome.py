@@ -48,7 +48,7 @@ REPORTS = {
     Finding.EMPTY: ([],),
 }
 
-# For each finding, the results of a DELETE that was answered with Messente's 404, was in doubt, or met a foreign 404;
+# For each report, the results of a DELETE with Messente's 404, an unknown outcome, or another server's 404;
 # each before its time, after it, and if that is not known.
 TABLE = {
     Finding.CANCELLED: ((EARLIER, EARLIER, EARLIER), (NOW, NOW, NOW), (EARLIER, EARLIER, EARLIER)),
@@ -159,13 +159,13 @@ class TestResponses:
     )
     @pytest.mark.parametrize("more", [{}, {"omnimessage_id": ID, "statuses": [], "messages": [{}]}])
     @pytest.mark.parametrize("status", [200, 201, 202])
-    def test_a_success_with_errors_is_in_doubt(self, call, more, status):
+    def test_a_success_with_errors_has_an_unknown_outcome(self, call, more, status):
         with pytest.raises(UnexpectedResponseError, match="try later") as caught:
             call.result(respond(status, {**more, **self.ERRORS}))
         assert caught.value.maybe_processed
         assert caught.value.codes == ("104",)
 
-    def test_an_entry_with_an_id_and_errors_is_in_doubt(self):
+    def test_an_entry_with_an_id_and_errors_has_an_unknown_outcome(self):
         (entry,) = calls.send_bulk([{}]).result(respond(201, {"messages": [{"omnimessage_id": ID, **self.ERRORS}]}))
         assert entry.maybe_processed
 
@@ -181,7 +181,7 @@ class TestResponses:
 
 
 class Scripted:
-    """Responds in the place of Messente, as oddly as the sandbox cannot."""
+    """Returns responses that the sandbox cannot produce."""
 
     def __init__(self, delete: Response, report: Response) -> None:
         self.responses = {"DELETE": delete, "GET": report}
@@ -197,7 +197,7 @@ NOT_FOUND = respond(404, {"errors": [{"title": "Not found", "detail": "", "code"
 
 @pytest.fixture
 def cancel(sandbox, monkeypatch):
-    """Cancel with a given pair of responses, as often as it is asked for."""
+    """Cancel against a server that always returns the same pair of responses."""
 
     def run(delete, report, time_to_send=None):
         scripted = Scripted(delete, report)

@@ -1,4 +1,4 @@
-"""The provider and the sandbox know the same fields of each channel, although neither looks at the other."""
+"""The provider and the sandbox know the same fields of each channel, although neither imports the other."""
 
 from __future__ import annotations
 

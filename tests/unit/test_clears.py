@@ -253,7 +253,7 @@ class TaskInstance:
         self._end(state)
 
     def clear_until_it_succeeds(self) -> None:
-        """Clears may be needed to report a doubt, and to tell a clear from a retry, but not again and again."""
+        """Clear the task at most three times until it succeeds, and then at most twice to replace its message."""
         self._run_until_it_ends()
         for _ in range(3):
             if self.state != "success":

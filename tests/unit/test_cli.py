@@ -35,7 +35,7 @@ class TestSend:
             }
         ]
 
-    def test_they_are_asked_for_on_a_terminal(self, run, sandbox, monkeypatch):
+    def test_a_terminal_prompts_for_them(self, run, sandbox, monkeypatch):
         monkeypatch.setattr(inputs, "_at_a_terminal", lambda: True)
         ended = run("send", stdin=f"{TO}\nTere\n")
         assert ended.code == 0
@@ -87,7 +87,7 @@ class TestSend:
 
 
 class TestSchedule:
-    def test_a_span_from_now_or_a_local_time_say_when(self, run, sandbox):
+    def test_the_time_is_a_span_from_now_or_a_local_time(self, run, sandbox):
         before = datetime.now(timezone.utc)
         run("schedule", "--to", TO, "--text", "a", "--in", "30m")
         run("schedule", "--to", TO, "--text", "a", "--time-to-send", "2099-01-01T09:00", "--timezone", "Europe/Tallinn")
@@ -96,7 +96,7 @@ class TestSchedule:
         assert second == datetime(2099, 1, 1, 7, tzinfo=timezone.utc)
 
     @pytest.mark.parametrize("words", [[], ["--in", "soon"], ["--in", "5m", "--time-to-send", "2099-01-01T09:00"]])
-    def test_when_must_be_said_once_and_clearly(self, run, sandbox, words):
+    def test_the_time_must_be_passed_once_and_be_valid(self, run, sandbox, words):
         assert run("schedule", "--to", TO, "--text", "a", *words).code == 2
         assert sandbox.messages == []
 
@@ -189,13 +189,13 @@ class TestWatch:
             reports = watch.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
         assert watch.overall_exit(reports.values()) == 1
 
-    def test_time_can_be_up(self, sandbox):
+    def test_the_watch_ends_at_its_timeout(self, sandbox):
         with OmnimessageHook() as hook:
             sent = hook.send("+37255550004", [sms("a")]).omnimessage_id
             reports = watch.follow(hook, [sent], interval=1, timeout=10, pause=sandbox.advance)
         assert watch.overall_exit(reports.values()) == 7
 
-    def test_an_answer_that_did_not_come_is_asked_for_again(self, sandbox, capsys, monkeypatch):
+    def test_a_request_without_a_response_is_repeated(self, sandbox, capsys, monkeypatch):
         # the pause that the server asks for exceeds the deadline, so the hook itself does not repeat
         without_repeats = json.dumps({**sandbox.connection, "extra": {"deadline": 5}})
         monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", without_repeats)
@@ -206,7 +206,7 @@ class TestWatch:
         assert reports[sent].outcome == "delivered"
         assert capsys.readouterr().err.count("trying again") == 2
 
-    def test_the_command_says_by_its_exit_code_that_time_is_up(self, run, scheduled):
+    def test_the_exit_code_shows_a_timeout(self, run, scheduled):
         ended = run("watch", scheduled, "--timeout", "0", "-o", "json")
         assert (ended.code, ended.rows[0]["outcome"]) == (7, "in_progress")
         assert f"{scheduled}  in_progress" in ended.told
@@ -214,7 +214,7 @@ class TestWatch:
     @pytest.mark.parametrize(
         ("fault", "code"), [("unauthorized", 3), ("rate_limited", 5), ("server_error", 5), ("lost_answer", 5)]
     )
-    def test_a_question_without_an_answer_may_be_asked_again(self, run, sandbox, scheduled, fault, code):
+    def test_the_exit_code_allows_repeating_a_read(self, run, sandbox, scheduled, fault, code):
         sandbox.add_fault(fault, call="status", times="always")
         ended = run("status", scheduled)
         assert (ended.code, ended.output) == (code, "")

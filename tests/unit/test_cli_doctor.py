@@ -20,7 +20,7 @@ NOT_FOUND = (
 
 
 class TestDoctor:
-    def test_every_line_is_ok_where_all_is_well(self, run, sandbox):
+    def test_every_line_is_ok_if_nothing_is_wrong(self, run, sandbox):
         ended = run("doctor", "-o", "json")
         assert ended.code == 0
         assert {row["check"]: row["result"] for row in ended.rows} == {
@@ -45,7 +45,7 @@ class TestDoctor:
             ({"host": "https://127.0.0.1:1"}, "TLS", "Connection refused"),
         ],
     )
-    def test_what_is_wrong_comes_with_its_cure_and_what_stands_on_it_is_skipped(
+    def test_a_problem_is_shown_with_its_remedy_and_dependent_checks_are_skipped(
         self, run, sandbox, monkeypatch, changed, check, cure
     ):
         monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", json.dumps({**sandbox.connection, **changed}))
@@ -73,7 +73,7 @@ class TestDoctor:
         assert finding.result == result
         assert said in finding.detail
 
-    def test_a_certificate_is_trusted_as_the_calls_trust_it(self, run, sandbox, monkeypatch, tmp_path):
+    def test_certificates_are_checked_as_in_other_calls(self, run, sandbox, monkeypatch, tmp_path):
         server = tls_server(tmp_path, answer=NOT_FOUND)
         with server as (host, heard):
             monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", json.dumps({**sandbox.connection, "host": host}))
@@ -96,7 +96,7 @@ class TestDoctor:
         ("certificate", "cure"),
         [({"address": "127.0.0.2"}, "check the connection's base URL"), ({"days": 5}, "by this machine's clock")],
     )
-    def test_a_certificate_for_another_or_of_another_time_is_told_apart(
+    def test_a_wrong_host_and_an_expired_certificate_have_different_messages(
         self, run, sandbox, monkeypatch, tmp_path, certificate, cure
     ):
         server = tls_server(tmp_path, **certificate)
@@ -108,7 +108,7 @@ class TestDoctor:
         assert wrong["check"] == "TLS"
         assert cure in wrong["detail"]
 
-    def test_a_proxy_that_is_gone_is_named_without_its_password(self, run, sandbox, monkeypatch):
+    def test_a_proxy_that_does_not_respond_is_named_without_its_password(self, run, sandbox, monkeypatch):
         monkeypatch.setenv("HTTPS_PROXY", "http://someone:secret@127.0.0.1:1")
         connection = {**sandbox.connection, "host": "https://api.messente.com"}
         monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", json.dumps(connection))
@@ -131,6 +131,6 @@ class TestDoctor:
         assert "AIRFLOW_CONN_OMNIMESSAGE_DEFAULT is set, but is neither JSON nor a URI" in wrong["detail"]
         assert "secret" not in ended.output + ended.told
 
-    def test_the_credentials_are_not_shown_to_whom_only_the_time_is_asked_of(self, run, sandbox):
+    def test_the_request_for_the_time_contains_no_credentials(self, run, sandbox):
         run("doctor")
         assert [request["status"] for request in sandbox.requests] == [401, 404]

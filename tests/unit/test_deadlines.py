@@ -168,5 +168,5 @@ class TestParsing:
             dag(schedule, zone) if schedule != "@continuous" else None
         )
 
-    def test_without_a_zone_of_its_own_the_schedule_is_not_compared_for_the_connection_decides(self):
+    def test_without_timezone_the_schedule_is_not_compared_because_the_zone_is_the_connections(self):
         Deadline(by="06:00").check_at_parse(dag("0 6 * * *"))

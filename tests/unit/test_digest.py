@@ -28,7 +28,7 @@ REPORT = DAG("report", schedule=None)
 
 
 class Variables(dict):
-    """Airflow's Variables: a read and a write take a little time, and nothing holds them together."""
+    """Airflow's Variables: reads and writes take a little time, and are not atomic together."""
 
     delay = 0.0
     is_down = False
@@ -197,7 +197,7 @@ class TestFaults:
 
 
 def test_many_tasks_that_fail_at_once_cost_three_messages_at_most(sandbox, variables, monkeypatch):
-    """Four at a time, on a store that takes its time; what the pauses are worth is measured on a running Airflow."""
+    """Four at a time, on a slow store; tests/system/test_storms.py does the same on a running Airflow."""
     variables.delay = 0.005
     monkeypatch.setattr(event_store, "time", time)
     monkeypatch.setattr(event_store, "SETTLING", (0.05, 0.1))

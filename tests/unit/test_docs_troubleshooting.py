@@ -70,7 +70,7 @@ def said(tree: ast.Module) -> Iterator[tuple[int, str]]:
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
             owner = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
             if RAISED.search(name) or name in NAMED or (name == "of" and RAISED.search(owner)):
-                # a field's name stands first, and is a value as any other
+                # the first argument is the name of a field
                 spoken = node.args if name == "cls" or RAISED.search(name) else node.args[1:]
             elif (name in LOGGED and owner.endswith("log")) or name == "task_failures" or owner == "too_late":
                 spoken = node.args
@@ -90,8 +90,8 @@ def everything_said() -> list[tuple[str, str]]:
     return [
         (f"{path.relative_to(PACKAGE)}:{line}", shape)
         for path in sorted(PACKAGE.rglob("*.py"))
-        # what the sandbox says is about itself, what doctor finds has its cure beside it, and what the receiver
-        # responds is for the program that calls it
+        # not the sandbox, not doctor, whose findings include the remedy, and not the receiver, whose
+        # responses are for programs
         if "sandbox" not in path.relative_to(PACKAGE).parts and path.name not in ("doctor.py", "push.py")
         if path.relative_to(PACKAGE).parts not in (("receiver", "app.py"), ("receiver", "events.py"))
         for line, shape in said(ast.parse(path.read_text()))

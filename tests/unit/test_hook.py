@@ -1,4 +1,4 @@
-"""The hook over real HTTP: what reaches the API, and what is told of what did not."""
+"""The hook over real HTTP: what reaches the API, and the errors if it does not."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def hook(sandbox):
 
 @pytest.fixture
 def connect(monkeypatch, sandbox):
-    """Point the default connection somewhere else, or give it another extra."""
+    """Set the host or the extra of the default connection."""
 
     def change(**changed):
         monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", json.dumps({**sandbox.connection, **changed}))
@@ -50,7 +50,7 @@ def connect(monkeypatch, sandbox):
 
 
 class Listener:
-    """A server that answers every connection with the same bytes, and remembers what it was sent."""
+    """A server that sends the same bytes to every client, and records what it receives."""
 
     def __init__(self, answer: bytes = b"") -> None:
         self.answer = answer
@@ -88,7 +88,7 @@ class TestSend:
         assert accepted.to == TO
         assert list(accepted.message_ids) == ["viber", "sms"]
 
-    def test_the_connection_says_what_the_call_leaves_out(self, connect, sandbox):
+    def test_the_connection_has_the_defaults_of_a_call(self, connect, sandbox):
         extra = {"sender": "ACME", "text_store": "nostore", "priority": "low", "dlr_url": "http://127.0.0.1:9/dlr"}
         hook = connect(extra=extra)
         hook.send(TO, [rcs("a"), sms("b", sender="MINE")], priority="high")
@@ -234,18 +234,18 @@ class TestWhatGoesWrong:
         assert not works
         assert "nonexistent" in said
 
-    def test_an_answer_slower_than_the_timeout_is_lost(self, connect, sandbox):
+    def test_a_response_slower_than_the_timeout_is_lost(self, connect, sandbox):
         sandbox.add_fault("slow", seconds=2)
         with pytest.raises(LostResponseError, match="no complete response"):
             connect(extra={"timeout": 0.3}).send(TO, [sms("a")])
 
-    def test_a_refused_connection_surely_sent_nothing(self, connect):
+    def test_a_refused_connection_certainly_sent_nothing(self, connect):
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
         with pytest.raises(NotSentError, match=r"nothing was sent: .*Connection refused"):
             connect(host=f"http://127.0.0.1:{port}").send(TO, [sms("a")])
 
-    def test_an_unknown_host_surely_was_sent_nothing(self, connect):
+    def test_an_unknown_host_certainly_was_sent_nothing(self, connect):
         with pytest.raises(NotSentError, match=r"could not reach https://api\.invalid/v1, nothing was sent"):
             connect(host="https://api.invalid").send(TO, [sms("a")])
 
@@ -256,7 +256,7 @@ class TestWhatGoesWrong:
                 connect(host=host).send(TO, [sms("a")])
             assert b"POST" not in listener.heard
 
-    def test_a_certificate_that_nobody_vouches_for_is_sent_nothing_and_asked_once(self, connect, untrusted_server):
+    def test_a_server_with_an_untrusted_certificate_gets_no_request_and_is_tried_once(self, connect, untrusted_server):
         calls = (
             lambda hook: hook.send(TO, [sms("a")]),
             lambda hook: hook.cancel("m-1"),
@@ -303,7 +303,7 @@ class TestWhatGoesWrong:
 
 
 class TestTestConnection:
-    def test_working_credentials_are_greeted_and_nothing_is_sent(self, hook, sandbox):
+    def test_valid_credentials_are_confirmed_and_nothing_is_sent(self, hook, sandbox):
         assert hook.test_connection() == (True, f"Reached {sandbox.url}, which accepts the API username 'us:er%@/ü'.")
         assert sandbox.messages == []
 
@@ -359,7 +359,7 @@ def test_credentials_go_as_utf8_basic_authentication(connect):
     assert base64.b64decode(header.split()[-1]).decode() == "ü:@/:p%:漢"
 
 
-def test_the_accepted_moment_is_what_the_sandbox_waits_for(hook, sandbox):
+def test_the_sandbox_sends_at_the_time_that_was_accepted(hook, sandbox):
     moment = datetime.now(timezone.utc) + timedelta(hours=3)
     hook.send(TO, [sms("a")], time_to_send=moment)
     waits_until = datetime.fromisoformat(sandbox.messages[0]["time_to_send"])

@@ -1,4 +1,4 @@
-"""Which runs that begin after their deadline alert somebody: by their kind, and by when the next one was due."""
+"""Which runs that start after their deadline send an alert: by run type, and by when the next run is due."""
 
 from __future__ import annotations
 
@@ -52,6 +52,6 @@ def test_the_last_run_before_the_end_date_alerts_although_the_next_one_would_be_
     assert (silent_because(late, NOW - 20 * HOUR, NOW) is None) is alerts
 
 
-def test_without_a_timetable_that_can_be_asked_a_day_decides():
+def test_without_a_usable_timetable_the_limit_is_24_hours():
     assert silent_because(context("scheduled", NOW - 4 * HOUR, None), NOW - HOUR, NOW) is None
     assert "24 hours" in str(silent_because(context("scheduled", NOW - 40 * HOUR, None), NOW - 30 * HOUR, NOW))

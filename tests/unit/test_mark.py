@@ -1,4 +1,4 @@
-"""A clear is told from a retry in every order of deploys, clears and retries: a model of Airflow's own numbers."""
+"""Clears are distinguished from retries in every order of deploys, clears and retries: a model of Airflow's numbers."""
 
 from __future__ import annotations
 

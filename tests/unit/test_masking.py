@@ -72,5 +72,5 @@ def test_a_number_looks_the_same_however_it_is_written(number):
         "doctor-6bd8c1ee: status 200, 1024 bytes, 60 s",
     ],
 )
-def test_what_is_no_number_is_shown(text):
+def test_other_text_is_not_masked(text):
     assert mask_numbers(text) == text

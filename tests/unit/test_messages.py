@@ -1,4 +1,4 @@
-"""What is accepted as a message, what is refused, and in which words."""
+"""What is accepted as a message, what is rejected, and the error texts."""
 
 from __future__ import annotations
 

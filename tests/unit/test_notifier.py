@@ -1,4 +1,4 @@
-"""What the notifier says of each kind of event when it is told nothing, and how it is cut."""
+"""The default text of each kind of event, and how long texts are cut."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def of_a_task(state, **more):
             "report.load (run_1) failed: ValueError: no such table",
         ),
         (of_a_task("failed", exception="killed"), "report.load (run_1) failed: killed"),
-        # Airflow gives no state where the task's process was killed
+        # Airflow passes no state if the task's process was killed
         (of_a_task(None), "report.load (run_1) failed"),
         (of_a_task(None, max_tries=1), "report.load (run_1) failed"),
         (of_a_task(None, max_tries=2), "report.load (run_1) failed and will be retried, after try 2"),
@@ -170,7 +170,7 @@ class TestNotify:
 
 
 class TestInTheTriggerer:
-    """Where Airflow awaits the notifier, and nothing may hold up the event loop."""
+    """In the triggerer, Airflow awaits the notifier, and it must not block the event loop."""
 
     @pytest.fixture(autouse=True)
     def _nothing_blocks(self, monkeypatch):
@@ -256,12 +256,12 @@ class TestInTheTriggerer:
         assert len(turns) > 5
         assert len(sandbox.messages) == 1
 
-    def test_what_surely_was_not_processed_is_repeated(self, sandbox):
+    def test_a_request_that_certainly_was_not_processed_is_repeated(self, sandbox):
         sandbox.add_fault("rate_limited")
         self.awaited()
         assert [request["status"] for request in sandbox.requests] == [429, 201]
 
-    def test_what_may_have_been_accepted_is_not(self, sandbox):
+    def test_a_request_that_may_have_been_accepted_is_not_repeated(self, sandbox):
         sandbox.add_fault("lost_answer")
         with pytest.raises(LostResponseError):
             self.awaited()
@@ -286,12 +286,12 @@ class TestInTheTriggerer:
         assert "Sent to +37255•••55" in said
         assert [message["to"] for message in sandbox.messages] == [TO]
 
-    def test_a_moment_is_kept_and_what_is_too_long_is_cut(self, sandbox):
+    def test_the_time_is_kept_and_a_long_text_is_cut(self, sandbox):
         self.awaited(text="a" * 5000, time_to_send="2099-01-01T09:00")
         body = sandbox.messages[0]["body"]
         assert (body["time_to_send"], len(body["messages"][0]["text"])) == ("2099-01-01T09:00:00+00:00", 306)
 
-    def test_elsewhere_its_own_failure_stops_nothing(self, sandbox, caplog, capsys):
+    def test_outside_of_deadlines_its_own_failure_stops_nothing(self, sandbox, caplog, capsys):
         sandbox.add_fault("unauthorized")
         self.awaited(context={"run_id": "run_1"})
         assert "No notification was sent; the task goes on" in caplog.text + capsys.readouterr().out

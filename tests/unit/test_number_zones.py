@@ -47,7 +47,7 @@ def test_a_number_without_a_country_has_an_unknown_zone(number):
 
 
 def test_the_zones_are_those_of_the_library_for_every_country():
-    """The library's own answer for its own examples; whatever it knows, and never less."""
+    """Compare with the library's own zones for its example numbers."""
     generator = random.Random(17)
     for region in phonenumbers.SUPPORTED_REGIONS:
         for kind in (phonenumbers.PhoneNumberType.MOBILE, phonenumbers.PhoneNumberType.FIXED_LINE):

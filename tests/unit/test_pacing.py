@@ -43,7 +43,7 @@ class TestRate:
 
     @settings(max_examples=25)
     @given(st.lists(st.floats(0, 0.04), min_size=400, max_size=400))
-    def test_nor_with_requests_that_are_late(self, delays):
+    def test_late_requests_do_not_exceed_the_limit(self, delays):
         times = [turn + delay for turn, delay in zip(turns(400, 150), delays, strict=True)]
         assert most_in_a_second(times) <= 150
 
@@ -69,10 +69,10 @@ class TestRate:
 
 
 class TestPause:
-    def test_it_lasts_as_long_as_messente_asks(self):
+    def test_it_lasts_as_long_as_retry_after(self):
         assert pacing.pause(Pacing(), 100.0, 99.0, 30.0).paused_until == 130.0
 
-    def test_no_response_silences_a_process_for_longer_than_five_minutes(self):
+    def test_no_response_pauses_a_process_for_longer_than_five_minutes(self):
         assert pacing.pause(Pacing(), 100.0, 99.0, 999_999.0).paused_until == 400.0
 
     def test_without_a_time_it_doubles_until_a_success(self):
@@ -93,7 +93,7 @@ class TestPause:
 class TestShared:
     """After one 429, nothing in the process calls Messente until the pause is over."""
 
-    def test_a_task_that_asks_a_hundred_times_makes_one_request(self, sandbox):
+    def test_a_hundred_calls_during_the_pause_make_one_request(self, sandbox):
         sandbox.add_fault("rate_limited", retry_after=30)
         for _ in range(100):
             with OmnimessageHook() as hook, pytest.raises(RateLimitedError):
@@ -101,7 +101,7 @@ class TestShared:
         assert len(sandbox.requests) == 1
         assert 29 < pace_of(sandbox.url).pause_left() <= 30
 
-    def test_what_is_not_made_says_so_and_when_it_may_be(self, sandbox):
+    def test_a_call_that_is_not_made_raises_with_the_time_until_it_may_be(self, sandbox):
         sandbox.add_fault("rate_limited", retry_after=30)
         with OmnimessageHook() as hook:
             for words in ("429", "nothing was sent"):

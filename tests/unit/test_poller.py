@@ -36,7 +36,7 @@ def a_wait():
     return Wait([], since=now(), deadline=now() + timedelta(hours=1), poke_interval=60.0)
 
 
-class TestThePollerOfAll:
+class TestTheSharedPoller:
     def test_one_session_for_all_closed_with_the_last(self, send, sandbox, monkeypatch):
         opened, open_ = [], AiohttpTransport.open
 
@@ -56,7 +56,7 @@ class TestThePollerOfAll:
         assert len(opened) == 1
         assert opened[0]._session.closed
 
-    def test_a_cancelled_wait_lets_go_too(self, send):
+    def test_a_cancelled_wait_releases_the_session_too(self, send):
         async def cancel():
             task = asyncio.create_task(fire(a_trigger(send("+37255550004"))))
             while not polling._pollers.get(asyncio.get_running_loop()):
@@ -68,10 +68,8 @@ class TestThePollerOfAll:
 
         asyncio.run(cancel())
 
-    def test_a_thousand_waits_that_begin_at_once_and_again_after_a_restart_ask_no_more_than_they_would(
-        self, send, sandbox
-    ):
-        """Their looks are spread over ``poke_interval``, and a restart asks for none of them a second time."""
+    def test_a_thousand_waits_that_start_together_and_restart_make_no_extra_requests(self, send, sandbox):
+        """Their polls are spread over ``poke_interval``, and a restart repeats none of them."""
         ids = [f"m-{number}" for number in range(1000)]
         hour_ago = (now() - timedelta(hours=1)).isoformat()
         settings = {"since": hour_ago, "time_to_send": hour_ago, "poke_interval": 600, "seconds": 3600}
@@ -114,7 +112,7 @@ class TestThePollerOfAll:
         assert 1 < most <= IN_FLIGHT
 
     def test_nothing_blocks_the_loop(self, send, sandbox):
-        """Blockbuster raises where something that blocks is called on the loop: a file, a socket, a sleep, a lock."""
+        """Blockbuster raises if the event loop calls something that blocks: a file, a socket, a sleep, a lock."""
         ids = [send() for _ in range(100)]
         sandbox.advance(10)
         with blockbuster_ctx():
@@ -157,7 +155,7 @@ class TestThePollerOfAll:
         assert asyncio.run(all_of_them()) == pytest.approx([1, 2, 4], abs=0.5)
         assert len(status_requests(sandbox)) == 3, "during a pause nobody asks"
 
-    def test_a_429_that_a_task_got_pauses_the_triggers_too(self, sandbox, send):
+    def test_a_429_of_a_task_pauses_the_triggers_too(self, sandbox, send):
         async def paused_by():
             poller = Poller(CONNECTION)
             await poller.make(delivery_report(send()), timeout=5)
@@ -170,7 +168,7 @@ class TestThePollerOfAll:
 
         assert asyncio.run(paused_by()) == pytest.approx(30, abs=2)
 
-    def test_a_401_fails_all_at_once_those_who_sleep_too(self, send, sandbox):
+    def test_a_401_ends_all_waits_at_once(self, send, sandbox):
         ids = [send("+37255550004") for _ in range(20)]
         later = (now() + timedelta(hours=1)).isoformat()
         sandbox.add_fault("unauthorized", call="status", times="always")
@@ -208,7 +206,7 @@ class TestThePollerOfAll:
         (event,) = asyncio.run(one_after_another())
         assert event.payload["ending"] == "fulfilled"
 
-    def test_the_loop_turns_while_an_answer_is_waited_for(self, delivered, sandbox):
+    def test_the_loop_runs_while_a_response_is_awaited(self, delivered, sandbox):
         sandbox.add_fault("slow", call="status", seconds=1)
 
         async def turn():
@@ -249,19 +247,19 @@ class TestTheTransport:
         assert sandbox.message(accepted.omnimessage_id)["body"]["messages"][0]["text"] == "Grüße 🔑"
         assert self.make(delivery_report(accepted.omnimessage_id), connection).statuses[0].channel == "sms"
 
-    def test_nobody_listening_is_not_sent(self, sandbox):
+    def test_a_refused_connection_means_not_sent(self, sandbox):
         from _airflow import free_port
 
         with pytest.raises(NotSentError, match="nothing was sent"):
             self.make(delivery_report("m-1"), self.a_connection(sandbox, host=f"http://127.0.0.1:{free_port()}/v1"))
 
-    def test_a_certificate_that_nobody_vouches_for_is_sent_nothing(self, sandbox, untrusted_server):
+    def test_a_server_with_an_untrusted_certificate_gets_no_request(self, sandbox, untrusted_server):
         with pytest.raises(UntrustedError, match=r"CERTIFICATE_VERIFY_FAILED.*REQUESTS_CA_BUNDLE"):
             self.make(delivery_report("m-1"), self.a_connection(sandbox, host=untrusted_server.host))
         assert untrusted_server.heard == []
 
     @pytest.mark.parametrize("fault", [{"fault": "cut", "times": 5}, {"fault": "slow", "seconds": 5}])
-    def test_no_answer_is_a_lost_answer(self, sandbox, fault):
+    def test_a_missing_response_is_a_lost_response(self, sandbox, fault):
         sandbox.add_fault(**fault)
         with pytest.raises(LostResponseError, match="no complete response"):
             self.make(delivery_report("m-1"), self.a_connection(sandbox, extra='{"timeout": 0.3}'))

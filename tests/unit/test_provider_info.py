@@ -15,7 +15,7 @@ from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.provider_info import CONN_FIELDS, get_provider_info
 
 
-def test_the_metadata_is_what_the_installed_airflow_asks_for():
+def test_the_metadata_matches_the_schema_of_the_installed_airflow():
     import airflow
     from jsonschema import Draft7Validator
 

@@ -1,4 +1,4 @@
-"""What an Airflow connection may say, however it was written down."""
+"""The fields of an Airflow connection, as JSON, as a URI or from the form."""
 
 from __future__ import annotations
 

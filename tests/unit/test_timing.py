@@ -1,4 +1,4 @@
-"""Any way to say when becomes one UTC moment, or is refused by name."""
+"""Every accepted form of a time becomes one time in UTC; everything else is rejected by name."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def when(value, zone=None) -> datetime:
     return resolve(value, zone=zone, now=NOW).utc
 
 
-class TestEveryWayToSayTheSameMoment:
+class TestEveryFormOfOneTime:
     @given(moment=SECONDS, zone=ZONES)
     @example(moment=datetime(2026, 3, 29, 1, 0), zone="Europe/Tallinn")
     @example(moment=datetime(2026, 10, 25, 0, 30), zone="Europe/Tallinn")
     @example(moment=datetime(2026, 10, 25, 1, 30), zone="Europe/Tallinn")
     @example(moment=datetime(2011, 12, 30, 10, 0), zone="Pacific/Apia")
     @example(moment=datetime(2026, 4, 4, 15, 15), zone="Australia/Lord_Howe")
-    def test_is_the_same_moment(self, moment, zone):
+    def test_is_the_same_time(self, moment, zone):
         utc = moment.replace(tzinfo=UTC)
         local = utc.astimezone(zoneinfo.ZoneInfo(zone))
         assume(local.utcoffset().total_seconds() % 60 == 0)  # ISO 8601 has no offsets with seconds
@@ -191,7 +191,7 @@ def test_a_zone_that_does_not_exist_is_rejected_by_name(zone):
         resolve_zone(zone)
 
 
-def test_a_moment_shows_itself_in_its_own_zone_and_in_utc():
+def test_a_time_is_shown_in_its_own_zone_and_in_utc():
     shown = str(resolve("2026-11-24T09:00", zone="Europe/Tallinn", now=NOW))
     assert shown == "2026-11-24 09:00:00 Europe/Tallinn (2026-11-24 07:00:00 UTC)"
     assert str(resolve("2026-11-24T09:00", now=NOW)) == "2026-11-24 09:00:00 UTC"

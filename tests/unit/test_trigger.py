@@ -41,18 +41,18 @@ class TestTheTrigger:
         OmnimessageHook().cancel(id_)
         assert fired(a_trigger(id_))["ending"] == "cancelled"
 
-    def test_nobody_asks_before_the_time_not_even_when_the_deadline_comes_first(self, send, sandbox):
+    def test_nothing_is_polled_before_the_time_even_if_the_deadline_comes_first(self, send, sandbox):
         id_ = send(time_to_send=timedelta(hours=1))
         payload = fired(a_trigger(id_, time_to_send=(now() + timedelta(hours=1)).isoformat(), seconds=0.1))
         assert payload["ending"] == "timed_out"
         assert "not polled before" in payload["reason"]
         assert status_requests(sandbox) == []
 
-    def test_the_deadline_is_absolute_and_takes_a_last_look(self, delivered, sandbox):
+    def test_the_deadline_is_absolute_and_has_a_last_poll(self, delivered, sandbox):
         assert fired(a_trigger(delivered, poke_interval=3600, seconds=-5))["ending"] == "fulfilled"
         assert len(status_requests(sandbox)) == 1
 
-    def test_its_time_being_over_says_how_far_it_came(self, send, sandbox):
+    def test_a_timeout_reports_the_state_of_each_message(self, send, sandbox):
         id_ = send("+37255550004")
         sandbox.advance(10)
         payload = fired(a_trigger(id_, seconds=0.3, limit="the timeout of 0:00:01"))
@@ -64,7 +64,7 @@ class TestTheTrigger:
         assert fired(a_trigger(stuck, good, require="any"))["ending"] == "fulfilled"
 
     @pytest.mark.parametrize("fault", ["server_error", "cut", "lost_answer", "broken_json", "html"])
-    def test_what_may_pass_is_waited_out(self, delivered, sandbox, fault):
+    def test_a_transient_error_does_not_end_the_wait(self, delivered, sandbox, fault):
         sandbox.add_fault(fault, call="status", times=3)
         assert fired(a_trigger(delivered))["ending"] == "fulfilled"
 
@@ -74,7 +74,7 @@ class TestTheTrigger:
         assert payload["ending"] == "error"
         assert "connection 'omnimessage_default', login" in payload["reason"]
 
-    def test_a_success_ends_the_task_where_there_is_a_triggerer(self, delivered, pushed, monkeypatch):
+    def test_a_success_ends_the_task_in_the_triggerer(self, delivered, pushed, monkeypatch):
         monkeypatch.setattr(triggers, "SHORTEST_ABSENCE", 0.0)
 
         async def event(**settings):
@@ -92,7 +92,7 @@ class TestTheTrigger:
         assert type(asyncio.run(event())) is TriggerEvent
         assert len(pushed) == 2
 
-    def test_a_worker_ends_it_where_the_xcom_cannot_be_pushed(self, delivered, monkeypatch):
+    def test_a_worker_ends_it_if_the_xcom_cannot_be_pushed(self, delivered, monkeypatch):
         from airflow.sdk.execution_time.xcom import XCom
 
         def no_supervisor(**kwargs):
@@ -108,7 +108,7 @@ class TestTheTrigger:
         assert type(ended) is TriggerEvent
         assert ended.payload["reports"][0]["omnimessage_id"] == delivered
 
-    def test_a_failure_never_does(self, send, sandbox, monkeypatch):
+    def test_a_failure_never_ends_the_task_in_the_triggerer(self, send, sandbox, monkeypatch):
         monkeypatch.setattr(triggers, "SHORTEST_ABSENCE", 0.0)
 
         async def event():
@@ -119,8 +119,8 @@ class TestTheTrigger:
 
         assert type(asyncio.run(event())) is TriggerEvent
 
-    def test_what_goes_back_to_a_worker_gives_the_scheduler_time_to_see_the_task_gone(self, send, sandbox):
-        """A task that is back before the scheduler has noticed its going is taken for one that was killed."""
+    def test_a_task_returns_to_a_worker_only_after_the_scheduler_has_noticed_its_deferral(self, send, sandbox):
+        """If the task is queued again before the scheduler has noticed that it was deferred, it counts as killed."""
         id_ = send("+37255550001")
         sandbox.advance(10)
 
@@ -217,7 +217,7 @@ class TestTheTrigger:
         assert payload["ending"] == "error"
         assert "connection 'omnimessage_default' does not exist; create it in Airflow" in payload["reason"]
 
-    def test_what_comes_from_elsewhere_wakes_it(self, send, sandbox):
+    def test_a_report_from_the_receiver_wakes_it(self, send, sandbox):
         """A listener finds the wait at the poller, makes a message due, and wakes it."""
         id_ = send()
 
@@ -275,7 +275,7 @@ class TestThousands:
         assert isinstance(asyncio.run(event()), TaskSuccessEvent)
         assert pushed[0]["value"]["delivered"] == 1
 
-    def test_while_messente_asks_to_slow_down_nobody_asks(self, send, sandbox):
+    def test_nothing_is_polled_during_the_pause_after_a_429(self, send, sandbox):
         ids = [send() for _ in range(40)]
         sandbox.advance(10)
         sandbox.add_fault("rate_limited", call="status", retry_after=1)

@@ -98,7 +98,7 @@ class TestManyMessages:
 
 
 class TestBackoff:
-    def test_it_waits_as_long_as_messente_asked_and_never_less(self):
+    def test_it_waits_at_least_as_long_as_retry_after(self):
         asked = RateLimitedError("", status_code=429, retry_after=7)
         assert backoff.pause(asked, 1, 0.0) == 7
         assert backoff.pause(asked, 1, 1.0) == 7 + backoff.FIRST_PAUSE

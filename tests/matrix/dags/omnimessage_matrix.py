@@ -35,7 +35,7 @@ ONCE = {"schedule": "@once", "start_date": datetime(2026, 1, 1, tzinfo=timezone.
 
 
 def number(digits: str) -> str:
-    """Give a recipient of their own to each thing, so that a message tells where it comes from."""
+    """Return a different recipient for each task and callback, which shows where a message comes from."""
     return f"+3725555{digits}"
 
 
@@ -75,7 +75,7 @@ with DAG("matrix_mapped_sends", **ONCE):
 
     @task(**PATIENT)
     def recipients() -> list[str]:
-        """Give whom to write to."""
+        """Return the recipients."""
         return [number("1203"), number("1204")]
 
     SendOmnimessageOperator.partial(task_id="send", messages=[sms("a")]).expand(to=recipients())
@@ -210,7 +210,7 @@ with (
 
     @task
     def guarded_work() -> None:
-        """Fail, so that the alert stands."""
+        """Fail, so that the alert stays scheduled."""
         raise RuntimeError("as planned")
 
     guarded_work()

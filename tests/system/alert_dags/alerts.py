@@ -1,4 +1,4 @@
-"""DAGs for the tests of alerts: work that waits to be told how to end, and every callback that Airflow has."""
+"""DAGs for the tests of alerts: work that ends as a file says, and every callback that Airflow has."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNo
 
 
 def wait_for(path: str) -> str:
-    """Wait until a file is there, and tell what is in it; not for ever where Airflow has been killed meanwhile."""
+    """Wait for a file, and return its content; give up if Airflow has been killed."""
     supervisor = os.getppid()
     Path(f"{path}.begun").touch()
     while not Path(path).exists():
@@ -74,7 +74,7 @@ with (
 
 
 def dies(*, with_supervisor: bool = False) -> None:
-    """Be killed, as the machine kills what takes too much memory, or with the machine itself."""
+    """Be killed alone, as by the kernel when memory is short, or together with the supervisor."""
     if with_supervisor:
         os.kill(os.getppid(), signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -94,7 +94,7 @@ def _after(owner: Any, name: str) -> Callable[[], None]:
 
 
 def killed(context: Any) -> None:
-    """Let arming be killed at the point that the run is told: in its first try, or in each."""
+    """Kill the task arm at the point in the run's parameters: in its first try, or in each."""
     from airflow_provider_omnimessage._compat import TaskMemory
     from airflow_provider_omnimessage.alerts.arming import ArmDeadMansSwitchOperator
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -131,7 +131,7 @@ with DAG("heartbeat", schedule=None, catchup=False, max_active_runs=1):
 
 
 def notifier(digits: str, **settings: object) -> OmnimessageNotifier:
-    """Notify a number that tells which callback it was."""
+    """Notify a different number for each callback."""
     return OmnimessageNotifier(to=f"+3725555{digits}", **settings)
 
 
@@ -189,18 +189,18 @@ with DAG("tells_death", schedule=None, on_failure_callback=notifier("1201")):
 
     @task(on_failure_callback=notifier("1202"))
     def dies_with_its_supervisor() -> None:
-        """Be heard of no more: the scheduler notices, and the DAG processor calls the callback."""
+        """Die with the supervisor: the scheduler notices, and the DAG processor calls the callback."""
         dies(with_supervisor=True)
 
     @task(retries=1, retry_delay=timedelta(0), on_retry_callback=notifier("1203"))
     def dies_once_with_its_supervisor(ti=None) -> None:
-        """Be heard of again after a while."""
+        """Die with the supervisor in the first try, and succeed in the second."""
         if ti.try_number == 1:
             dies(with_supervisor=True)
 
     @task(on_failure_callback=notifier("1204"))
     def dies_alone() -> None:
-        """Be seen to die by the supervisor."""
+        """Die alone: the supervisor notices."""
         dies()
 
     dies_with_its_supervisor()

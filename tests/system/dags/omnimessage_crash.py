@@ -96,7 +96,7 @@ def _points() -> dict[str, Callable[[Dying], None]]:
 
 
 class _Points(dict[str, Any]):
-    """Made when a task asks: parsing these DAGs imports none of it."""
+    """Imported when a task uses it, so that parsing these DAGs stays fast."""
 
     def __missing__(self, point: str) -> Callable[[Dying], None]:
         self.update(_points())

@@ -1,4 +1,4 @@
-"""The same wait in every mode, and as many deferred ones as are asked for."""
+"""The same wait in every mode, and a chosen number of deferred ones."""
 
 from __future__ import annotations
 

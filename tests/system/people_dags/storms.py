@@ -12,7 +12,7 @@ with DAG("storm", schedule=None, on_success_callback=ALERTS["on_success_callback
 
     @task(on_failure_callback=ALERTS["on_failure_callback"])
     def load(number: int, dag_run=None) -> None:
-        """Fail if the run is told so."""
+        """Fail if the run's parameter says so."""
         if dag_run.conf["fails"]:
             raise RuntimeError(f"table {number}")
 
