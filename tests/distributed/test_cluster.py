@@ -93,16 +93,16 @@ def test_thousands_of_messages_go_from_a_file_in_s3_to_a_file_in_s3(airflow, san
 
 def test_every_callback_notifies(airflow, sandbox, eventually, tmp_path):
     before = Counter(message["to"][-4:] for message in sandbox.messages)
-    told_by = tmp_path / "told"
-    failing = airflow.trigger("tells_failure", told_by=str(told_by))
-    succeeding = airflow.trigger("tells_success")
+    instructions = tmp_path / "instructions"
+    failing = airflow.trigger("failing_work", instructions=str(instructions))
+    succeeding = airflow.trigger("successful_work")
 
     def sent():
         return Counter(message["to"][-4:] for message in sandbox.messages) - before
 
-    eventually(lambda: sent()["1102"], "the deadline of the DAG was told")
-    told_by.write_text("fail")
-    runs = {failing: "tells_failure", succeeding: "tells_success"}
+    eventually(lambda: sent()["1102"], "the deadline of the DAG was notified")
+    instructions.write_text("fail")
+    runs = {failing: "failing_work", succeeding: "successful_work"}
     assert airflow.await_runs(runs) == {failing: "failed", succeeding: "success"}
     expected = {"1101", "1102", *(str(number) for number in range(1104, 1112))}
     eventually(lambda: expected <= set(sent()), f"all callbacks: {sorted(expected)}")

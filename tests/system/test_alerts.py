@@ -53,7 +53,7 @@ KILLED_ARMING = {
 def deaths(airflow):
     """Runs in which something is killed. They take a while, so they start first and are checked later."""
     return {
-        "tells_death": airflow.trigger("tells_death"),
+        "killed_tasks": airflow.trigger("killed_tasks"),
         **{
             point: airflow.trigger("arming_is_killed", point=point, to=f"+372555577{number:02}")
             for number, point in enumerate(KILLED_ARMING)
@@ -80,23 +80,23 @@ class Guarded:
     """
     A run of the DAG ``guarded``, whose work waits for a file that says how to end.
 
-    :param told_by: the file.
+    :param instructions: the file.
     """
 
-    def __init__(self, airflow: Airflow, sandbox: SandboxClient, told_by: Path) -> None:
-        self._airflow, self._sandbox, self._told_by = airflow, sandbox, told_by
+    def __init__(self, airflow: Airflow, sandbox: SandboxClient, instructions: Path) -> None:
+        self._airflow, self._sandbox, self._instructions = airflow, sandbox, instructions
         self._to = f"+3725556{uuid.uuid4().int % 8000 + 1000}"
-        self.run_id = airflow.trigger("guarded", told_by=str(told_by), to=self._to)
+        self.run_id = airflow.trigger("guarded", instructions=str(instructions), to=self._to)
 
     def has_begun(self) -> Guarded:
-        eventually(lambda: Path(f"{self._told_by}.begun").exists(), "the work begins")
+        eventually(lambda: Path(f"{self._instructions}.begun").exists(), "the work begins")
         return self
 
-    def is_told(self, how: str) -> None:
-        self._told_by.write_text(how)
+    def is_to_end(self, how: str) -> None:
+        self._instructions.write_text(how)
 
     def ends(self, how: str) -> None:
-        self.is_told(how)
+        self.is_to_end(how)
         self.comes_to("success" if how == "done" else "failed")
 
     def comes_to(self, state: str) -> None:
@@ -105,8 +105,8 @@ class Guarded:
         eventually(lambda: self.tasks["by_nine.disarm"] in ("success", "failed"), "disarming ends", self)
 
     def is_cleared(self, **which: object) -> None:
-        Path(f"{self._told_by}.begun").unlink()
-        self._told_by.unlink()
+        Path(f"{self._instructions}.begun").unlink()
+        self._instructions.unlink()
         body = {"dry_run": False, "dag_run_id": self.run_id, **which}
         self._airflow.call("POST", "/api/v2/dags/guarded/clearTaskInstances", body)
 
@@ -126,7 +126,7 @@ class Guarded:
         return f"{self.tasks}\n{self._airflow.log(self.run_id)[-3000:]}"
 
 
-class Told:
+class Details:
     """Details that are collected only if a wait fails."""
 
     def __init__(self, airflow, ask, run_id=None):
@@ -164,7 +164,7 @@ def test_a_run_that_is_repaired_before_its_alert_goes_out_does_not_alert(guarded
     runs = [guarded() for _ in ways]
     for run in runs:
         run.has_begun()
-        run.is_told("failed")
+        run.is_to_end("failed")
     for run in runs:
         run.comes_to("failed")
         assert run.states == ["scheduled"]
@@ -173,7 +173,7 @@ def test_a_run_that_is_repaired_before_its_alert_goes_out_does_not_alert(guarded
     for run in runs:
         run.has_begun()
         assert run.states.count("scheduled") == 1
-        run.is_told("done")
+        run.is_to_end("done")
     for run in runs:
         run.comes_to("success")
         assert set(run.states) == {"cancelled"}
@@ -214,8 +214,10 @@ def test_of_the_runs_that_are_caught_up_with_only_the_one_that_is_due_alerts(air
         return len(runs) >= 3 and {run["state"] for run in runs} == {"success"}
 
     eventually(ended, "the runs of the past days end")
-    told = [message["body"]["messages"][0]["text"] for message in sandbox.messages if message["to"] == "+37255557777"]
-    assert told == [f"Late: scheduled__{datetime.now(timezone.utc):%Y-%m-%d}T00:00:00+00:00"]
+    sent_texts = [
+        message["body"]["messages"][0]["text"] for message in sandbox.messages if message["to"] == "+37255557777"
+    ]
+    assert sent_texts == [f"Late: scheduled__{datetime.now(timezone.utc):%Y-%m-%d}T00:00:00+00:00"]
     today = datetime.now(timezone.utc)
     airflow.call(
         "POST",
@@ -232,53 +234,55 @@ def test_of_the_runs_that_are_caught_up_with_only_the_one_that_is_due_alerts(air
 
 
 def test_the_notifier_sends_from_every_kind_of_callback(airflow, sandbox, tmp_path):
-    def told():
+    def sent_texts():
         return {
             message["to"].removeprefix("+3725555"): message["body"]["messages"][0]["text"]
             for message in sandbox.messages
             if message["to"].startswith("+372555511")
         }
 
-    failing = airflow.trigger("tells_failure", told_by=str(tmp_path / "told"))
-    succeeding = airflow.trigger("tells_success")
-    eventually(lambda: {"1102", "1103"} <= set(told()), "the deadlines are missed", told())
-    (tmp_path / "told").touch()
-    eventually(lambda: len(told()) >= 11, "all callbacks are called", told())
-    heard = told()
+    failing = airflow.trigger("failing_work", instructions=str(tmp_path / "instructions"))
+    succeeding = airflow.trigger("successful_work")
+    eventually(lambda: {"1102", "1103"} <= set(sent_texts()), "the deadlines are missed", sent_texts())
+    (tmp_path / "instructions").touch()
+    eventually(lambda: len(sent_texts()) >= 11, "all callbacks are called", sent_texts())
+    texts = sent_texts()
     for digits in ("1102", "1103"):
-        assert heard.pop(digits).startswith(f"tells_failure ({failing}) missed its deadline of 20")
-    assert heard == {
-        "1101": f"tells_failure ({failing}) failed: task failure",
-        "1104": f"tells_failure.fails ({failing}) failed and will be retried, after try 1: ValueError: no such table",
-        "1105": f"tells_failure.fails ({failing}) failed: ValueError: no such table",
-        "1106": "fails of tells_failure",
-        "1107": f"tells_success ({succeeding}) succeeded",
-        "1108": f"tells_success.succeeds ({succeeding}) succeeded",
-        "1109": f"tells_success.succeeds ({succeeding}) has started",
-        "1110": f"tells_success.skips ({succeeding}) was skipped",
-        "1111": f"tells_success.asks ({succeeding}) is waiting for an answer: Deploy?",
+        assert texts.pop(digits).startswith(f"failing_work ({failing}) missed its deadline of 20")
+    assert texts == {
+        "1101": f"failing_work ({failing}) failed: task failure",
+        "1104": f"failing_work.fails ({failing}) failed and will be retried, after try 1: ValueError: no such table",
+        "1105": f"failing_work.fails ({failing}) failed: ValueError: no such table",
+        "1106": "fails of failing_work",
+        "1107": f"successful_work ({succeeding}) succeeded",
+        "1108": f"successful_work.succeeds ({succeeding}) succeeded",
+        "1109": f"successful_work.succeeds ({succeeding}) has started",
+        "1110": f"successful_work.skips ({succeeding}) was skipped",
+        "1111": f"successful_work.asks ({succeeding}) is waiting for an answer: Deploy?",
     }
 
 
 def test_the_notifier_sends_if_the_tasks_process_was_killed(airflow, deaths, sandbox):
     """The DAG processor calls these callbacks, because no process of the task is left."""
 
-    def told():
+    def sent_texts():
         return {
             message["to"].removeprefix("+3725555"): message["body"]["messages"][0]["text"]
             for message in sandbox.messages
             if message["to"].startswith("+372555512")
         }
 
-    run_id = deaths["tells_death"]
-    eventually(lambda: {"1201", "1202", "1203"} <= set(told()), "the callbacks are called", Told(airflow, told))
-    heard = told()
-    assert heard["1201"] == f"tells_death ({run_id}) failed: task failure"
-    assert heard["1202"] == f"tells_death.dies_with_its_supervisor ({run_id}) failed"
-    assert heard["1203"] == (
-        f"tells_death.dies_once_with_its_supervisor ({run_id}) failed and will be retried, after try 1"
+    run_id = deaths["killed_tasks"]
+    eventually(
+        lambda: {"1201", "1202", "1203"} <= set(sent_texts()), "the callbacks are called", Details(airflow, sent_texts)
     )
-    assert "1204" not in heard, (
+    texts = sent_texts()
+    assert texts["1201"] == f"killed_tasks ({run_id}) failed: task failure"
+    assert texts["1202"] == f"killed_tasks.dies_with_its_supervisor ({run_id}) failed"
+    assert texts["1203"] == (
+        f"killed_tasks.dies_once_with_its_supervisor ({run_id}) failed and will be retried, after try 1"
+    )
+    assert "1204" not in texts, (
         "Airflow calls it where the task alone was killed: docs/howto/notifier.md says otherwise"
     )
 
@@ -294,7 +298,7 @@ def test_arming_that_is_killed_lets_the_work_run_and_what_is_known_is_cancelled(
 
     # if the alert is not scheduled, arm is shown as failed, and the run succeeds
     ended = {"success", "failed"} if point == "each try" else {"success"}
-    eventually(lambda: set(tasks().values()) == ended, "the run ends well", Told(airflow, tasks, run_id))
+    eventually(lambda: set(tasks().values()) == ended, "the run ends well", Details(airflow, tasks, run_id))
     assert sorted(message["state"] for message in sandbox.messages if message["to"] == to) == expected
     assert said in airflow.log(run_id)
     tries = airflow.call("GET", f"/api/v2/dags/arming_is_killed/dagRuns/{run_id}/taskInstances/by_nine.arm")
@@ -304,7 +308,7 @@ def test_arming_that_is_killed_lets_the_work_run_and_what_is_known_is_cancelled(
 def test_a_missed_deadline_waits_for_the_scheduler_and_an_async_callback_for_the_triggerer(
     airflow, processes, sandbox, tmp_path
 ):
-    def told(run_id):
+    def sent_texts(run_id):
         return {
             message["to"].removeprefix("+3725555")
             for message in sandbox.messages
@@ -312,16 +316,22 @@ def test_a_missed_deadline_waits_for_the_scheduler_and_an_async_callback_for_the
         }
 
     processes.kill(["scheduler", "triggerer"])
-    run_id = airflow.trigger("tells_failure", told_by=str(tmp_path / "told"))
+    run_id = airflow.trigger("failing_work", instructions=str(tmp_path / "instructions"))
     missed = time.monotonic() + 3
     eventually(lambda: time.monotonic() > missed, "the deadline of one second has passed")
-    assert told(run_id) == set()
+    assert sent_texts(run_id) == set()
     processes.start(["scheduler"])
-    eventually(lambda: "1103" in told(run_id), "the SyncCallback is called", Told(airflow, lambda: told(run_id)))
-    assert told(run_id) == {"1103"}
+    eventually(
+        lambda: "1103" in sent_texts(run_id), "the SyncCallback is called", Details(airflow, lambda: sent_texts(run_id))
+    )
+    assert sent_texts(run_id) == {"1103"}
     processes.start(["triggerer"])
-    eventually(lambda: "1102" in told(run_id), "the AsyncCallback is called", Told(airflow, lambda: told(run_id)))
-    (tmp_path / "told").touch()
+    eventually(
+        lambda: "1102" in sent_texts(run_id),
+        "the AsyncCallback is called",
+        Details(airflow, lambda: sent_texts(run_id)),
+    )
+    (tmp_path / "instructions").touch()
 
 
 def test_with_all_of_airflow_killed_the_alert_and_the_heartbeat_go_out(guarded, airflow, processes, sandbox):

@@ -46,8 +46,8 @@ with (
     @task
     def work(dag_run=None) -> None:
         """End as the file says."""
-        if wait_for(dag_run.conf["told_by"]) != "done":
-            raise RuntimeError("as it was told")
+        if wait_for(dag_run.conf["instructions"]) != "done":
+            raise RuntimeError("as instructed")
 
     extract() >> work()
 
@@ -145,7 +145,7 @@ def deadline(kind: type, digits: str) -> DeadlineAlert:
 
 
 with DAG(
-    "tells_failure",
+    "failing_work",
     schedule=None,
     on_failure_callback=notifier("1101"),
     deadline=[deadline(AsyncCallback, "1102"), deadline(SyncCallback, "1103")],
@@ -159,12 +159,12 @@ with DAG(
     )
     def fails(dag_run=None) -> None:
         """Fail, when the deadlines have been missed."""
-        wait_for(dag_run.conf["told_by"])
+        wait_for(dag_run.conf["instructions"])
         raise ValueError("no such table")
 
     fails()
 
-with DAG("tells_success", schedule=None, on_success_callback=notifier("1107")):
+with DAG("successful_work", schedule=None, on_success_callback=notifier("1107")):
 
     @task(on_success_callback=notifier("1108"), on_execute_callback=notifier("1109"))
     def succeeds() -> None:
@@ -185,7 +185,7 @@ with DAG("tells_success", schedule=None, on_success_callback=notifier("1107")):
     )
     succeeds() >> skips()
 
-with DAG("tells_death", schedule=None, on_failure_callback=notifier("1201")):
+with DAG("killed_tasks", schedule=None, on_failure_callback=notifier("1201")):
 
     @task(on_failure_callback=notifier("1202"))
     def dies_with_its_supervisor() -> None:
