@@ -22,7 +22,7 @@ class tls_server:
 
     def __init__(self, folder: Path, *, answer: bytes = b"", address: str = "127.0.0.1", days: int = 20) -> None:
         self.answer = answer
-        self.heard: list[bytes] = []
+        self.received: list[bytes] = []
         self.connections = 0
         self.certificate = folder / "server.pem"
         _write_certificate(self.certificate, address, days)
@@ -39,13 +39,13 @@ class tls_server:
                     raw, _ = self.socket.accept()
                     self.connections += 1
                     with context.wrap_socket(raw, server_side=True) as connection:
-                        self.heard.append(connection.recv(65536))
-                        connection.sendall(self.answer if self.heard[-1] else b"")
+                        self.received.append(connection.recv(65536))
+                        connection.sendall(self.answer if self.received[-1] else b"")
                 except OSError:
                     continue
 
         threading.Thread(target=serve, daemon=True).start()
-        return self.host, self.heard
+        return self.host, self.received
 
     def __exit__(self, *_: object) -> None:
         self.socket.close()

@@ -89,9 +89,9 @@ def run_by_hand(page: Any, airflow: Any, dag_id: str) -> str:
     run_url = page.url.split("?")[0]
     # the page says Success of a task, too: whether the run has ended, the API knows
     path = f"/api/v2/dags/{dag_id}/dagRuns/{run_url.rpartition('/')[2]}"
-    asked = Airflow(airflow)
+    api = Airflow(airflow)
     deadline = time.monotonic() + 120
-    while (state := asked.call("GET", path)["state"]) in ("queued", "running") and time.monotonic() < deadline:
+    while (state := api.call("GET", path)["state"]) in ("queued", "running") and time.monotonic() < deadline:
         page.wait_for_timeout(500)
     assert state == "success"
     return run_url

@@ -34,10 +34,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.mark.parametrize(("viewport", "scheme"), [(PHONE, "light"), (DESKTOP, "dark")], ids=["phone", "desktop"])
 def test_every_page_fits_shows_its_pictures_and_requests_nothing_else(browser, pages, viewport, scheme):
-    asked, wide, broken = set(), [], []
+    urls, wide, broken = set(), [], []
     page = browser.new_page(viewport=viewport, color_scheme=scheme)
     page.on(
-        "request", lambda request: asked.add(request.url) if not request.url.startswith(("file:", "data:")) else None
+        "request",
+        lambda request: urls.add(request.url) if not request.url.startswith(("file:", "data:")) else None,
     )
     for path in pages:
         page.goto(path.as_uri())
@@ -51,4 +52,4 @@ def test_every_page_fits_shows_its_pictures_and_requests_nothing_else(browser, p
         broken += page.evaluate("[...document.images].filter(image => !image.naturalWidth).map(image => image.src)")
     page.close()
     assert len(pages) > 30
-    assert (wide, broken, asked) == ([], [], set())
+    assert (wide, broken, urls) == ([], [], set())

@@ -26,16 +26,16 @@ class Run:
     """
     A run that has ended, as a user sees it.
 
-    :param told: what :func:`describe` returns for it.
+    :param described: what :func:`describe` returns for it.
     :param log: everything that was logged.
     """
 
-    def __init__(self, told: dict[str, Any], log: str) -> None:
-        self.run_id = told["run_id"]
-        self.state = told["state"]
-        self.tasks: dict[str, str] = told["tasks"]
-        self.tries: dict[str, int] = told["tries"]
-        self._xcoms = told["xcoms"]
+    def __init__(self, described: dict[str, Any], log: str) -> None:
+        self.run_id = described["run_id"]
+        self.state = described["state"]
+        self.tasks: dict[str, str] = described["tasks"]
+        self.tries: dict[str, int] = described["tries"]
+        self._xcoms = described["xcoms"]
         self.log = log
 
     def xcom(self, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:

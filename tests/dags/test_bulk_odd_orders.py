@@ -265,11 +265,11 @@ class TestTheInput:
 
 def test_a_store_that_fails_with_calls_in_flight_loses_no_id(dag, run_dag, sandbox, monkeypatch):
     read = bulk_memory.BulkMemory.batch
-    asked = []
+    calls = []
 
     def breaking(self, number):
-        asked.append(number)
-        if number == 3 and len(asked) < 10:
+        calls.append(number)
+        if number == 3 and len(calls) < 10:
             raise OSError("the store is down")
         return read(self, number)
 

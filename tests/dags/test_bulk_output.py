@@ -89,9 +89,9 @@ class TestCancelling:
         CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=send.output, if_already_sent="ignore")
         run = run_dag(dag)
         assert run.state == "success"
-        told = run.xcom("cancel")
-        assert (told["cancelled"], told["sent_already"], told["failed"]) == (498, 2, 0)
-        assert len(told["first_not_cancelled"]) == 2
+        counts = run.xcom("cancel")
+        assert (counts["cancelled"], counts["sent_already"], counts["failed"]) == (498, 2, 0)
+        assert len(counts["first_not_cancelled"]) == 2
         assert sum(live(sandbox).values()) == 2
         assert "500 messages: 498 cancelled, 2 already sent" in run.log
         assert len(run.log.splitlines()) < 100, "no line per message"
@@ -174,10 +174,12 @@ class TestWaiting:
         waiting(sending(recipients=rows, max_failed=1), require=0.95, **mode)
         run = run_dag(dag)
         assert run.tasks == {"send": "success", "wait": "success"}
-        told = run.xcom("wait")
-        assert told["messages"] == 99
-        assert told["delivered"] >= 95
-        assert sum(told[name] for name in ("delivered", "seen", "failed", "cancelled", "unknown", "in_progress")) == 99
+        counts = run.xcom("wait")
+        assert counts["messages"] == 99
+        assert counts["delivered"] >= 95
+        assert (
+            sum(counts[name] for name in ("delivered", "seen", "failed", "cancelled", "unknown", "in_progress")) == 99
+        )
         assert sandbox.messages[0]["omnimessage_id"] not in run.log, "no line per message"
 
     @full_size
@@ -193,9 +195,9 @@ class TestWaiting:
         run = run_dag(dag)
         assert run.tasks == {"send": "success", "wait": "failed"}
         assert run.tries["wait"] == 1
-        told = run.xcom("wait")
-        assert told["failed"] >= 4
-        assert told["undelivered"][0]["reason"] == "failed (sms: UNDELIV (Delivery failure))"
+        counts = run.xcom("wait")
+        assert counts["failed"] >= 4
+        assert counts["undelivered"][0]["reason"] == "failed (sms: UNDELIV (Delivery failure))"
         assert "of 60 were not, and require=0.95: " in run.log
 
     def test_a_timeout_keeps_the_counts(self, dag, run_dag, sandbox):

@@ -199,9 +199,9 @@ class TestLostResponses:
         watched.fails = True
         sandbox.add_fault("lost_answer", call="send", after=1)
         run_dag(dag)
-        armed, *told = sandbox.messages
+        armed, *immediate = sandbox.messages
         assert armed["state"] == "scheduled"
-        assert [message["sent_at"] is not None for message in told] == [True, True]
+        assert [message["sent_at"] is not None for message in immediate] == [True, True]
 
     def test_a_disarming_that_is_killed_in_the_middle_alerts_once(self, dag, run_dag, sandbox, die):
         watched = Watched(sandbox, on_failure="send_now")

@@ -79,11 +79,11 @@ POST = [
     Row("TLS failure", "", 0, 2, "failed", "nothing was sent", "No credentials before a trusted TLS connection"),
     Row("certificate refused", "", 0, 1, "failed", "REQUESTS_CA_BUNDLE", "What no repeat changes burns no retries"),
     Row("wrong password", "P", 0, 1, "failed", "check the connection's login", "Refused credentials burn no retries"),
-    Row("cut before processing", "P", 0, 1, "failed", DOUBT, "Never twice: it cannot be told from the next row"),
-    Row("cut after it", "P", 1, 1, "failed", DOUBT, "Never twice: a lost answer is never asked for again"),
+    Row("cut before processing", "P", 0, 1, "failed", DOUBT, "Never twice: it looks like the next row"),
+    Row("cut after it", "P", 1, 1, "failed", DOUBT, "Never twice: a request whose response was lost is never repeated"),
     Row("slower than the timeout", "P", 1, 1, "failed", DOUBT, "Never twice: a slow answer is a lost one"),
     Row("429", "PP", 1, 1, "success", "repeating in", "What was not processed is repeated"),
-    Row("429, Retry-After 7", "PP", 1, 1, "success", "repeating in", "Not before Messente asked to be called"),
+    Row("429, Retry-After 7", "PP", 1, 1, "success", "repeating in", "Not before Retry-After is over"),
     Row("429, Retry-After a date", "P", 0, 2, "failed", "nothing was sent", "No retry asks before the pause is over"),
     Row(
         "429, Retry-After past the deadline",
@@ -113,7 +113,7 @@ DELETE = [
     Row("cut after it, each time", "D+G", "cancelled", 1, "success", "is cancelled", "So is an answer that never came"),
     Row("slower than the timeout", "DDG", "cancelled", 1, "success", "is cancelled", "A slow answer is a lost one"),
     Row("429", "DD", "cancelled", 1, "success", "repeating in", "Repeated"),
-    Row("429, Retry-After 7", "DD", "cancelled", 1, "success", "repeating in", "Not before it was asked for"),
+    Row("429, Retry-After 7", "DD", "cancelled", 1, "success", "repeating in", "Not before Retry-After is over"),
     Row(
         "429, Retry-After past the deadline",
         "D",
@@ -174,7 +174,7 @@ SENSOR = [
         1,
         "failed",
         f"{TIMED_OUT}.*rate limited",
-        "Not before it was asked for",
+        "Not before Retry-After is over",
     ),
     Row(
         "429, Retry-After past the deadline",
@@ -236,7 +236,7 @@ def strike(sandbox: Any, untrusted_server: Any, monkeypatch: pytest.MonkeyPatch)
     return bring
 
 
-def asked(sandbox: Any) -> str:
+def requests_made(sandbox: Any) -> str:
     """The first letters of the methods of all requests, in their order."""
     return "".join(request["method"][0] for request in sandbox.requests)
 
@@ -263,7 +263,7 @@ def test_schedule(dag, run_dag, sandbox, strike, pauses, row):
     )
     strike(row.fault, "send")
     run = run_dag(dag)
-    assert as_planned(row.requests, asked(sandbox))
+    assert as_planned(row.requests, requests_made(sandbox))
     assert len(sandbox.messages) == row.exists, row.invariant
     assert (run.tries["schedule"], run.tasks["schedule"]) == (row.tries, row.state)
     assert row.said in run.log
@@ -281,7 +281,7 @@ def test_cancel(dag, run_dag, sandbox, strike, row):
     )
     strike(row.fault, "cancel")
     run = run_dag(dag)
-    assert as_planned(f"P{row.requests}", asked(sandbox))
+    assert as_planned(f"P{row.requests}", requests_made(sandbox))
     assert sandbox.messages[0]["state"] == row.exists, row.invariant
     assert (run.tries["cancel"], run.tasks["cancel"]) == (row.tries, row.state)
     assert row.said in run.log
@@ -299,7 +299,7 @@ def test_delivery_report(sandbox, strike, pauses, fault):
         else:
             with pytest.raises(OmnimessageError, match=said):
                 hook.get_delivery_report(accepted.omnimessage_id)
-    assert as_planned(f"P{requests}", asked(sandbox))
+    assert as_planned(f"P{requests}", requests_made(sandbox))
     assert sum(pauses) < 120, "no pause leads past the deadline"
 
 
@@ -320,7 +320,7 @@ def test_sensor(dag, run_dag, sandbox, strike, row):
     )
     strike(row.fault, "status", times=2)
     run = run_dag(dag)
-    assert as_planned(f"P{row.requests}", asked(sandbox)), asked(sandbox)
+    assert as_planned(f"P{row.requests}", requests_made(sandbox)), requests_made(sandbox)
     assert (run.tries["wait"], run.tasks["wait"]) == (row.tries, row.state), row.invariant
     assert re.search(row.said, run.log)
     assert sandbox.password not in run.log
@@ -353,7 +353,7 @@ def test_cancel_of_many(dag, run_dag, sandbox, strike, monkeypatch, twelve, row)
     monkeypatch.setitem(FAULTS, "slower than the timeout", {"fault": "slow", "seconds": 3})
     strike(row.fault, "cancel", times="always")
     run = run_dag(dag)
-    assert as_planned(f"P{{12}}{row.requests}", asked(sandbox)), asked(sandbox)
+    assert as_planned(f"P{{12}}{row.requests}", requests_made(sandbox)), requests_made(sandbox)
     assert {message["state"] for message in sandbox.messages} == {row.exists}
     assert (run.tries["cancel"], run.tasks["cancel"]) == (row.tries, row.state), row.invariant
     assert row.said in run.log
@@ -367,7 +367,7 @@ def test_sensor_for_many(dag, run_dag, sandbox, strike, twelve, row):
     )
     strike(row.fault, "status", times="always")
     run = run_dag(dag)
-    assert as_planned(f"P{{12}}{row.requests}", asked(sandbox)), asked(sandbox)
+    assert as_planned(f"P{{12}}{row.requests}", requests_made(sandbox)), requests_made(sandbox)
     assert (run.tries["wait"], run.tasks["wait"]) == (row.tries, row.state), row.invariant
     assert re.search(row.said, run.log)
 
@@ -379,7 +379,7 @@ def test_credentials_check(sandbox, strike, pauses, fault):
     works, words = OmnimessageHook().test_connection()
     assert not works
     assert re.search(said, words)
-    assert (asked(sandbox), pauses) == (requests, []), "whoever fills a form in waits for one answer"
+    assert (requests_made(sandbox), pauses) == (requests, []), "the Test button makes one request and does not pause"
 
 
 def test_each_repeat_is_one_line_with_call_attempt_reason_and_pause(sandbox, capfd):

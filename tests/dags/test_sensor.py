@@ -206,8 +206,8 @@ class TestWhenItPolls:
         later(4, seconds=10)
         log = run_dag(dag).log
         assert len(status_requests(sandbox)) > 4
-        told = re.findall(rf"{id_}: (viber: [\w ]+?|delivered) *[(\[]", log)
-        assert told == ["viber: in progress", "viber: ACK", "delivered"], log
+        statuses = re.findall(rf"{id_}: (viber: [\w ]+?|delivered) *[(\[]", log)
+        assert statuses == ["viber: in progress", "viber: ACK", "delivered"], log
         assert log.count(f"Waiting for {id_}") == 1
 
     @in_every_mode
@@ -216,10 +216,10 @@ class TestWhenItPolls:
         a_sensor(omnimessage_id=[come, stuck], timeout=0.7, **mode)
         run = run_dag(dag)
         assert run.tasks == {"wait": "failed"}
-        asked = [come in request["path"] for request in status_requests(sandbox)]
-        assert asked.count(False) >= 2
+        polled = [come in request["path"] for request in status_requests(sandbox)]
+        assert polled.count(False) >= 2
         # the trigger begins with what the worker has seen, and keeps none of it in its row
-        assert asked.count(True) == (2 if mode is DEFERRED else 1)
+        assert polled.count(True) == (2 if mode is DEFERRED else 1)
 
     def test_a_store_that_fails_costs_polls_and_fails_no_task(self, dag, run_dag, sandbox, sent, later, monkeypatch):
         def fails(self, *_):

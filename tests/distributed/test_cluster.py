@@ -127,9 +127,9 @@ def test_a_deadline_sends_at_most_one_message_per_triggerer_and_a_sync_callback_
         ]  # fmt: skip
 
     eventually(lambda: sorted(states()) == ["failed", "success"], "both callbacks have ended", 180)
-    told = Counter(message["to"][-4:] for message in texts(sandbox, run_id))
-    assert told["6102"] == 0, "a token of a callback may not read connections of Airflow's database"
-    assert 1 <= told["6101"] <= 2
+    messages = Counter(message["to"][-4:] for message in texts(sandbox, run_id))
+    assert messages["6102"] == 0, "a token of a callback may not read connections of Airflow's database"
+    assert 1 <= messages["6101"] <= 2
     logs = "".join(
         path.read_text(errors="replace")
         for path in (cluster.folder / "hosts").rglob(f"executor_callbacks/*/{run_id}/*")

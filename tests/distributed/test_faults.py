@@ -135,8 +135,8 @@ def test_a_killed_triggerer_loses_no_wait(cluster, airflow, sandbox, eventually,
     restart(cluster, TRIGGERERS[0])
     assert ended == {run_id: "success"}
     log = airflow.log(run_id)
-    told = {id_: log.count(f"{id_}: delivered") for id_ in ids}
-    assert set(told.values()) <= {1}, Counter(told.values())
+    deliveries = {id_: log.count(f"{id_}: delivered") for id_ in ids}
+    assert set(deliveries.values()) <= {1}, Counter(deliveries.values())
     assert {one["try_number"] for one in airflow.instances("many_waits", run_id)} == {1}
 
 

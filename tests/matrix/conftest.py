@@ -32,7 +32,7 @@ class Seen:
     :param messages: what was at Messente when its DAGs had run.
     :param requests_while_pushed: the calls that Messente got while a deferred wait relied on reports; ``None`` if there
         was no such wait.
-    :param report: what the environment told of itself.
+    :param report: the report that the environment wrote.
     """
 
     environment: Environment

@@ -22,7 +22,7 @@ class Version:
 
     :param airflow: the release that is tested for its minor version.
     :param as_of: the day whose package index gives a set of packages that works with it.
-    :param python: the Python that is asked for; another does where this one is not there.
+    :param python: the preferred Python; if it is not installed, another one is used.
     :param form_fields: the fields of the connection form that are the provider's own.
     :param hidden: the standard fields that the form hides.
     :param own_command: whether there is ``airflow omnimessage``.

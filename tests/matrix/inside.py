@@ -34,7 +34,7 @@ def main(dags: str, report: str) -> None:
     bag = dag_bag(dags)
     if bag.import_errors:
         raise SystemExit(str(bag.import_errors))
-    told = {
+    summary = {
         "versions": versions(),
         "runs": {dag_id: [describe(dag, run) for run in runs_of(dag_id)] for dag_id, dag in sorted(bag.dags.items())},
         "by_hand": describe(bag.dags[BY_HAND], bag.dags[BY_HAND].test()),
@@ -47,7 +47,7 @@ def main(dags: str, report: str) -> None:
         },
         "described": command("providers", "get", PROVIDER, "--full", "--output", "json"),
     }
-    Path(report).write_text(json.dumps(told))
+    Path(report).write_text(json.dumps(summary))
 
 
 def versions() -> dict[str, str]:

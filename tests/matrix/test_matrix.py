@@ -41,8 +41,8 @@ def test_every_message_has_the_expected_outcome(seen):
 @pytest.mark.parametrize("task_id", ["poke", "reschedule", "deferred", "deferred_with_callback"])
 def test_a_wait_returns_the_report_in_every_mode(report, task_id):
     (run,) = report["runs"]["matrix_waits"]
-    told = run["returned"][task_id]
-    assert (told["omnimessage_id"], told["outcome"]) == (run["returned"]["send"], "delivered")
+    report = run["returned"][task_id]
+    assert (report["omnimessage_id"], report["outcome"]) == (run["returned"]["send"], "delivered")
 
 
 def test_a_report_from_the_triggerer_is_no_text_to_the_next_task(report):

@@ -27,10 +27,10 @@ def main(folder: str, count: int, results: str) -> None:
         parallel=2,
     )
     begin = time.perf_counter()
-    told = operator.execute({"ti": SimpleNamespace(max_tries=0, dag_id="memory", task_id="send")})
+    returned = operator.execute({"ti": SimpleNamespace(max_tries=0, dag_id="memory", task_id="send")})
     seconds = time.perf_counter() - begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    sys.stdout.write(json.dumps({"seconds": seconds, "peak_mib": peak, "accepted": told["accepted"]}) + "\n")
+    sys.stdout.write(json.dumps({"seconds": seconds, "peak_mib": peak, "accepted": returned["accepted"]}) + "\n")
 
 
 if __name__ == "__main__":

@@ -196,8 +196,10 @@ def test_a_bulk_send_goes_on_where_its_worker_was_killed(airflow, sandbox, point
             assert len(reached) == 500, where
         in_doubt = "third batch" in point and at_most_once != at_least_once
         assert states[guarantee] == ("failed" if in_doubt and guarantee == "at_most_once" else "success"), where
-        told = airflow.xcom(BULK, run_id, guarantee)
-        assert (told["accepted"], told["unknown"]) == ((450, 50) if states[guarantee] == "failed" else (500, 0)), where
+        counts = airflow.xcom(BULK, run_id, guarantee)
+        assert (counts["accepted"], counts["unknown"]) == ((450, 50) if states[guarantee] == "failed" else (500, 0)), (
+            where
+        )
 
 
 @pytest.mark.parametrize("component", ["scheduler", "api-server", "triggerer"])

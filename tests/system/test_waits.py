@@ -74,7 +74,7 @@ class Waits(Airflow):
             f"still: {Counter(instance['state'] for instance in instances)}\n{self.log(run_id)[-6000:]}"
         )
 
-    def asked(self) -> list[dict]:
+    def report_requests(self) -> list[dict]:
         """All requests for delivery reports."""
         return [request for request in self.sandbox.requests if request["call"] == "status"]
 
@@ -82,11 +82,11 @@ class Waits(Airflow):
         """Wait until the requests for delivery reports meet a condition."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            asked = self.asked()
-            if wanted(asked):
-                return asked
+            requests = self.report_requests()
+            if wanted(requests):
+                return requests
             time.sleep(0.2)
-        raise AssertionError(asked)
+        raise AssertionError(requests)
 
     def status_requests(self, omnimessage_id: str) -> int:
         return sum(1 for request in self.sandbox.requests if omnimessage_id in request["path"])
@@ -207,11 +207,11 @@ def test_every_mode_continues_on_delivery_even_if_the_triggerer_is_killed(waits)
     waits.sandbox.advance(60)
     try:
         waits.await_states("every_mode", run_id, all_in("success", 4))
-        asked = waits.status_requests(ids["deferred"])
+        requests = waits.status_requests(ids["deferred"])
     finally:
         waits.processes.start(("triggerer",))
     waits.await_states("every_mode", run_id, all_in("success", 6))
-    assert waits.status_requests(ids["deferred"]) == asked + 1
+    assert waits.status_requests(ids["deferred"]) == requests + 1
     for mode, id_ in ids.items():
         report = waits.xcom("every_mode", run_id, mode)
         assert (report["omnimessage_id"], report["outcome"], report["delivered_by"]) == (id_, "delivered", "viber")
@@ -253,17 +253,17 @@ def test_after_a_401_the_triggerer_reads_the_connection_again_and_a_second_one_e
     later = (datetime.now(timezone.utc) + timedelta(hours=9)).isoformat()
     ids = [waits.send(STUCK) for _ in range(4)]
     waits.sandbox.advance(60)
-    before = len(waits.asked())
+    before = len(waits.report_requests())
     asking = waits.trigger("many_waits", ids=ids, conn_id=CHANGING)
     sleeping = waits.trigger("many_waits", ids=ids, conn_id=CHANGING, time_to_send=later)
     for run_id in (asking, sleeping):
         waits.await_states("many_waits", run_id, all_in("deferred", 4))
     # the polls on the workers, and then the triggerer's first ones
-    waits.await_requests(lambda asked: len(asked) >= before + 8)
+    waits.await_requests(lambda requests: len(requests) >= before + 8)
 
     waits.call("PATCH", f"/api/v2/connections/{CHANGING}", {**connection, "extra": '{"sender": "ACME"}'})
     waits.sandbox.add_fault("unauthorized", call="status", times=1)
-    statuses = statuses_of(waits.await_requests(lambda asked: 401 in statuses_of(asked[:-4])))
+    statuses = statuses_of(waits.await_requests(lambda requests: 401 in statuses_of(requests[:-4])))
     assert set(statuses[statuses.index(401) + 1 :]) <= {200, None}, "the connection has changed: all go on"
 
     waits.sandbox.add_fault("unauthorized", call="status", times="always")
@@ -272,7 +272,7 @@ def test_after_a_401_the_triggerer_reads_the_connection_again_and_a_second_one_e
         assert {each["try_number"] for each in instances} == {1}, "refused credentials burn no retries"
         assert waits.trigger_log(run_id).count("Trigger fired event") == 4
         assert "check the connection's login and password" in waits.log(run_id)
-    assert statuses_of(waits.asked()).count(401) - 1 <= IN_FLIGHT, "one refusal is one for all"
+    assert statuses_of(waits.report_requests()).count(401) - 1 <= IN_FLIGHT, "one rejection ends all waits"
     waits.sandbox.clear_faults()
 
 

@@ -20,10 +20,10 @@ TO = "+37255555555"
 class Ended:
     """How a command ended."""
 
-    def __init__(self, code: int, output: str, told: str) -> None:
+    def __init__(self, code: int, output: str, stderr: str) -> None:
         self.code = code
         self.output = output
-        self.told = told
+        self.stderr = stderr
 
     @property
     def rows(self) -> list[dict]:

@@ -47,7 +47,7 @@ class TestWhatARetryPosts:
             (UNSURE, True, [1], [1, 2]),
             (CLEAR, False, [1], [1, 2]),
         ],
-        ids=["retry", "clear", "retry or clear", "clear before anybody was told to look for it"],
+        ids=["retry", "clear", "retry or clear", "clear before the unknown outcome was reported"],
     )
     def test_never_a_message_that_is_known_to_be_accepted(self, mark, reported, at_most_once, at_least_once):
         batch = a_batch(errors={"no": [1]}, unknown=[2], reported=reported)
@@ -144,28 +144,28 @@ class TestResults:
         table = ResultsTable()
         for result in self.RESULTS:
             table.add(result)
-        told = table.close()
-        assert is_result(told)
-        assert told["errors"] == [{"error": "no", "rows": [2, 4]}]
-        assert list(accepted_in(json.loads(json.dumps(told)))) == [("a", "2099-01-01T09:00:00+00:00"), ("b", None)]
+        returned = table.close()
+        assert is_result(returned)
+        assert returned["errors"] == [{"error": "no", "rows": [2, 4]}]
+        assert list(accepted_in(json.loads(json.dumps(returned)))) == [("a", "2099-01-01T09:00:00+00:00"), ("b", None)]
 
     def test_one_time_for_all_rows_is_stored_once(self):
         table = ResultsTable()
         table.add(self.RESULTS[1])
         table.add(self.RESULTS[0])
-        told = table.close()
-        assert told["time_to_send"] == "2099-01-01T09:00:00+00:00"
-        assert list(accepted_in(told)) == [("a", "2099-01-01T09:00:00+00:00")]
+        returned = table.close()
+        assert returned["time_to_send"] == "2099-01-01T09:00:00+00:00"
+        assert list(accepted_in(returned)) == [("a", "2099-01-01T09:00:00+00:00")]
 
     def test_a_file_can_be_read_back(self, tmp_path):
         file = ResultsFile(str(tmp_path / "new" / "out.jsonl"))
         file.require_writable()
         for result in self.RESULTS:
             file.add(result)
-        told = json.loads(json.dumps(file.close()))
-        assert is_result(told)
-        assert told["errors"] == [{"error": "no", "count": 2, "first_rows": [2, 4]}]
-        assert list(accepted_in(told)) == [("a", "2099-01-01T09:00:00+00:00"), ("b", None)]
+        returned = json.loads(json.dumps(file.close()))
+        assert is_result(returned)
+        assert returned["errors"] == [{"error": "no", "count": 2, "first_rows": [2, 4]}]
+        assert list(accepted_in(returned)) == [("a", "2099-01-01T09:00:00+00:00"), ("b", None)]
 
     def test_the_pointer_keeps_the_connection(self):
         from airflow.sdk import ObjectStoragePath
@@ -202,13 +202,13 @@ class TestProgress:
 
     def test_a_store_that_fails_does_not_stop_the_work(self):
         class Log:
-            told = 0
+            returned = 0
 
             def info(self, *_):
                 pass
 
             def warning(self, *_, **__):
-                self.told += 1
+                self.returned += 1
 
         def failing(_):
             raise OSError
@@ -218,4 +218,4 @@ class TestProgress:
         progress = Progress(9, "rows", log, failing, clock=lambda: next(seconds))
         progress.at(1)
         progress.at(2)
-        assert log.told == 1
+        assert log.returned == 1

@@ -39,7 +39,7 @@ class TestSend:
         monkeypatch.setattr(inputs, "_at_a_terminal", lambda: True)
         ended = run("send", stdin=f"{TO}\nTere\n")
         assert ended.code == 0
-        assert ended.told == "Recipient (E.164, such as +37255555555): Text: "
+        assert ended.stderr == "Recipient (E.164, such as +37255555555): Text: "
         assert sandbox.messages[0]["body"]["messages"][0]["text"] == "Tere"
 
     def test_one_text_can_go_by_several_channels(self, run, sandbox):
@@ -56,7 +56,7 @@ class TestSend:
         assert sandbox.messages[0]["body"]["messages"] == given
 
     @pytest.mark.parametrize(
-        ("words", "told"),
+        ("words", "message"),
         [
             (["--to", "5555", "--text", "a"], "to: "),
             (["--to", TO], "text: is missing; pass --text-file ('-' for stdin) or --text"),
@@ -68,10 +68,10 @@ class TestSend:
             (["--to", TO, "--text", "a", "--conn-id", "nobodys"], "there is no connection 'nobodys'"),
         ],
     )
-    def test_wrong_use_says_what_is_wrong_and_sends_nothing(self, run, sandbox, words, told):
+    def test_wrong_use_says_what_is_wrong_and_sends_nothing(self, run, sandbox, words, message):
         ended = run("send", *words)
         assert ended.code == 2
-        assert told in ended.told
+        assert message in ended.stderr
         assert sandbox.messages == []
 
     @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ class TestSend:
         sandbox.add_fault(fault, times="always")
         ended = run("send", "--to", TO, "--text", "a")
         assert ended.code == code
-        assert ended.told
+        assert ended.stderr
         assert ended.output == ""
 
 
@@ -103,7 +103,7 @@ class TestSchedule:
     def test_a_time_in_the_past_is_rejected(self, run, sandbox):
         ended = run("schedule", "--to", TO, "--text", "a", "--time-to-send", "2020-01-01T09:00")
         assert (ended.code, sandbox.messages) == (2, [])
-        assert "is in the past" in ended.told
+        assert "is in the past" in ended.stderr
 
     def test_a_time_that_a_clock_change_skips_is_warned_of(self, run):
         ended = run(
@@ -111,7 +111,7 @@ class TestSchedule:
             *("--time-to-send", "2099-03-29T03:30", "--timezone", "Europe/Tallinn"),
         )
         assert ended.code == 0
-        assert "does not exist in Europe/Tallinn" in ended.told
+        assert "does not exist in Europe/Tallinn" in ended.stderr
 
 
 class TestCancelAndStatus:
@@ -160,12 +160,12 @@ class TestCancelAndStatus:
         ended = run("status", "no id!", scheduled, "-o", "json")
         assert ended.code == 2
         assert [row["omnimessage_id"] for row in ended.rows] == [scheduled]
-        assert "is not an id" in ended.told
+        assert "is not an id" in ended.stderr
 
     def test_an_unknown_message_is_reported(self, run):
         ended = run("status", "6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6")
         assert ended.code == 4
-        assert "unknown to Messente" in ended.told
+        assert "unknown to Messente" in ended.stderr
 
 
 class TestWatch:
@@ -176,10 +176,10 @@ class TestWatch:
             reports = watch.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
         assert reports[sent].outcome == "delivered"
         assert watch.overall_exit(reports.values()) == 0
-        told = capsys.readouterr().err
+        message = capsys.readouterr().err
         assert re.search(
             "in_progress  viber: ACCEPTD.*in_progress  viber: UNDELIV.*delivered  viber: UNDELIV.*sms: DELIVRD",
-            told,
+            message,
             re.S,
         )
 
@@ -209,7 +209,7 @@ class TestWatch:
     def test_the_exit_code_shows_a_timeout(self, run, scheduled):
         ended = run("watch", scheduled, "--timeout", "0", "-o", "json")
         assert (ended.code, ended.rows[0]["outcome"]) == (7, "in_progress")
-        assert f"{scheduled}  in_progress" in ended.told
+        assert f"{scheduled}  in_progress" in ended.stderr
 
     @pytest.mark.parametrize(
         ("fault", "code"), [("unauthorized", 3), ("rate_limited", 5), ("server_error", 5), ("lost_answer", 5)]
@@ -218,7 +218,7 @@ class TestWatch:
         sandbox.add_fault(fault, call="status", times="always")
         ended = run("status", scheduled)
         assert (ended.code, ended.output) == (code, "")
-        assert ended.told
+        assert ended.stderr
 
     def test_the_command_prints_where_it_ended(self, run, scheduled):
         assert run("cancel", scheduled).code == 0
@@ -229,7 +229,7 @@ class TestWatch:
 def test_the_sandbox_is_a_command_too(run):
     ended = run("sandbox", "--host", "256.256.256.256", "--port", "0")
     assert ended.code == 1
-    assert "cannot listen on 256.256.256.256" in ended.told
+    assert "cannot listen on 256.256.256.256" in ended.stderr
 
 
 def test_airflows_own_command_line_has_the_same_commands():
@@ -255,7 +255,7 @@ def test_a_window_moves_a_message_and_says_why(run, sandbox):
     words = ("--time-to-send", "2098-11-24T03:00", "--timezone", "recipient", "--window", "09:00-20:00")
     ended = run("schedule", "--to", TO, "--text", "a", *words)
     assert datetime.fromisoformat(sandbox.messages[0]["time_to_send"]).hour == 7
-    assert "outside the window '09:00-20:00' (Europe/Bucharest)" in ended.told
+    assert "outside the window '09:00-20:00' (Europe/Bucharest)" in ended.stderr
 
 
 @pytest.mark.parametrize("order", ["cancel_first", "schedule_first"])
@@ -284,5 +284,5 @@ def test_estimate_shows_what_a_file_would_cost(run, sandbox, tmp_path):
     assert (found["recipients"], found["rejected"], found["price"]) == (2, 1, 0.06)
     shown = run("estimate", str(people), "--text", "Hello $name")
     assert "sms_parts" in shown.output
-    assert "row 3, to" in shown.told
+    assert "row 3, to" in shown.stderr
     assert sandbox.requests == []

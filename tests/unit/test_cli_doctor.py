@@ -75,10 +75,10 @@ class TestDoctor:
 
     def test_certificates_are_checked_as_in_other_calls(self, run, sandbox, monkeypatch, tmp_path):
         server = tls_server(tmp_path, answer=NOT_FOUND)
-        with server as (host, heard):
+        with server as (host, received):
             monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", json.dumps({**sandbox.connection, "host": host}))
             before = run("doctor", "-o", "json")
-            assert heard == []
+            assert received == []
             monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.certificate))
             after = run("doctor", "-o", "json")
         (wrong,) = [row for row in before.rows if row["result"] == "wrong"]
@@ -120,7 +120,7 @@ class TestDoctor:
         assert rows["response"]["result"] == "wrong"
         assert "check HTTPS_PROXY, or bypass the proxy with NO_PROXY=api.messente.com" in rows["response"]["detail"]
         assert rows["credentials"]["result"] == "skipped"
-        assert "secret" not in ended.output + ended.told
+        assert "secret" not in ended.output + ended.stderr
 
     def test_a_connection_that_is_set_and_cannot_be_read_is_not_called_missing(self, run, monkeypatch):
         monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", '{"conn_type": "omnimessage", "password": "secret}')
@@ -129,7 +129,7 @@ class TestDoctor:
         assert ended.code == 1
         assert wrong["check"] == "connection"
         assert "AIRFLOW_CONN_OMNIMESSAGE_DEFAULT is set, but is neither JSON nor a URI" in wrong["detail"]
-        assert "secret" not in ended.output + ended.told
+        assert "secret" not in ended.output + ended.stderr
 
     def test_the_request_for_the_time_contains_no_credentials(self, run, sandbox):
         run("doctor")

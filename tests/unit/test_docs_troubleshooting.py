@@ -55,7 +55,7 @@ def shapes(node: ast.AST, constants: dict[str, str]) -> list[str]:
     return [GAP]
 
 
-def said(tree: ast.Module) -> Iterator[tuple[int, str]]:
+def texts_of(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Yield the text of everything that a module raises, rejects, or logs as a warning or error, with its line."""
     constants = {
         target.id: node.value.value
@@ -65,28 +65,28 @@ def said(tree: ast.Module) -> Iterator[tuple[int, str]]:
         if isinstance(target, ast.Name)
     }
     for node in ast.walk(tree):
-        spoken: list[ast.AST] = []
+        expressions: list[ast.AST] = []
         if isinstance(node, ast.Call):
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
             owner = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
             if RAISED.search(name) or name in NAMED or (name == "of" and RAISED.search(owner)):
                 # the first argument is the name of a field
-                spoken = node.args if name == "cls" or RAISED.search(name) else node.args[1:]
+                expressions = node.args if name == "cls" or RAISED.search(name) else node.args[1:]
             elif (name in LOGGED and owner.endswith("log")) or name == "task_failures" or owner == "too_late":
-                spoken = node.args
-            spoken += [keyword.value for keyword in node.keywords if keyword.arg in ("warning", "reason")]
+                expressions = node.args
+            expressions += [keyword.value for keyword in node.keywords if keyword.arg in ("warning", "reason")]
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("what", "reason", "too_late"):
-            spoken = [node.value]
+            expressions = [node.value]
         elif isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
-            spoken = node.value.elts
+            expressions = node.value.elts
         elif isinstance(node, ast.ClassDef) and node.name in SHOWN:
-            spoken = [member.value for member in node.body if isinstance(member, ast.Assign)]
-        for expression in spoken:
+            expressions = [member.value for member in node.body if isinstance(member, ast.Assign)]
+        for expression in expressions:
             for shape in shapes(expression, constants):
                 yield node.lineno, shape
 
 
-def everything_said() -> list[tuple[str, str]]:
+def all_texts() -> list[tuple[str, str]]:
     return [
         (f"{path.relative_to(PACKAGE)}:{line}", shape)
         for path in sorted(PACKAGE.rglob("*.py"))
@@ -94,7 +94,7 @@ def everything_said() -> list[tuple[str, str]]:
         # responses are for programs
         if "sandbox" not in path.relative_to(PACKAGE).parts and path.name not in ("doctor.py", "push.py")
         if path.relative_to(PACKAGE).parts not in (("receiver", "app.py"), ("receiver", "events.py"))
-        for line, shape in said(ast.parse(path.read_text()))
+        for line, shape in texts_of(ast.parse(path.read_text()))
     ]
 
 
@@ -110,14 +110,14 @@ def codes() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def told() -> str:
+def page() -> str:
     return "\n".join(codes())
 
 
-def test_each_error_and_each_warning_has_its_entry(told):
-    wanted = {(words, place) for place, shape in everything_said() if len(words := longest_words(shape)) >= 8}
+def test_each_error_and_each_warning_has_its_entry(page):
+    wanted = {(words, place) for place, shape in all_texts() if len(words := longest_words(shape)) >= 8}
     assert len(wanted) > 100
-    missing = sorted(f"{place}: {words}" for words, place in wanted if words not in told and words not in NOT_FOR_USERS)
+    missing = sorted(f"{place}: {words}" for words, place in wanted if words not in page and words not in NOT_FOR_USERS)
     assert missing == [], "Add an entry in backquotes to docs/troubleshooting.md for each of these"
 
 
@@ -129,19 +129,19 @@ def test_each_entry_is_about_a_text_that_still_exists():
         if isinstance(node, ast.Constant | ast.JoinedStr)
         for shape in shapes(node, {})
     ]
-    said_now = "\n".join(strings)
+    current_texts = "\n".join(strings)
     entries = {entry: longest_words(entry) for entry in codes() if GAP in entry and entry not in EXAMPLES}
     assert len(entries) > 100
-    assert [entry for entry, words in entries.items() if words not in said_now] == []
+    assert [entry for entry, words in entries.items() if words not in current_texts] == []
 
 
-def test_every_class_of_errors_is_explained(told):
+def test_every_class_of_errors_is_explained(page):
     classes = {
         name
         for name, member in inspect.getmembers(errors, inspect.isclass)
         if issubclass(member, errors.OmnimessageError)
     }
-    assert classes - set(re.findall(r"\w+", told)) == set()
+    assert classes - set(re.findall(r"\w+", page)) == set()
 
 
 def test_no_entry_is_there_twice():

@@ -54,7 +54,7 @@ class Listener:
 
     def __init__(self, answer: bytes = b"") -> None:
         self.answer = answer
-        self.heard = b""
+        self.received = b""
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.host = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
         threading.Thread(target=self._serve, daemon=True).start()
@@ -66,7 +66,7 @@ class Listener:
             except OSError:
                 return
             with connection:
-                self.heard += connection.recv(65536)
+                self.received += connection.recv(65536)
                 connection.sendall(self.answer)
 
     def __enter__(self) -> Listener:
@@ -254,7 +254,7 @@ class TestWhatGoesWrong:
             host = listener.host.replace("http:", "https:")
             with pytest.raises(NotSentError, match="nothing was sent"):
                 connect(host=host).send(TO, [sms("a")])
-            assert b"POST" not in listener.heard
+            assert b"POST" not in listener.received
 
     def test_a_server_with_an_untrusted_certificate_gets_no_request_and_is_tried_once(self, connect, untrusted_server):
         calls = (
@@ -266,7 +266,7 @@ class TestWhatGoesWrong:
             with pytest.raises(UntrustedError, match=r"CERTIFICATE_VERIFY_FAILED.*REQUESTS_CA_BUNDLE"):
                 call(connect(host=untrusted_server.host))
             assert untrusted_server.connections == times
-        assert untrusted_server.heard == []
+        assert untrusted_server.received == []
 
     def test_a_redirect_takes_no_credentials_along(self, connect):
         with Listener() as thief, Listener() as listener:
@@ -275,7 +275,7 @@ class TestWhatGoesWrong:
             ).encode()
             with pytest.raises(UnexpectedResponseError, match=r"a redirect to 127\.0\.0\.1, which is not followed"):
                 connect(host=listener.host).send(TO, [sms("a")])
-            assert thief.heard == b""
+            assert thief.received == b""
 
     def test_plain_http_beyond_this_machine_is_rejected_before_any_connection(self, connect):
         with pytest.raises(InvalidInputError, match="would send the password in clear"):
@@ -294,7 +294,7 @@ class TestWhatGoesWrong:
             monkeypatch.setenv("HTTP_PROXY", proxy.host)
             monkeypatch.setenv("http_proxy", proxy.host)
             connect().send(TO, [sms("a")])
-            assert proxy.heard == b""
+            assert proxy.received == b""
         assert len(sandbox.messages) == 1
 
     def test_what_messente_rejects_is_reported_in_its_words(self, hook, sandbox):
@@ -334,12 +334,12 @@ class TestTestConnection:
         assert "could not reach https://api.invalid/v1" in said
 
     def test_an_untrusted_certificate_is_reported_as_such(self, connect, tmp_path):
-        with tls_server(tmp_path) as (host, heard):
+        with tls_server(tmp_path) as (host, received):
             works, said = connect(host=host).test_connection()
         assert not works
         assert said.startswith("Not trusted: ")
         assert "REQUESTS_CA_BUNDLE" in said
-        assert heard == []
+        assert received == []
 
     @pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
     def test_a_server_that_is_not_messente_is_reported(self, connect, status):
@@ -355,7 +355,7 @@ def test_credentials_go_as_utf8_basic_authentication(connect):
     with Listener(b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n") as listener:
         with pytest.raises(ServerError):
             connect(host=listener.host, login="ü:@/", password="p%:漢").send(TO, [sms("a")])
-        header = next(line for line in listener.heard.split(b"\r\n") if line.startswith(b"Authorization: Basic "))
+        header = next(line for line in listener.received.split(b"\r\n") if line.startswith(b"Authorization: Basic "))
     assert base64.b64decode(header.split()[-1]).decode() == "ü:@/:p%:漢"
 
 

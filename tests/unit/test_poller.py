@@ -87,11 +87,11 @@ class TestTheSharedPoller:
         begun = now()
         asyncio.run(wait_for(2))
         asyncio.run(wait_for(4))
-        asked = [request["path"] for request in status_requests(sandbox)]
-        assert len(asked) == len(set(asked)), "nobody is asked for twice within one gap"
+        polled = [request["path"] for request in status_requests(sandbox)]
+        assert len(polled) == len(set(polled)), "no message is polled twice within one gap"
         until = 3600.0 + (now() - begun).total_seconds() + 1
         allowed = sum(next_poll(3600.0, 600.0, spread_of(id_)) <= until for id_ in ids)
-        assert len(asked) <= allowed, "what was due in that time, and no herd"
+        assert len(polled) <= allowed, "only messages that were due in that time"
 
     def test_hundreds_of_waits_that_are_due_at_once_are_polled_a_few_at_a_time(self, delivered, sandbox, monkeypatch):
         in_flight, most, make = 0, 0, AiohttpTransport.make
@@ -125,9 +125,9 @@ class TestTheSharedPoller:
         sandbox.add_fault("rate_limited", call="status", retry_after=3600)
         payloads = fired(*(a_trigger(id_, seconds=1) for id_ in ids))
         assert len(status_requests(sandbox)) <= IN_FLIGHT, "what was in flight already, and then nobody"
-        told = {payload["reason"] for payload in payloads if payload["ending"] == "timed_out"}
-        assert told
-        assert all("rate limited by Messente" in reason for reason in told)
+        reasons = {payload["reason"] for payload in payloads if payload["ending"] == "timed_out"}
+        assert reasons
+        assert all("rate limited by Messente" in reason for reason in reasons)
 
     def test_after_the_pause_all_go_on(self, send, sandbox):
         ids = [send() for _ in range(40)]
@@ -256,7 +256,7 @@ class TestTheTransport:
     def test_a_server_with_an_untrusted_certificate_gets_no_request(self, sandbox, untrusted_server):
         with pytest.raises(UntrustedError, match=r"CERTIFICATE_VERIFY_FAILED.*REQUESTS_CA_BUNDLE"):
             self.make(delivery_report("m-1"), self.a_connection(sandbox, host=untrusted_server.host))
-        assert untrusted_server.heard == []
+        assert untrusted_server.received == []
 
     @pytest.mark.parametrize("fault", [{"fault": "cut", "times": 5}, {"fault": "slow", "seconds": 5}])
     def test_a_missing_response_is_a_lost_response(self, sandbox, fault):

@@ -148,9 +148,9 @@ class TestTheTrigger:
             await waiting
 
         asyncio.run(watch())
-        told = [line.split(f"{id_}: ")[1] for line in capsys.readouterr().out.splitlines() if f"{id_}: " in line]
+        logged = [line.split(f"{id_}: ")[1] for line in capsys.readouterr().out.splitlines() if f"{id_}: " in line]
         expected = ["viber: in progress", "viber: ACK", "viber: ACCEPTD", "delivered (viber: DELIVRD)"]
-        assert [line[: len(words)] for line, words in zip(told, expected, strict=True)] == expected
+        assert [line[: len(words)] for line, words in zip(logged, expected, strict=True)] == expected
 
     def test_what_it_returns_ends_the_task_from_the_triggerer(self, send, sandbox, pushed, monkeypatch):
         id_ = send("+37255550001")
@@ -279,9 +279,9 @@ class TestThousands:
         ids = [send() for _ in range(40)]
         sandbox.advance(10)
         sandbox.add_fault("rate_limited", call="status", retry_after=1)
-        asked = len(status_requests(sandbox))
+        before = len(status_requests(sandbox))
         assert fired(self.a_bulk(ids))["ending"] == "fulfilled"
-        assert len(status_requests(sandbox)) - asked <= 40 + IN_FLIGHT
+        assert len(status_requests(sandbox)) - before <= 40 + IN_FLIGHT
 
     def test_rejected_credentials_end_it(self, send, sandbox):
         ids = [send() for _ in range(40)]

@@ -99,9 +99,9 @@ class TestManyMessages:
 
 class TestBackoff:
     def test_it_waits_at_least_as_long_as_retry_after(self):
-        asked = RateLimitedError("", status_code=429, retry_after=7)
-        assert backoff.pause(asked, 1, 0.0) == 7
-        assert backoff.pause(asked, 1, 1.0) == 7 + backoff.FIRST_PAUSE
+        error = RateLimitedError("", status_code=429, retry_after=7)
+        assert backoff.pause(error, 1, 0.0) == 7
+        assert backoff.pause(error, 1, 1.0) == 7 + backoff.FIRST_PAUSE
 
     def test_it_doubles_up_to_a_bound_with_full_jitter(self):
         silent = RateLimitedError("", status_code=429)

@@ -38,10 +38,10 @@ class Dying(ScheduleBulkOmnimessageOperator):
         if context["ti"].try_number == 1:
             self.log.info("This try is killed: %s", self.point)
             self._arm(*STORES.get(self.point, (0, False)))
-        told = super().execute(context)
+        returned = super().execute(context)
         if context["ti"].try_number == 1:
             die()
-        return told
+        return returned
 
     def _arm(self, number: int, after: bool) -> None:
         from airflow_provider_omnimessage.bulk.memory import BulkMemory
