@@ -122,8 +122,6 @@ class CheckedRows:
         #: Rows that are left out because the zone of their recipient is unknown.
         self.dropped = 0
         self.windows = RowWindows(composer.chooser)
-        #: The time of the last message; ``None``: all are sent at once.
-        self.last_time: datetime | None = None
         self._composer = composer
         self._spool = spool
         self._batches = batches
@@ -172,5 +170,3 @@ class CheckedRows:
             self._estimate.add(number, composed.body, choice)
         self._spool.add(utc, composed.body, self.windows.of(number, choice))
         self._batches.add(number, composed.to)
-        if utc is not None and (self.last_time is None or utc > self.last_time):
-            self.last_time = utc

@@ -20,7 +20,7 @@ PROGRESS = "bulk_progress"
 _NOT_SENT_BEFORE = "not sent by an earlier try of this task"
 _LEFT_OUT_BEFORE = "left out by an earlier try of this task"
 #: Attributes whose key in the store has another name. A stored key never changes: a retry may read it after an upgrade.
-_STORED_NAMES = {"last_time": "last_moment", "unknown_reason": "doubt"}
+_STORED_NAMES = {"unknown_reason": "doubt"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,6 @@ class Plan:
     :param max_tries: with ``try_number`` and ``clear_number``, the :class:`Mark` of the try that wrote this.
     :param batch_size: rows in a batch. Later tries keep it.
     :param batches: the number of batches.
-    :param last_time: when the last of its messages is sent, ISO 8601 in UTC; ``None``: all were sent at once.
     :param state: ``ended``: the task succeeded; ``replacing``: it was cleared after that, and cancels its messages.
     :param rows: the number of rows; ``None``: not stored, by an older version.
     """
@@ -41,7 +40,6 @@ class Plan:
     max_tries: int
     batch_size: int
     batches: int
-    last_time: str | None
     state: Literal["sending", "ended", "replacing"]
     rows: int | None = None
     try_number: int | None = None
@@ -199,8 +197,19 @@ class Batch:
 
     def time_of(self, position: int) -> str | None:
         """Return when an accepted message is sent, ISO 8601 in UTC; ``None``: at once, or not stored."""
-        seconds = self.times[position] if isinstance(self.times, list) else self.times
-        return datetime.fromtimestamp(seconds, timezone.utc).isoformat() if isinstance(seconds, int) else None
+        due = self._due(position)
+        return due.isoformat() if due else None
+
+    def still_scheduled(self, now: datetime) -> dict[str, datetime | None]:
+        """
+        Return the accepted messages whose time is in the future, by id, with that time.
+
+        The time is ``None`` if an older version did not store it: the message may be scheduled.
+        """
+        accepted = {id_: self._due(position) for position, id_ in enumerate(self.ids) if id_}
+        if self.times == "not stored":
+            return accepted
+        return {id_: due for id_, due in accepted.items() if due and due > now}
 
     def results(self, rows: Sequence[int]) -> list[RowResult]:
         """
@@ -220,6 +229,10 @@ class Batch:
             return RowResult(row, "not_sent")
 
         return [result(position, row) for position, row in enumerate(rows[: len(self.ids)])]
+
+    def _due(self, position: int) -> datetime | None:
+        seconds = self.times[position] if isinstance(self.times, list) else self.times
+        return datetime.fromtimestamp(seconds, timezone.utc) if isinstance(seconds, int) else None
 
 
 def pack_times(times: Sequence[str | None]) -> list[int | None] | int | None:

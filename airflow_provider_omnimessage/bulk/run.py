@@ -121,12 +121,12 @@ class BulkRun:
             )
         try:
             checked = self._check(spool, resumed)
-        except Exception:
+            if self._memory and stored and step is BulkStep.REPLACE:
+                self._cancel_stored(self._memory, stored)
+        except BaseException:
             if self._memory and stored:
                 self._report_stored(self._memory, stored, results)
             raise
-        if self._memory and stored and step is BulkStep.REPLACE:
-            self._cancel_stored(self._memory, stored)
         if not spool.rows:
             raise AirflowSkipException("There are no rows, so there is nobody to send to")
         results.extra.update(checked.windows.as_dict())
@@ -155,9 +155,7 @@ class BulkRun:
         def send() -> dict[str, Any]:
             xcom = self._xcom = self._send(sender, spool, checked.fingerprints, results)
             if self._memory and self._interruption is None:
-                # a window may have delayed messages further than when they were checked
-                times = filter(None, (checked.plan.last_time, sender.last_time))
-                self._end(self._memory, replace(checked.plan, last_time=max(times, default=None)))
+                self._end(self._memory, checked.plan)
             return xcom
 
         def interrupt(error: BaseException) -> None:
@@ -242,7 +240,6 @@ class BulkRun:
             **asdict(self._mark),
             batch_size=batch_size,
             batches=-(-spool.rows // batch_size),
-            last_time=checked.last_time.isoformat() if checked.last_time else None,
             state="sending",
             rows=spool.rows,
         )
@@ -282,10 +279,13 @@ class BulkRun:
         """Cancel what a task scheduled that was cleared after it succeeded, and forget it."""
         memory.keep_plan(replace(stored, state="replacing"))
         numbers = range(1, stored.batches + 1)
-        if stored.last_time and datetime.fromisoformat(stored.last_time) > datetime.now(timezone.utc):
-            batches = filter(None, map(memory.batch, numbers))
-            ids = [omnimessage_id for batch in batches for omnimessage_id in batch.ids if omnimessage_id]
-            outcomes = cancel_each(self._hook, ids, log=self._log, tags=task_tags(self._context))
+        now = datetime.now(timezone.utc)
+        times: dict[str, datetime | None] = {}
+        for batch in filter(None, map(memory.batch, numbers)):
+            times |= batch.still_scheduled(now)
+        if times:
+            tags = task_tags(self._context)
+            outcomes = cancel_each(self._hook, list(times), log=self._log, tags=tags, times=times)
             summary = CancelSummary.of(outcomes)
             self._log.info("Cleared after it succeeded. Of the messages it scheduled before: %s", summary)
             summary.raise_if_unknown()

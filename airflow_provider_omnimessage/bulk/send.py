@@ -78,8 +78,6 @@ class BulkSender:
         self.unknown_batches: list[str] = []
         self._unknown_records: dict[int, Batch] = {}
         self.scheduled = self.sent = self.unknown = 0
-        #: When the last of the accepted messages is sent, ISO 8601 in UTC; ``None``: all were sent at once.
-        self.last_time: str | None = None
 
     @property
     def may_have_sent(self) -> bool:
@@ -215,9 +213,8 @@ class BulkSender:
         for position, entry in zip(batch.posted, entries, strict=True):
             if isinstance(entry, NotAccepted):
                 unknown += entry.maybe_processed
-            elif time := batch.times[position]:
+            elif batch.times[position]:
                 self.scheduled += 1
-                self.last_time = max(time, self.last_time or time)
             else:
                 self.sent += 1
         self.unknown += unknown

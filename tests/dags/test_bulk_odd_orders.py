@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from airflow.sdk import DAG, task
+from airflow.sdk.exceptions import AirflowTaskTimeout
 from bulk_sends import NEW_YEAR, live, number, people, sending, texts
 from full_size import full_size
 
@@ -31,7 +32,7 @@ class Changing:
 
     def __call__(self):
         found = self._tries.pop(0)
-        if isinstance(found, Exception):
+        if isinstance(found, BaseException):
             raise found
         return found
 
@@ -94,9 +95,10 @@ class TestRecipientsThatChange:
         assert run.xcom("send")["accepted"] == 200
         assert run.tasks == {"send": "failed"}
 
-    def test_a_source_that_raises_in_a_retry_still_reports_what_was_sent(self, dag, run_dag, sandbox):
+    @pytest.mark.parametrize("error", [OSError("gone"), AirflowTaskTimeout("Timeout")], ids=["error", "timeout"])
+    def test_a_source_that_raises_in_a_retry_still_reports_what_was_sent(self, dag, run_dag, sandbox, error):
         sandbox.add_fault("rate_limited", call="bulk", after=2, retry_after=500)
-        sending(recipients=Changing(people(300), OSError("gone")), batch_size=100, retries=1)
+        sending(recipients=Changing(people(300), error), batch_size=100, retries=1)
         run = run_dag(dag)
         assert run.xcom("send")["accepted"] == 200
         assert run.tasks == {"send": "failed"}
@@ -127,6 +129,30 @@ class TestRecipientsThatChange:
         again = clear_and_run(dag, run)
         assert again.tasks == {"send": "failed"}
         assert again.xcom("send")["omnimessage_id"] == run.xcom("send")["omnimessage_id"]
+
+    def test_a_clear_cancels_each_message_by_the_time_at_which_it_was_posted(
+        self, dag, run_dag, clear_and_run, sandbox
+    ):
+        now, later, last = people(3)
+        earlier_rows = [now, {**later, "time_to_send": NEW_YEAR}, last]
+        sandbox.add_fault("rate_limited", call="bulk", after=1, retry_after=500)
+        sending(recipients=Changing(earlier_rows, people(3), people(3)), batch_size=2, retries=1)
+        run = run_dag(dag)
+        assert run.tries == {"send": 2}
+        assert clear_and_run(dag, run).tasks == {"send": "success"}
+        assert [request["call"] for request in sandbox.requests].count("cancel") == 1
+        assert live(sandbox)[later["to"]] == 1
+
+    def test_a_clear_after_a_success_that_cannot_cancel_still_reports_what_is_scheduled(
+        self, dag, run_dag, clear_and_run, sandbox
+    ):
+        sending(recipients=people(3), time_to_send=NEW_YEAR)
+        run = run_dag(dag)
+        sandbox.add_fault("unauthorized", call="cancel", times="always")
+        again = clear_and_run(dag, run)
+        assert again.tasks == {"send": "failed"}
+        assert again.xcom("send")["omnimessage_id"] == run.xcom("send")["omnimessage_id"]
+        assert sorted(live(sandbox).values()) == [1, 1, 1]
 
 
 class TestAFileOfResults:

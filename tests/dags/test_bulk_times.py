@@ -133,6 +133,20 @@ def test_equal_datetimes_in_a_repeated_hour_keep_their_own_times(dag, run_dag, s
     ]
 
 
+class TestClear:
+    """A clear after a success first withdraws what is still scheduled, and then judges the new times."""
+
+    @pytest.mark.parametrize(("on_past", "state", "sent"), [("skip", "skipped", 0), ("send_now", "success", 3)])
+    def test_a_time_that_has_passed_by_now(self, dag, run_dag, clear_and_run, sandbox, on_past, state, sent):
+        task = sending(recipients=people(3), time_to_send=NEW_YEAR, on_past=on_past, batch_size=2)
+        run = run_dag(dag)
+        task.time_to_send = "2020-01-01T09:00Z"
+        again = clear_and_run(dag, run)
+        assert again.tasks == {"send": state}
+        assert [message["state"] for message in sandbox.messages[:3]] == ["cancelled"] * 3
+        assert len(sandbox.messages) == 3 + sent
+
+
 class TestPlaceholders:
     def test_messages_of_a_mapped_task_are_filled(self, dag, run_dag, sandbox):
         @task

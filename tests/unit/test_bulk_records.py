@@ -19,6 +19,7 @@ from airflow_provider_omnimessage.tasks.parallel import Progress
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=timezone.utc)
 TO = "+37255555555"
+NOON, AGO, SOON = 1_800_000_000, 1_799_999_999, 1_800_000_001
 RETRY = Mark(max_tries=3, try_number=2, clear_number=0)
 CLEAR = Mark(max_tries=4, try_number=2, clear_number=1)
 UNSURE = Mark(max_tries=3, try_number=2, clear_number=1)
@@ -67,7 +68,7 @@ class TestWhatARetryPosts:
         ],
     )
     def test_only_a_clear_after_a_success_begins_again(self, state, mark, at_most_once, at_least_once):
-        plan = Plan(NOW.isoformat(), 3, 1000, 3, None, state, try_number=1, clear_number=0)
+        plan = Plan(NOW.isoformat(), 3, 1000, 3, state, try_number=1, clear_number=0)
         assert next_bulk_step(plan, mark, at_least_once=False) is at_most_once
         assert next_bulk_step(plan, mark, at_least_once=True) is at_least_once
         assert next_bulk_step(None, mark, at_least_once=False) is BulkStep.START
@@ -116,10 +117,25 @@ class TestWhatARetryPosts:
         assert [result.time_to_send for result in results] == [None, "2099-01-01T09:00:00+00:00"]
 
     def test_a_plan_of_an_older_version_is_read(self):
+        """It has the time of the last message, and no number of rows."""
         stored = {"since": NOW.isoformat(), "max_tries": 0, "batch_size": 10, "batches": 1, "state": "sending"}
         plan = Plan.read({**stored, "last_moment": "2099-01-01T09:00:00+00:00"})
-        assert plan.last_time == "2099-01-01T09:00:00+00:00"
         assert [result.row for result in plan.results(1, a_batch(ids=["a", "b"]))] == [1, 2]
+
+    @pytest.mark.parametrize(
+        ("times", "scheduled"),
+        [
+            ([SOON, None, AGO, SOON], {"a": SOON, "d": SOON}),
+            (SOON, {"a": SOON, "c": SOON, "d": SOON}),
+            (AGO, {}),
+            (None, {}),
+            ("not stored", {"a": None, "c": None, "d": None}),
+        ],
+    )
+    def test_what_is_still_scheduled_by_its_own_time(self, times, scheduled):
+        batch = a_batch(ids=["a", None, "c", "d"], errors={}, unknown=[], times=times)
+        found = batch.still_scheduled(datetime.fromtimestamp(NOON, timezone.utc))
+        assert {id_: due and due.timestamp() for id_, due in found.items()} == scheduled
 
     def test_a_full_batch_is_smaller_than_what_airflow_warns_of(self):
         id_ = "01234567-0123-0123-0123-0123456789ab"

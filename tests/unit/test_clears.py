@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,6 +58,7 @@ class Message:
     omnimessage_id: str
     to: str
     text: str
+    time_to_send: datetime
     state: str = "scheduled"
     excused_after: int | None = None
 
@@ -99,9 +101,10 @@ class Worker:
             raise LostResponseError("send: the connection broke")
         return accepted
 
-    def cancel(self, omnimessage_id: str) -> Cancellation:
+    def cancel(self, omnimessage_id: str, time_to_send: datetime | None) -> Cancellation:
         self._require_life()
         message = self.find(omnimessage_id)
+        assert time_to_send == message.time_to_send, "what a 404 means depends on the time"
         if message.state == "sent":
             return Cancellation(CancelResult.ALREADY_SENT)
         was_cancelled = message.state == "cancelled"
@@ -133,7 +136,8 @@ class Worker:
         for earlier in self.live(to):
             is_asked_for = earlier.excused_after is not None and self.clears > earlier.excused_after
             assert is_asked_for or not self.at_most_once, f"{to} gets a second message"
-        message = Message(f"m{len(self.messages)}", to, body["messages"][0]["text"])
+        time_to_send = datetime.fromisoformat(body["time_to_send"])
+        message = Message(f"m{len(self.messages)}", to, body["messages"][0]["text"], time_to_send)
         self.messages.append(message)
         return Accepted(message.omnimessage_id, to, {"sms": "x"})
 
@@ -308,7 +312,9 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Worker]:
         monkeypatch.setattr(
             OmnimessageHook, "post_bulk", lambda hook, bodies: new.post([json.loads(body) for body in bodies()])
         )
-        monkeypatch.setattr(OmnimessageHook, "try_to_cancel", lambda hook, id_, time_to_send=None: new.cancel(id_))
+        monkeypatch.setattr(
+            OmnimessageHook, "try_to_cancel", lambda hook, id_, time_to_send=None: new.cancel(id_, time_to_send)
+        )
         monkeypatch.setattr(OmnimessageHook, "get_delivery_report", lambda hook, id_: new.report(id_))
         return new
 
