@@ -32,7 +32,7 @@ def require_numbers(batch_size: object, parallel: object, max_failed: object) ->
     problems.raise_if_any()
 
 
-def require_results_path(path: Any, *, rendered: bool = False) -> None:
+def require_results_path(path: object, *, rendered: bool = False) -> None:
     """
     Raise unless the path can be that of a results file, or is a template that is not rendered yet.
 
@@ -46,7 +46,7 @@ def require_results_path(path: Any, *, rendered: bool = False) -> None:
         )
 
 
-def check_input(omnimessages: Any, recipients: Any, messages: Any) -> Any:
+def check_input(omnimessages: object, recipients: object, messages: object) -> Any:
     """
     Check what to send, as far as it is known, and return the messages as plain dicts.
 
@@ -73,7 +73,7 @@ def check_input(omnimessages: Any, recipients: Any, messages: Any) -> Any:
     return messages if is_deferred(messages) else _check_messages(messages)
 
 
-def _check_messages(messages: Any) -> Any:
+def _check_messages(messages: object) -> Any:
     entries: Any = plain_argument(messages)
     if isinstance(messages, (list, tuple)):
         entries = [each if is_deferred(each) else plain(each) for each in messages]

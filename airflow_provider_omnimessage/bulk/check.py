@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
-from typing import Any
 
 from airflow_provider_omnimessage.api.bulk import Composer, RowProblems
 from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem, UnknownZoneError
@@ -128,7 +127,7 @@ class CheckedRows:
         self._reject_past = reject_past
         self._estimate = estimate
 
-    def add_all(self, rows: Iterable[Any]) -> None:
+    def add_all(self, rows: Iterable[object]) -> None:
         """
         Check rows.
 
@@ -148,7 +147,7 @@ class CheckedRows:
             self._batches.was_begun(self._spool.rows)
         self._batches.close()
 
-    def _add(self, number: int, row: Any) -> None:
+    def _add(self, number: int, row: object) -> None:
         if isinstance(row, InvalidInputError):
             raise row
         composed = self._composer.compose(row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage._compat import object_storage_path
 from airflow_provider_omnimessage.api.bulk import Composer
@@ -14,8 +14,11 @@ from airflow_provider_omnimessage.api.estimate import Estimate, Prices
 from airflow_provider_omnimessage.bulk.check import CheckedRows, StoredBatches
 from airflow_provider_omnimessage.bulk.rows import Spool
 
+if TYPE_CHECKING:
+    from airflow.sdk import ObjectStoragePath
 
-def load_prices(value: Any) -> Prices | None:
+
+def load_prices(value: Mapping[str, float] | str | ObjectStoragePath | None) -> Prices | None:
     """
     Return the prices of SMS parts.
 
@@ -45,7 +48,7 @@ def load_prices(value: Any) -> Prices | None:
         raise InvalidInputError.of("prices", f"the file cannot be read: {error}") from None
 
 
-def estimate_rows(composer: Composer, rows: Iterable[Any], prices: Prices | None) -> dict[str, Any]:
+def estimate_rows(composer: Composer, rows: Iterable[object], prices: Prices | None) -> dict[str, Any]:
     """
     Check rows as a bulk send does, and return what they would cost.
 

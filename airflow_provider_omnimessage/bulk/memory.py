@@ -46,7 +46,7 @@ class Plan:
     clear_number: int | None = None
 
     @classmethod
-    def read(cls, value: Any) -> Plan | None:
+    def read(cls, value: object) -> Plan | None:
         """
         Read a stored plan.
 
@@ -131,7 +131,7 @@ class Batch:
     reported: bool = True  # an older version did not store it, and posted everything again after a clear
 
     @classmethod
-    def read(cls, value: Any, key: str) -> Batch | None:
+    def read(cls, value: object, key: str) -> Batch | None:
         """
         Read a stored batch.
 
@@ -343,28 +343,16 @@ class BulkMemory:
         self._at(KEY).keep(plan.as_dict())
 
     def batch(self, number: int) -> Batch | None:
-        """
-        Return a stored batch.
-
-        :param number: from 1.
-        """
+        """Return a stored batch, by its number from 1."""
         key = batch_key(number)
         return Batch.read(self._at(key).recall(), key)
 
     def keep_batch(self, number: int, batch: Batch) -> None:
-        """
-        Store a batch.
-
-        :param number: from 1.
-        """
+        """Store a batch under its number from 1."""
         self._at(batch_key(number)).keep(batch.as_dict())
 
     def forget_batch(self, number: int) -> None:
-        """
-        Delete a batch.
-
-        :param number: from 1.
-        """
+        """Delete a batch, by its number from 1."""
         self._at(batch_key(number)).forget()
 
     def show(self, progress: dict[str, Any]) -> None:
@@ -375,7 +363,9 @@ class BulkMemory:
         return TaskMemory(self._context["task_state_store"], key)
 
 
-def _stored_fields(kind: type, value: Any) -> dict[str, Any]:
+def _stored_fields(kind: type, value: object) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError
     names = {each.name: _STORED_NAMES.get(each.name, each.name) for each in fields(kind)}
     # a missing field without a default raises when the object is built
     return {name: value[stored] for name, stored in names.items() if stored in value}

@@ -11,10 +11,13 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeGuard
 
 from airflow_provider_omnimessage._compat import object_storage_path
 from airflow_provider_omnimessage.api.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from airflow.sdk import ObjectStoragePath
 
 State = Literal["accepted", "rejected", "unknown", "invalid", "skipped", "not_sent"]
 
@@ -107,7 +110,7 @@ class ResultsFile:
     :param path: a path or URL, or an ``ObjectStoragePath``.
     """
 
-    def __init__(self, path: Any) -> None:
+    def __init__(self, path: str | ObjectStoragePath) -> None:
         self.counts: Counter[str] = Counter()
         self.extra: dict[str, Any] = {}
         self._path = object_storage_path(path)
@@ -271,11 +274,11 @@ def _short(reason: str) -> str:
     return reason if len(reason) <= _LONGEST_REASON else f"{reason[: _LONGEST_REASON - 1]}…"
 
 
-def _is_local(path: Any) -> bool:
+def _is_local(path: ObjectStoragePath) -> bool:
     return str(path.protocol or "file") in _LOCAL
 
 
-def _url_with_connection(path: Any, storage_path: Any) -> str:
+def _url_with_connection(path: str | ObjectStoragePath, storage_path: ObjectStoragePath) -> str:
     """Write a path so that whoever reads the XCom finds the file with the same connection."""
     conn_id = getattr(storage_path, "conn_id", None)
     url = str(path)

@@ -15,13 +15,16 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from airflow_provider_omnimessage._compat import object_storage_path
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.fields import describe, is_deferred
 from airflow_provider_omnimessage.api.lists import structure_in
 from airflow_provider_omnimessage.bulk.windows import NO_WINDOW, RowWindow
+
+if TYPE_CHECKING:
+    from airflow.sdk import ObjectStoragePath
 
 #: Bytes of checked rows that are kept in memory before a file is used.
 KEPT_IN_MEMORY = 1024 * 1024
@@ -36,7 +39,7 @@ _ACCEPTED = (
 )
 
 
-def require_source(field: str, source: Any) -> None:
+def require_source(field: str, source: object) -> None:
     """
     Raise, while a DAG is parsed, unless ``source`` can be a source of rows.
 
@@ -80,12 +83,12 @@ class RowFunction:
         return self._function(**{name: context[name] for name in names})
 
 
-def wrap_function(source: Any) -> Any:
+def wrap_function(source: object) -> object:
     """Wrap a function that returns rows; return any other source as it is."""
     return RowFunction(source) if callable(source) and not is_deferred(source) and not _is_path(source) else source
 
 
-def read_rows(field: str, source: Any, context: Mapping[str, Any]) -> Iterator[Any]:
+def read_rows(field: str, source: object, context: Mapping[str, Any]) -> Iterator[object]:
     """
     Read a source once.
 
@@ -201,11 +204,11 @@ def _read_window(mark: bytes) -> RowWindow:
     return RowWindow(int(zones), is_for_now == b"1")
 
 
-def _is_path(source: Any) -> bool:
+def _is_path(source: object) -> TypeGuard[ObjectStoragePath]:
     return hasattr(source, "open") and hasattr(source, "suffix")
 
 
-def _suffix(field: str, path: Any) -> str:
+def _suffix(field: str, path: str | ObjectStoragePath) -> str:
     name = str(path).rstrip("/").rpartition("/")[2]
     suffix = f".{name.rpartition('.')[2].lower()}" if "." in name else ""
     if suffix not in JSON_LINES + CSV:
@@ -218,8 +221,8 @@ def _suffix(field: str, path: Any) -> str:
     return suffix
 
 
-def _read_file(field: str, path: Any) -> Iterator[Any]:
-    read: Callable[[str, Iterable[str]], Iterator[Any]]
+def _read_file(field: str, path: str | ObjectStoragePath) -> Iterator[object]:
+    read: Callable[[str, Iterable[str]], Iterator[object]]
     read = _read_csv if _suffix(field, path) in CSV else _read_json_lines
     with object_storage_path(path).open("r", encoding="utf-8-sig", newline="") as lines:
         try:
@@ -230,7 +233,7 @@ def _read_file(field: str, path: Any) -> Iterator[Any]:
             ) from None
 
 
-def _read_json_lines(_field: str, lines: Iterable[str]) -> Iterator[Any]:
+def _read_json_lines(_field: str, lines: Iterable[str]) -> Iterator[object]:
     for line in lines:
         if not line.strip():
             continue
@@ -240,7 +243,7 @@ def _read_json_lines(_field: str, lines: Iterable[str]) -> Iterator[Any]:
             yield InvalidInputError.of("row", "is not JSON; write one object per line")
 
 
-def _read_csv(field: str, lines: Iterable[str]) -> Iterator[Any]:
+def _read_csv(field: str, lines: Iterable[str]) -> Iterator[object]:
     reader = csv.DictReader(lines, strict=True)
     try:
         names = reader.fieldnames or []

@@ -16,6 +16,8 @@ from airflow_provider_omnimessage.hooks.choosing import rules_of
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from airflow.sdk import ObjectStoragePath
+
     from airflow_provider_omnimessage.hooks.settings import Settings
 
 
@@ -28,26 +30,26 @@ class BulkSettings:
     :param defaults: ``dlr_url``, ``text_store`` and ``priority`` of the task.
     """
 
-    omnimessages: Any
-    recipients: Any
-    messages: Any
-    time_to_send: Any
+    omnimessages: object
+    recipients: object
+    messages: object
+    time_to_send: object
     timezone: str | None
     on_past: OnPast
     on_invalid: Literal["fail", "drop"]
     max_failed: float
     batch_size: int
     parallel: int
-    results_path: Any
+    results_path: str | ObjectStoragePath | None
     defaults: Mapping[str, str | None]
     at_least_once: bool
     durable: bool
-    window: Any = None
+    window: object = None
     on_unknown_zone: str = "fail"
-    prices: Any = None
+    prices: Mapping[str, float] | str | ObjectStoragePath | None = None
     budget: float | None = None
 
-    def read_rows(self, context: Mapping[str, Any]) -> Iterator[Any]:
+    def read_rows(self, context: Mapping[str, Any]) -> Iterator[object]:
         """Read the source of rows, once."""
         if self.omnimessages is None:
             return read_rows("recipients", self.recipients, context)

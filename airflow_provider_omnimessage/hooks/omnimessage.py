@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.delivery import DeliveryReport
     from airflow_provider_omnimessage.api.responses import Accepted, NotAccepted
     from airflow_provider_omnimessage.api.timing import TimeToSend
-    from airflow_provider_omnimessage.api.types import Messages, Priority, TextStore
+    from airflow_provider_omnimessage.api.types import Messages, Priority, Text, TextStore
     from airflow_provider_omnimessage.api.windows import SendWindow
     from airflow_provider_omnimessage.hooks.requests_transport import RequestsTransport
     from airflow_provider_omnimessage.hooks.rescheduling import Order, Rescheduled
@@ -233,7 +233,7 @@ class OmnimessageHook(BaseHook):
 
     def compose(
         self,
-        to: str,
+        to: Text,
         messages: Messages,
         *,
         time_to_send: datetime | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -21,11 +21,12 @@ from airflow_provider_omnimessage.tasks.failures import constructor_errors
 from airflow_provider_omnimessage.tasks.rendering import PlainStrings
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context, ObjectStoragePath, XComArg
+    from airflow.sdk import Context, ObjectStoragePath
 
+    from airflow_provider_omnimessage.api.types import Deferred, Messages
     from airflow_provider_omnimessage.api.windows import SendWindow
 
-    Rows = Sequence[Any] | Callable[..., Any] | str | ObjectStoragePath | XComArg
+    Rows = Iterable[object] | Callable[..., Iterable[object]] | str | ObjectStoragePath | Deferred
 
 
 class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
@@ -127,8 +128,8 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
         *,
         omnimessages: Rows | None = None,
         recipients: Rows | None = None,
-        messages: Sequence[Any] | XComArg | None = None,
-        time_to_send: str | datetime | timedelta | XComArg | None = None,
+        messages: Messages | None = None,
+        time_to_send: str | datetime | timedelta | Deferred | None = None,
         timezone: str | None = None,
         window: SendWindow | Mapping[str, Any] | str | None = None,
         on_unknown_zone: str = "fail",

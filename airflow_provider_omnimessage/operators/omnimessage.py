@@ -6,12 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow_provider_omnimessage._compat import (
-    AirflowFailException,
-    AirflowSkipException,
-    BaseOperator,
-    push_xcom,
-)
+from airflow_provider_omnimessage._compat import AirflowFailException, AirflowSkipException, BaseOperator, push_xcom
 from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
@@ -26,8 +21,11 @@ from airflow_provider_omnimessage.tasks.failures import constructor_errors, task
 from airflow_provider_omnimessage.tasks.rendering import PlainStrings, PrivateTemplates
 
 if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
     from airflow.sdk import Context
 
+    from airflow_provider_omnimessage.api.types import Deferred, Messages, Text
     from airflow_provider_omnimessage.api.windows import SendWindow
     from airflow_provider_omnimessage.tasks.cancelling import CancelOutcome, CancelSummary
     from airflow_provider_omnimessage.tasks.memory import MessageRecord
@@ -92,8 +90,8 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
     def __init__(
         self,
         *,
-        to: Any,
-        messages: Any,
+        to: Text,
+        messages: Messages,
         window: SendWindow | Mapping[str, Any] | str | None = None,
         on_unknown_zone: str = "fail",
         dlr_url: str | None = None,
@@ -219,7 +217,7 @@ class ScheduleOmnimessageOperator(SendOmnimessageOperator):
     def __init__(
         self,
         *,
-        time_to_send: Any,
+        time_to_send: str | datetime | timedelta | Deferred,
         timezone: str | None = None,
         on_past: Literal["fail", "skip", "send_now"] = "fail",
         **kwargs: Any,

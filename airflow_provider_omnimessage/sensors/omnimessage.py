@@ -34,9 +34,9 @@ from airflow_provider_omnimessage.tasks.rendering import PrivateTemplates
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow.sdk import XComArg
     from airflow.sdk.definitions.context import Context
 
+    from airflow_provider_omnimessage.api.types import Deferred
     from airflow_provider_omnimessage.api.wait_result import WaitResult
     from airflow_provider_omnimessage.api.waiting import Wait
     from airflow_provider_omnimessage.sensors.progress import Progress
@@ -109,10 +109,10 @@ class OmnimessageDeliverySensor(PrivateTemplates, BaseSensorOperator):
     def __init__(
         self,
         *,
-        omnimessage_id: str | Sequence[Any] | Mapping[str, Any] | XComArg | None,
+        omnimessage_id: str | Sequence[object] | Mapping[str, object] | Deferred | None,
         wait_for: Literal["delivered", "seen"] = "delivered",
         require: Literal["all", "any"] | float = "all",
-        time_to_send: str | datetime | Sequence[str | datetime | None] | XComArg | None = None,
+        time_to_send: str | datetime | Sequence[str | datetime | None] | Deferred | None = None,
         on_failed: Action = "fail",
         on_cancelled: Action = "fail",
         on_timeout: Action = "fail",
@@ -231,7 +231,7 @@ class OmnimessageDeliverySensor(PrivateTemplates, BaseSensorOperator):
             return progress.wait.timed_out(limit)
         return WaitResult(Ending.TIMED_OUT, f"Not {self.wait_for} within {limit}: nothing was polled", [])
 
-    def _resolve(self, time_to_send: Any) -> datetime:
+    def _resolve(self, time_to_send: object) -> datetime:
         reject_timedelta(time_to_send)
         return self.hook.resolve_time_to_send(time_to_send).utc
 

@@ -21,7 +21,7 @@ def task_tags(context: Context | Mapping[str, Any]) -> dict[str, str]:
     return {"dag_id": task_instance.dag_id, "task_id": task_instance.task_id}
 
 
-def check_time_at_parse(time_to_send: Any, timezone: Any) -> None:
+def check_time_at_parse(time_to_send: object, timezone: object) -> None:
     """Check, while the DAG is parsed, the parts of a time that are known by then."""
     from airflow_provider_omnimessage.api.timing import resolve
 
@@ -30,7 +30,7 @@ def check_time_at_parse(time_to_send: Any, timezone: Any) -> None:
     resolve(known_time, zone=known_zone, now=datetime.now(utc_offset.utc))
 
 
-def check_budget_at_parse(budget: Any, prices: Any) -> None:
+def check_budget_at_parse(budget: object, prices: object) -> None:
     """Check, while the DAG is parsed, that a budget can be judged."""
     if budget is not None:
         from airflow_provider_omnimessage.api.estimate import check_budget
@@ -38,7 +38,7 @@ def check_budget_at_parse(budget: Any, prices: Any) -> None:
         check_budget(budget, prices)
 
 
-def check_window_at_parse(window: Any, on_unknown_zone: Any) -> Any:
+def check_window_at_parse(window: object, on_unknown_zone: object) -> Any:
     """Check, while the DAG is parsed, what is known of a window by then; return it as plain data."""
     if on_unknown_zone == "fail" and window is None:
         return None

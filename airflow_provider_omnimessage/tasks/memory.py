@@ -102,7 +102,7 @@ class MessageRecord:
     choice: dict[str, str | None] | None = None
 
     @classmethod
-    def read(cls, value: Any) -> MessageRecord | None:
+    def read(cls, value: object) -> MessageRecord | None:
         """
         Read a stored value; ignore fields that a newer version wrote.
 
@@ -112,6 +112,8 @@ class MessageRecord:
         if value is None:
             return None
         try:
+            if not isinstance(value, Mapping):
+                raise TypeError
             read = cls(**{field.name: value[field.name] for field in fields(cls) if field.name in value})
             time = None if read.time_to_send is None else datetime.fromisoformat(read.time_to_send)
             is_sound = all(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage._compat import mask_secrets
 from airflow_provider_omnimessage.api.fields import is_deferred
 from airflow_provider_omnimessage.api.masking import mask_numbers
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG, Context
+    from jinja2 import Environment, Template
 
 
 class TemplateRenderingError(RuntimeError):
@@ -21,7 +25,12 @@ class PrivateTemplates:
     """
 
     def _do_render_template_fields(
-        self, parent: Any, template_fields: Iterable[str], context: Any, jinja_env: Any, seen_oids: set[int]
+        self,
+        parent: object,
+        template_fields: Iterable[str],
+        context: Context,
+        jinja_env: Environment,
+        seen_oids: set[int],
     ) -> None:
         """Render in place of Airflow, which calls this for mapped tasks as well.
 
@@ -57,7 +66,7 @@ class PlainStrings(PrivateTemplates):
             return content
         return super().render_template(content, *args, **kwargs)  # type: ignore[misc]
 
-    def _render(self, template: Any, context: Any, dag: Any = None) -> Any:
+    def _render(self, template: Template, context: Context, dag: DAG | None = None) -> Any:
         rendered = super()._render(template, context, dag=dag)  # type: ignore[misc]
         if not isinstance(rendered, (int, float)) or isinstance(rendered, bool):
             return rendered

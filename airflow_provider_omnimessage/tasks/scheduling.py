@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from airflow_provider_omnimessage._compat import AirflowSkipException
 from airflow_provider_omnimessage.api.errors import PastTimeToSendError, UnknownZoneError
@@ -28,10 +28,10 @@ class Schedule:
     :param on_unknown_zone: as the operators take it.
     """
 
-    time_to_send: Any = None
+    time_to_send: object = None
     timezone: str | None = None
     on_past: Literal["fail", "skip", "send_now"] = "fail"
-    window: Any = None
+    window: object = None
     on_unknown_zone: str = "fail"
 
     def choose(self, hook: OmnimessageHook, to: str, log: Logger) -> ChosenTime:

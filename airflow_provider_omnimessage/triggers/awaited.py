@@ -81,7 +81,7 @@ class BulkMessages:
 Awaited = FewMessages | BulkMessages
 
 
-def list_awaited(omnimessage_id: Any, time_to_send: Any, resolve: Callable[[Any], datetime]) -> Awaited:
+def list_awaited(omnimessage_id: object, time_to_send: object, resolve: Callable[[object], datetime]) -> Awaited:
     """
     Return what a task waits for.
 
@@ -109,7 +109,7 @@ def list_awaited(omnimessage_id: Any, time_to_send: Any, resolve: Callable[[Any]
     )
 
 
-def is_single(omnimessage_id: Any) -> bool:
+def is_single(omnimessage_id: object) -> bool:
     """Return whether a task waits for one id, so that it returns one report and not a list."""
     return isinstance(omnimessage_id, str)
 
@@ -127,7 +127,7 @@ def _messages(ids_and_times: Iterable[IdAndTime]) -> list[AwaitedMessage]:
     return [AwaitedMessage(id_, datetime.fromisoformat(time) if time else None) for id_, time in ids_and_times]
 
 
-def _iso(value: Any, resolve: Callable[[Any], datetime]) -> str | None:
+def _iso(value: object, resolve: Callable[[object], datetime]) -> str | None:
     # a template renders None as text
     return None if value in (None, "None", "") else resolve(value).isoformat()
 
