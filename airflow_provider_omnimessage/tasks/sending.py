@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_omnimessage import metrics
-from airflow_provider_omnimessage._compat import AirflowFailException, TaskMemory
+from airflow_provider_omnimessage._compat import AirflowFailException, AirflowSkipException, TaskMemory
 from airflow_provider_omnimessage.api.errors import OmnimessageError
 from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.tasks import posting
@@ -81,7 +81,12 @@ class DurableMessage:
                 self._fail_again(earlier)
             if step is SendStep.KEEP:
                 return self._keep(earlier, draft)
-        choice = schedule.choose(self._hook, draft["to"], self._log)
+        try:
+            choice = schedule.choose(self._hook, draft["to"], self._log)
+        except AirflowSkipException:
+            if earlier is not None and step is SendStep.LOOK_UP:
+                self._look_up(earlier, draft, None)
+            raise
         if earlier is not None and step is SendStep.LOOK_UP:
             kept = self._look_up(earlier, draft, choice.chosen)
             if kept is not None:

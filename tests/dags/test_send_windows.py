@@ -86,6 +86,14 @@ def test_a_recipient_whose_zone_is_unknown(dag, run_dag, sandbox, on_unknown_zon
     assert state == "success" or "the time zone of +80012•••78 is unknown" in run.log
 
 
+def test_a_clear_withdraws_the_message_of_a_recipient_who_is_dropped_now(dag, run_dag, clear_and_run, sandbox):
+    task = scheduling(to=TO, time_to_send="2098-11-24T07:00", timezone="recipient", on_unknown_zone="drop")
+    run = run_dag(dag)
+    task.to = WITHOUT_COUNTRY
+    assert clear_and_run(dag, run).tasks == {"schedule": "skipped"}
+    assert [message["state"] for message in sandbox.messages] == ["cancelled"]
+
+
 def test_a_number_that_no_country_has_is_not_sent_to(dag, run_dag, sandbox):
     sending(to="+3725555555555555"[:16])
     run = run_dag(dag)

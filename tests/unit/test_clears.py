@@ -39,7 +39,7 @@ ENDS = [
     "loses the response 0",
     "loses the request 0",
     "loses the response 1",
-    "fails to push its XCom",
+    "dies at the end",
 ]
 
 
@@ -175,8 +175,13 @@ def step(end: str, **events: Any) -> Step:
 
 
 A_RETRY_THAT_LOOKS_LIKE_A_CLEAR = [
-    step("fails to push its XCom"),
+    step("dies at the end"),
     step("as it should", messente_sends=True, clears_another_task=True),
+]
+A_DOUBT_THAT_NOBODY_WAS_TOLD_OF = [
+    step("dies after 0"),
+    step("dies at the end", clears=True),
+    step("as it should"),
 ]
 A_CLEAR_THAT_LOOKS_LIKE_A_RETRY = [
     step("as it should"),
@@ -249,12 +254,13 @@ class TaskInstance:
             state = "failed"
         except (Died, LostResponseError):
             state = "up_for_retry"
-        if worker.is_dead or (end == "fails to push its XCom" and state == "success"):
+        if worker.is_dead:
             state = "up_for_retry"
-        worker.excuse(all_of_them=state != "up_for_retry")
+        is_reported = state != "up_for_retry"
         if state == "success":
             assert all(worker.live(to) for to in self._recipients), "a success, but somebody gets nothing"
-        self._end(state)
+        self._end("up_for_retry" if end == "dies at the end" else state)
+        worker.excuse(all_of_them=is_reported and self.state != "up_for_retry")
 
     def clear_until_it_succeeds(self) -> None:
         """Clear the task at most three times until it succeeds, and then at most twice to replace its message."""
@@ -346,6 +352,7 @@ def make_bulk(text: str, guarantee: Any) -> ScheduleBulkOmnimessageOperator:
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(retries=2, guarantee="at_most_once", steps=A_RETRY_THAT_LOOKS_LIKE_A_CLEAR)
 @example(retries=2, guarantee="at_most_once", steps=A_CLEAR_THAT_LOOKS_LIKE_A_RETRY)
+@example(retries=3, guarantee="at_most_once", steps=A_DOUBT_THAT_NOBODY_WAS_TOLD_OF)
 @given(retries=st.integers(0, 3), guarantee=st.sampled_from(GUARANTEES), steps=STEPS)
 def test_no_order_of_deploys_crashes_retries_and_clears_breaks_the_guarantee(
     worker, make, recipients, retries, guarantee, steps
