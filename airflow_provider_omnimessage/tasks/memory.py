@@ -37,7 +37,7 @@ class Mark:
 
     - ``try_number`` grows with each try.
     - ``max_tries`` changes only with a clear of this task, to ``try_number + retries``. It stays the same if
-      ``retries`` was lowered by just as much.
+      ``retries`` was lowered by just as much, or if the task is cleared while it runs.
     - ``clear_number`` of the run grows with each clear of any of its tasks.
 
     :param try_number: ``None`` in a record that an older version wrote. So is ``clear_number``.

@@ -40,6 +40,7 @@ ENDS = [
     "loses the request 0",
     "loses the response 1",
     "dies at the end",
+    "is cleared while it runs",
 ]
 
 
@@ -183,6 +184,10 @@ A_DOUBT_THAT_NOBODY_WAS_TOLD_OF = [
     step("dies at the end", clears=True),
     step("as it should"),
 ]
+A_CLEAR_WHILE_IT_RUNS = [
+    step("is cleared while it runs"),
+    step("as it should", messente_sends=True),
+]
 A_CLEAR_THAT_LOOKS_LIKE_A_RETRY = [
     step("as it should"),
     step("as it should", deploys_retries=1, deploys_another_text=True, messente_sends=True),
@@ -260,7 +265,12 @@ class TaskInstance:
         if state == "success":
             assert all(worker.live(to) for to in self._recipients), "a success, but somebody gets nothing"
         self._end("up_for_retry" if end == "dies at the end" else state)
+        if end == "is cleared while it runs":
+            self.state = "up_for_retry"  # Airflow retries it even after the last try
         worker.excuse(all_of_them=is_reported and self.state != "up_for_retry")
+        if end == "is cleared while it runs":
+            self.clear_number += 1
+            worker.clears += 1
 
     def clear_until_it_succeeds(self) -> None:
         """Clear the task at most three times until it succeeds, and then at most twice to replace its message."""
@@ -352,6 +362,7 @@ def make_bulk(text: str, guarantee: Any) -> ScheduleBulkOmnimessageOperator:
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(retries=2, guarantee="at_most_once", steps=A_RETRY_THAT_LOOKS_LIKE_A_CLEAR)
 @example(retries=2, guarantee="at_most_once", steps=A_CLEAR_THAT_LOOKS_LIKE_A_RETRY)
+@example(retries=2, guarantee="at_most_once", steps=A_CLEAR_WHILE_IT_RUNS)
 @example(retries=3, guarantee="at_most_once", steps=A_DOUBT_THAT_NOBODY_WAS_TOLD_OF)
 @given(retries=st.integers(0, 3), guarantee=st.sampled_from(GUARANTEES), steps=STEPS)
 def test_no_order_of_deploys_crashes_retries_and_clears_breaks_the_guarantee(
