@@ -28,7 +28,8 @@ class Plan:
     """
     A bulk send that an earlier try began.
 
-    :param since: when it began, ISO 8601 in UTC. Every try adds a ``timedelta`` to this time.
+    :param since: when its first try began, or the first one after a clear, ISO 8601 in UTC. Retries add a ``timedelta``
+        to this time.
     :param max_tries: with ``try_number`` and ``clear_number``, the :class:`Mark` of the try that wrote this.
     :param batch_size: rows in a batch. Later tries keep it.
     :param batches: the number of batches.

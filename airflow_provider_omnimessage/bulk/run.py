@@ -24,7 +24,7 @@ from airflow_provider_omnimessage.bulk.windows import RowWindows
 from airflow_provider_omnimessage.tasks.arguments import ON_PAST, require_choice, task_tags
 from airflow_provider_omnimessage.tasks.cancelling import CancelSummary, cancel_each
 from airflow_provider_omnimessage.tasks.failures import task_failures
-from airflow_provider_omnimessage.tasks.memory import Mark
+from airflow_provider_omnimessage.tasks.memory import Mark, Since
 
 if TYPE_CHECKING:
     from airflow.sdk.types import Logger
@@ -208,7 +208,8 @@ class BulkRun:
         """
         settings = self._settings
         began = datetime.now(timezone.utc)
-        since = datetime.fromisoformat(resumed.since) if resumed else began
+        is_retry = resumed is not None and self._mark.since(resumed.mark) is not Since.CLEAR
+        since = datetime.fromisoformat(resumed.since) if resumed and is_retry else began
         batches = StoredBatches(
             batch_size=resumed.batch_size if resumed else settings.batch_size,
             secret=self._hook.settings.password,

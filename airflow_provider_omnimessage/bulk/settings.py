@@ -63,7 +63,7 @@ class BulkSettings:
         """
         Return what builds the omnimessage of each row.
 
-        :param since: when the first try began. A timedelta is added to it.
+        :param since: a timedelta is added to it, also by retries.
         """
         own = self.defaults
         return Composer(

@@ -11,7 +11,7 @@ from bulk_sends import NEW_YEAR, bulk_calls, people, sending, sizes, texts
 from full_size import full_size
 
 from airflow_provider_omnimessage.api.messages import sms
-from airflow_provider_omnimessage.bulk import check, pending
+from airflow_provider_omnimessage.bulk import check, pending, run
 
 
 @pytest.fixture
@@ -35,6 +35,7 @@ def clock(monkeypatch):
     monkeypatch.setattr(Clock, "ahead", timedelta(0))
     monkeypatch.setattr(pending, "datetime", Clock)
     monkeypatch.setattr(check, "datetime", Clock)
+    monkeypatch.setattr(run, "datetime", Clock)
     return Clock
 
 
@@ -145,6 +146,25 @@ class TestClear:
         assert again.tasks == {"send": state}
         assert [message["state"] for message in sandbox.messages[:3]] == ["cancelled"] * 3
         assert len(sandbox.messages) == 3 + sent
+
+    @pytest.mark.usefixtures("each_try_has_a_process_of_its_own")
+    def test_a_delay_from_now_counts_from_the_clear_and_not_from_a_retry(
+        self, dag, run_dag, clear_and_run, sandbox, clock
+    ):
+        def rows():
+            clock.ahead += timedelta(minutes=1)
+            return people(6)
+
+        sandbox.add_fault("rate_limited", call="bulk", after=1, times=1, retry_after=500)
+        sandbox.add_fault("rate_limited", call="bulk", after=2, times=1, retry_after=500)
+        sending(recipients=rows, batch_size=2, time_to_send=timedelta(hours=1), retries=1)
+        first = run_dag(dag)
+        assert (first.tasks, first.tries) == ({"send": "failed"}, {"send": 2})
+        clock.ahead = timedelta(hours=2)
+        assert clear_and_run(dag, first).tasks == {"send": "success"}
+        times = [datetime.fromisoformat(message["time_to_send"]) for message in sandbox.messages]
+        assert times[0] == times[2]
+        assert times[4] - times[0] > timedelta(hours=1, minutes=59)
 
 
 class TestPlaceholders:
