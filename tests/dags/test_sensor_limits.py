@@ -6,7 +6,12 @@ from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSensorTimeout,
+    TaskDeferred,
+)
 from delivery_sensor import (
     DEFERRED,
     POKE,
@@ -19,10 +24,12 @@ from delivery_sensor import (
 )
 from full_size import full_size
 
+from airflow_provider_omnimessage._compat import SHORTEST_ABSENCE, TaskMemory
 from airflow_provider_omnimessage.api.awaited_message import AwaitedMessage
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.waiting import Wait
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.sensors import omnimessage as sensors
 from airflow_provider_omnimessage.sensors.polling import WorkerPoller
 
 pytestmark = pytest.mark.usefixtures("short_waits")
@@ -103,6 +110,51 @@ class TestOneLimitForTheWholeTask:
         with pytest.raises(AirflowSensorTimeout, match="viber: ACCEPTD"):
             fails.resume_execution("__fail__", gone, context)
         assert pushed[0][1]["outcome"] == "in_progress"
+
+
+class Slept(Exception):
+    """The sensor waits in its own process."""
+
+
+class TestWhereItWaits:
+    """A task that leaves its worker stays away for ten seconds at least."""
+
+    @pytest.fixture(autouse=True)
+    def _as_it_is_by_default(self, short_waits, monkeypatch):
+        def sleep(seconds):
+            raise Slept
+
+        monkeypatch.setattr(sensors, "SHORTEST_ABSENCE", SHORTEST_ABSENCE)
+        monkeypatch.setattr(sensors, "time", SimpleNamespace(sleep=sleep))
+
+    @pytest.mark.parametrize(("mode", "leaves"), [(DEFERRED, TaskDeferred), (RESCHEDULE, AirflowRescheduleException)])
+    @pytest.mark.parametrize("timeout", [10, 12])
+    def test_a_wait_of_at_most_ten_seconds_stays_on_the_worker(self, dag, sent, mode, leaves, timeout):
+        wait = a_sensor(omnimessage_id=sent(STUCK), timeout=timeout, **mode)
+        with pytest.raises(Slept if timeout == 10 else leaves):
+            wait.execute(just_begun())
+
+    def test_a_rescheduled_task_comes_back_after_ten_seconds_at_the_earliest(self, dag, sent):
+        began = datetime.now(timezone.utc)
+        with pytest.raises(AirflowRescheduleException) as step:
+            a_sensor(omnimessage_id=sent(STUCK), **RESCHEDULE).execute(just_begun())
+        assert step.value.reschedule_date >= began + timedelta(seconds=10)
+
+    @pytest.mark.parametrize(("is_bulk", "kept"), [(False, True), (True, False)])
+    def test_of_a_bulk_send_nothing_is_kept_between_two_processes(self, dag, sent, monkeypatch, is_bulk, kept):
+        id_, stored = sent(STUCK), []
+        monkeypatch.setattr(TaskMemory, "keep", lambda self, value: stored.append(value))
+        output = {"accepted": 1, "omnimessage_id": [id_], "time_to_send": None}
+        with pytest.raises(AirflowRescheduleException):
+            a_sensor(omnimessage_id=output if is_bulk else id_, **RESCHEDULE).execute(
+                just_begun(task_state_store=object())
+            )
+        assert bool(stored) == kept
+
+
+def just_begun(**context):
+    ti = SimpleNamespace(dag_id="d", task_id="wait", get_first_reschedule_date=lambda context: None)
+    return {"ti": ti, **context}
 
 
 def test_an_event_that_the_trigger_does_not_send_fails_by_name(dag):

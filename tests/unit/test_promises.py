@@ -19,6 +19,8 @@ else:
 
 ROOT = Path(__file__).parent.parent.parent
 TABLES = ROOT / "tests" / "promises"
+#: The pages that promise something about sends, waits and bulk sends.
+PAGES = {"docs/waiting.md", "docs/guarantees.md", "docs/bulk.md"}
 _END_OF_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z`\"'*\[])")
 
 
@@ -88,6 +90,7 @@ def all_tests() -> set[str]:
 
 def test_each_page_and_its_table_agree():
     known = all_tests()
+    assert {tomllib.loads(path.read_text())["page"] for path in TABLES.glob("*.toml")} >= PAGES
     for path in sorted(TABLES.glob("*.toml")):
         table = tomllib.loads(path.read_text())
         found = problems((ROOT / table["page"]).read_text(), table, known)

@@ -74,11 +74,11 @@ class TestTheTrigger:
         assert payload["ending"] == "error"
         assert "connection 'omnimessage_default', login" in payload["reason"]
 
-    def test_a_success_ends_the_task_in_the_triggerer(self, delivered, pushed, monkeypatch):
-        monkeypatch.setattr(triggers, "SHORTEST_ABSENCE", 0.0)
+    def test_a_success_ends_the_task_at_once_in_the_triggerer(self, delivered, pushed, monkeypatch):
+        monkeypatch.setattr(triggers, "SHORTEST_ABSENCE", 3600.0)
 
         async def event(**settings):
-            return await anext(in_triggerer(a_trigger(delivered, **settings)).run())
+            return await asyncio.wait_for(anext(in_triggerer(a_trigger(delivered, **settings)).run()), 30)
 
         ended = asyncio.run(event(ends_task=True, one=True))
         assert isinstance(ended, TaskSuccessEvent)
@@ -89,6 +89,7 @@ class TestTheTrigger:
         assert ended.xcoms is None, "Airflow would write it as JSON within JSON"
         asyncio.run(event(ends_task=True))
         assert isinstance(pushed[1]["value"], list)
+        monkeypatch.setattr(triggers, "SHORTEST_ABSENCE", 0.0)
         assert type(asyncio.run(event())) is TriggerEvent
         assert len(pushed) == 2
 
