@@ -83,6 +83,8 @@ class PendingBatch:
         self._valid_until = ""
         self._chosen_at = ""
         self._reason = ""
+        #: The state of rows of which nothing is stored.
+        self._unread: Literal["not_sent", "unknown"] = "not_sent"
         self._was_read = False
         if stored is None:
             self.times = [None] * len(self._sendable)
@@ -141,17 +143,23 @@ class PendingBatch:
         """Note why the batch is not posted."""
         self._reason = str(reason) or type(reason).__name__
 
+    def give_up(self, reason: BaseException) -> None:
+        """Note that it cannot be known what an earlier try did with the batch."""
+        self._candidates, self.posted, self._past = [], [], {}
+        self._unread = "unknown"
+        self.leave(reason)
+
     def results(self) -> list[RowResult]:
         """Return the result of each row, in order."""
         numbers = [row.row for row in self._sendable]
         source = self.record if self._was_read else self.stored
-        known = source.results(numbers) if source else [RowResult(number, "not_sent") for number in numbers]
+        known = source.results(numbers) if source else [RowResult(number, self._unread) for number in numbers]
         for position, time in self._past.items():
             if known[position].state != "unknown":
                 state: Literal["skipped", "invalid"] = "skipped" if self._on_past == "skip" else "invalid"
                 known[position] = RowResult(numbers[position], state, error=f"time_to_send: {time} is in the past")
         if self._reason:
-            known = [each._replace(error=self._reason) if each.state == "not_sent" else each for each in known]
+            known = [each._replace(error=self._reason) if each.state == self._unread else each for each in known]
         sendable = iter(known)
         return [
             RowResult(row.row, "invalid", error=row.problem) if row.problem else next(sendable) for row in self.rows

@@ -15,7 +15,7 @@ from airflow_provider_omnimessage.bulk.arguments import require_results_path
 from airflow_provider_omnimessage.bulk.check import CheckedRows, StoredBatches
 from airflow_provider_omnimessage.bulk.memory import BulkMemory, BulkStep, Plan, next_bulk_step
 from airflow_provider_omnimessage.bulk.pending import SendSettings
-from airflow_provider_omnimessage.bulk.results import Results, ResultsFile, ResultsTable, in_words
+from airflow_provider_omnimessage.bulk.results import Results, ResultsFile, ResultsTable, RowResult, in_words
 from airflow_provider_omnimessage.bulk.rows import Spool
 from airflow_provider_omnimessage.bulk.send import BulkSender
 from airflow_provider_omnimessage.bulk.settings import BulkSettings
@@ -350,7 +350,14 @@ class BulkRun:
     def _report_stored(self, memory: BulkMemory, stored: Plan, results: Results) -> None:
         """Report what an earlier try sent, if the rows of this one are other rows or cannot be read."""
         for number in range(1, stored.batches + 1):
-            for result in stored.results(number, memory.batch(number)):
+            try:
+                known = stored.results(number, memory.batch(number))
+            except Exception as error:
+                self._log.warning(
+                    "What an earlier try stored of batch %s could not be read", f"{number:,}", exc_info=True
+                )
+                known = [RowResult(result.row, "unknown", error=str(error)) for result in stored.results(number, None)]
+            for result in known:
                 results.add(result)
         self._report(results)
 

@@ -98,13 +98,23 @@ class BulkSender:
         with ThreadPoolExecutor(self._settings.parallel, thread_name_prefix="omnimessage") as pool:
             try:
                 for number, rows in enumerate(spool.batches(self._settings.batch_size), 1):
-                    batch = self._open(number, rows, fingerprints[number - 1])
+                    batch = self._open_or_stop(number, rows, fingerprints[number - 1])
                     self._batches.append(batch)
                     if batch.posted:
                         self._post(batch, pool)
                     self._collect(self._settings.parallel - 1, progress)
             finally:
                 self._collect(0, progress)
+
+    def _open_or_stop(self, number: int, rows: Sequence[CheckedRow], fingerprint: str) -> PendingBatch:
+        """Open a batch. If that fails, nothing more is posted, but the results still have all rows."""
+        try:
+            return self._open(number, rows, fingerprint)
+        except Exception as error:
+            self.stop = self.stop or error
+            batch = PendingBatch(number, rows, fingerprint, None, self._settings)
+            batch.give_up(error)
+            return batch
 
     def _open(self, number: int, rows: Sequence[CheckedRow], fingerprint: str) -> PendingBatch:
         """Find out which rows of a batch must be posted, and what is known of the others."""

@@ -103,6 +103,25 @@ class TestRecipientsThatChange:
         assert run.xcom("send")["accepted"] == 200
         assert run.tasks == {"send": "failed"}
 
+    @pytest.mark.parametrize("from_read", [2, 3], ids=["while rows are checked", "while batches are sent"])
+    def test_a_stored_batch_that_cannot_be_read_hides_no_other(self, dag, run_dag, sandbox, monkeypatch, from_read):
+        read, reads = bulk_memory.BulkMemory.batch, []
+
+        def fails_for_the_first(self, number):
+            reads.append(number)
+            if number == 1 and reads.count(1) >= from_read:
+                raise ConnectionError("no store today")
+            return read(self, number)
+
+        monkeypatch.setattr(bulk_memory.BulkMemory, "batch", fails_for_the_first)
+        sandbox.add_fault("rate_limited", call="bulk", after=2, retry_after=500)
+        sending(recipients=people(300), batch_size=100, retries=1)
+        run = run_dag(dag)
+        result = run.xcom("send")
+        assert run.tasks == {"send": "failed"}
+        assert (result["unknown"], result["accepted"], result["not_sent"]) == (100, 100, 100)
+        assert result["omnimessage_id"][100:200] == [message["omnimessage_id"] for message in sandbox.messages[100:]]
+
     def test_rejected_and_unknown_rows_are_reported_as_such(self, dag, run_dag, sandbox):
         rows = people(300)
         rows[5]["to"] = "+37255550005"
