@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from bulk_sends import NEW_YEAR, bulk_calls, live, number, people, sending
-from full_size import IS_FULL_SIZE
+from full_size import IS_FULL_SIZE, first
 
 import airflow_provider_omnimessage
 from airflow_provider_omnimessage._compat import AirflowFailException, AirflowTaskTimeout
@@ -200,7 +200,7 @@ def accepted(xcom: dict[str, Any]) -> set[str]:
 
 
 #: Whether the task remembers what it sent, and whether its results are a file.
-VARIANTS = [(True, False), (False, True), *([(True, True), (False, False)] if STEP == 1 else [])]
+VARIANTS = first(2, [(True, False), (False, True), (True, True), (False, False)])
 
 
 @pytest.mark.parametrize(("durable", "in_a_file"), VARIANTS)
