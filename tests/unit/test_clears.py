@@ -267,7 +267,7 @@ class TaskInstance:
         self._end("up_for_retry" if end == "dies at the end" else state)
         if end == "is cleared while it runs":
             self.state = "up_for_retry"  # Airflow retries it even after the last try
-        worker.excuse(all_of_them=is_reported and self.state != "up_for_retry")
+        worker.excuse(all_of_them=is_reported)
         if end == "is cleared while it runs":
             self.clear_number += 1
             worker.clears += 1

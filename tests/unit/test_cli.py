@@ -189,6 +189,12 @@ class TestWatch:
             reports = watch.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
         assert watch.overall_exit(reports.values()) == 1
 
+    def test_a_slow_response_does_not_outlast_the_timeout(self, sandbox):
+        with OmnimessageHook() as hook:
+            sent = hook.send(TO, [sms("a")]).omnimessage_id
+            sandbox.add_fault("slow", call="status", seconds=5, times="always")
+            assert watch.follow(hook, [sent], interval=1, timeout=0.1) == {}
+
     def test_the_watch_ends_at_its_timeout(self, sandbox):
         with OmnimessageHook() as hook:
             sent = hook.send("+37255550004", [sms("a")]).omnimessage_id

@@ -167,9 +167,10 @@ class TestTheTrigger:
     def test_it_ends_by_its_deadline_though_responses_are_slow(self, send, sandbox):
         ids = [send("+37255550004") for _ in range(12)]
         sandbox.add_fault("slow", call="status", seconds=20, times="always")
-        payload = fired(a_trigger(*ids, seconds=0.5))
+        payload = fired(a_trigger(*ids, seconds=2))
         assert payload["ending"] == "timed_out"
-        assert len(status_requests(sandbox)) == 1, "the others wait for the first"
+        assert len(status_requests(sandbox)) <= 1, "the others wait for the first"
+        assert not any(report["channels"] for report in payload["reports"]), "the response is not waited for"
 
     def test_rejected_credentials_are_one_request(self, send, sandbox):
         ids = [send() for _ in range(30)]
