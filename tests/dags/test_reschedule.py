@@ -13,6 +13,7 @@ import pytest
 import reschedule_tries
 from airflow.sdk.exceptions import AirflowFailException
 from faults_of_calls import FAULTS as EVERY_FAULT
+from full_size import full_size
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError, OmnimessageError
 from airflow_provider_omnimessage.api.messages import sms
@@ -208,6 +209,7 @@ KILLS = [
 ]
 
 
+@full_size
 def test_a_retry_after_a_kill_in_between_knows_what_the_killed_process_did(sandbox, tmp_path):
     with OmnimessageHook() as hook:
         olds = [hook.send(TO, [sms("old")], time_to_send=timedelta(hours=1)).omnimessage_id for _ in KILLS]

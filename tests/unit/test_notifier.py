@@ -380,8 +380,7 @@ def test_a_window_without_a_zone_is_in_that_of_each_recipient(sandbox):
         window="09:00-20:00",
     )
     notifier.notify(of_a_task("failed"))
-    hours = [datetime.fromisoformat(message["time_to_send"]).hour for message in sandbox.messages]
-    assert hours == [7, 14]
+    assert [datetime.fromisoformat(message["time_to_send"]).hour for message in sandbox.messages] == [7, 14]
 
 
 @pytest.mark.parametrize(
