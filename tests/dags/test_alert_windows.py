@@ -114,6 +114,8 @@ def test_arming_that_is_killed_keeps_what_waits_for_the_window(
     run = run_dag(dag)
     assert run.tries["by_nine.arm"] == 2
     assert plan(sandbox.messages) == planned(closed.opens), "none twice: what was armed is known"
+    deadline = datetime.fromisoformat(run.xcom("by_nine.arm", "time_to_send"))
+    assert deadline < closed.opens - timedelta(hours=12), "the deadline stays that of the work"
     assert states(sandbox) == {"cancelled"}
 
 
@@ -139,11 +141,16 @@ def test_sent_now_goes_out_in_an_earlier_window_and_a_repaired_run_cancels_it(
     assert states(sandbox) == {"cancelled"}
 
 
-def test_a_run_that_starts_after_its_deadline_waits_for_the_window_too(guarded, dag, run_dag, sandbox, closed):
-    guarded(within=None, time_to_send="{{ (dag_run.run_after - macros.timedelta(hours=1)).isoformat() }}")
-    guarded.fails[0] = False
-    run_dag(dag)
+def test_a_run_that_starts_after_its_deadline_waits_for_the_window_too(
+    guarded, dag, run_dag, clear_and_run, sandbox, closed
+):
+    late = "{{ (dag_run.run_after - macros.timedelta(hours=1)).isoformat() }}"
+    guarded(within=None, time_to_send=late, on_failure="send_now")
+    run = run_dag(dag)
     assert plan(sandbox.messages) == planned(closed.opens)
+    assert "The window is closed: the alert to +37255•••55 stands for" in run.log
+    guarded.fails[0] = False
+    clear_and_run(dag, run)
     assert states(sandbox) == {"cancelled"}
 
 

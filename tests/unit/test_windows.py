@@ -10,7 +10,7 @@ from functools import cache
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from windows_by_hand import NAMES, is_open_by_hand
 
@@ -231,6 +231,11 @@ def wishes_at_a_clock_change(draw):
 
 @settings(max_examples=2 * settings.default.max_examples)
 @given(wishes() | wishes_at_a_clock_change())
+@example((SendWindow("22:00-06:00"), [UTC], datetime(2026, 11, 24, 5, tzinfo=UTC)))
+@example((SendWindow("03:30-04:30"), [TALLINN], datetime(2026, 3, 29, 0, 30, tzinfo=UTC)))
+@example((SendWindow("03:00-03:30"), [TALLINN], datetime(2026, 10, 25, 0, 40, tzinfo=UTC)))
+@example((SendWindow("09:00-10:00", holidays=[date(2026, 11, 24)]), [UTC], datetime(2026, 11, 24, 8, tzinfo=UTC)))
+@example((SendWindow("09:00-12:00, 14:00-20:00"), [UTC], datetime(2026, 11, 24, 13, tzinfo=UTC)))
 def test_the_chosen_time_is_the_first_one_that_lies_in_the_window_in_every_zone(wish):
     window, zones, wanted = wish
     try:
