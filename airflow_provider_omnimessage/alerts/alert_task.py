@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_omnimessage._compat import (
     AirflowFailException,
@@ -13,12 +13,15 @@ from airflow_provider_omnimessage._compat import (
     stops_on_failure,
 )
 from airflow_provider_omnimessage.alerts.markers import SwitchTask
-from airflow_provider_omnimessage.alerts.recipients import as_recipients, recipients_at
-from airflow_provider_omnimessage.alerts.steps import Notice, notices
-from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.alerts.planning import PlannedNotice, Planner
+from airflow_provider_omnimessage.alerts.recipients import as_recipients
+from airflow_provider_omnimessage.alerts.steps import notices
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.tasks.rendering import PlainStrings
+
+if TYPE_CHECKING:
+    from airflow_provider_omnimessage.api.timing import TimeToSend
 
 
 class AlertTask(PlainStrings, SwitchTask):
@@ -28,6 +31,8 @@ class AlertTask(PlainStrings, SwitchTask):
         "to",
         "messages",
         "escalate",
+        "window",
+        "timezone",
         "dlr_url",
         "text_store",
         "priority",
@@ -48,12 +53,16 @@ class AlertTask(PlainStrings, SwitchTask):
         priority: str | None,
         omnimessage_conn_id: str,
         escalate: Sequence[Mapping[str, Any]] = (),
+        window: Any = None,
+        timezone: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.to = as_recipients(to)
         self.messages = messages
         self.escalate = list(escalate)
+        self.window = window
+        self.timezone = timezone
         self.dlr_url = dlr_url
         self.text_store = text_store
         self.priority = priority
@@ -106,37 +115,20 @@ class AlertTask(PlainStrings, SwitchTask):
             priority=self.priority,
         )
 
-    def _recipients(self, when: datetime, to: Any = None) -> tuple[list[str], list[Exception]]:
-        """
-        Return the recipients, and what is wrong with the rest: one wrong number must not cost the others theirs.
+    def _planner(self, hook: OmnimessageHook) -> Planner:
+        """Return what decides when the messages are sent."""
+        return Planner(hook, self.log, self.window, self.timezone)
 
-        :param when: the time at which the message goes out; one that has passed means now.
-        :param to: whose; ``None``: the alert's.
-        """
-        numbers, problems = recipients_at(self.to if to is None else to, max(when, now()))
-        errors: list[Exception] = [InvalidInputError([problem]) for problem in problems]
-        for error in errors:
-            self.log.error("No alert for one recipient: %s", error)
-        return numbers, errors
-
-    def _addressed(self, when: datetime) -> tuple[list[tuple[Notice, str]], list[Exception]]:
+    def _plan(self, hook: OmnimessageHook, begin: TimeToSend) -> tuple[list[PlannedNotice], list[Exception]]:
         """
         Return the alert and its steps with each of their recipients, and what is wrong with the rest.
 
-        :param when: the time at which the alert goes out.
+        One wrong number must not cost the others theirs.
+
+        :param begin: when the alert is due; a time in the past means now.
         """
-        found: list[tuple[Notice, str]] = []
-        problems: list[Exception] = []
-        for notice in notices(self.to, self.messages, self.escalate):
-            try:
-                numbers, errors = self._recipients(max(when, now()) + notice.after, notice.to)
-            except InvalidInputError as error:
-                self.log.error("No recipient for the %s: %s", notice, error)
-                problems.append(error)
-            else:
-                found += [(notice, to) for to in numbers]
-                problems += errors
-        return found, problems
+        planned, problems = self._planner(hook).plan(notices(self.to, self.messages, self.escalate), begin)
+        return planned, list(problems)
 
 
 def first_that_may_pass(errors: Sequence[Exception]) -> Exception:

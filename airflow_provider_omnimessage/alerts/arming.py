@@ -11,11 +11,10 @@ from airflow_provider_omnimessage.alerts.alert_task import AlertTask, first_that
 from airflow_provider_omnimessage.alerts.deadlines import Deadline, due_time
 from airflow_provider_omnimessage.alerts.late_starts import silent_because
 from airflow_provider_omnimessage.alerts.next_run import cancel_next_run_alert
-from airflow_provider_omnimessage.alerts.steps import Notice
+from airflow_provider_omnimessage.alerts.planning import PlannedNotice, moved_alert
 from airflow_provider_omnimessage.alerts.work import work_states
 from airflow_provider_omnimessage.api.errors import OmnimessageError
 from airflow_provider_omnimessage.api.masking import mask_number
-from airflow_provider_omnimessage.api.timing import later
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.tasks.failures import task_failures
 
@@ -30,9 +29,10 @@ class ArmDeadMansSwitchOperator(AlertTask):
     """
     Schedule the alert of a :class:`DeadMansSwitch`, which makes this task: ``POST /omnimessage`` per recipient.
 
-    XCom: the ids of the alerts and of the steps of their escalation; ``time_to_send`` (UTC, ISO 8601); ``step_times``,
-    by id; ``silent``, the reason why nobody is alerted. What
-    was scheduled is also kept in the task's state store (Airflow 3.3), so that a retry or a cleared task finds its own
+    XCom: the ids of the alerts and of the steps of their escalation; ``time_to_send``, the deadline (UTC, ISO 8601);
+    ``step_times``, by id, of the steps and of alerts that a window moves; ``time_choice``, if a window moves the alert:
+    its ``wanted`` and its ``chosen`` time, and the ``reason``; ``silent``, the reason why nobody is alerted. What was
+    scheduled is also kept in the task's state store (Airflow 3.3), so that a retry or a cleared task finds its own
     alerts again: one that is still scheduled for the same time is kept, any other is replaced, and one that was sent
     is not repeated. The XCom holds all that is known and not cancelled, whatever else fails: ``disarm`` cancels it.
 
@@ -47,7 +47,7 @@ class ArmDeadMansSwitchOperator(AlertTask):
         none.
     """
 
-    template_fields: Sequence[str] = (*AlertTask.template_fields, "by", "within", "time_to_send", "days", "timezone")
+    template_fields: Sequence[str] = (*AlertTask.template_fields, "by", "within", "time_to_send", "days")
     ui_color = "#e3f0ff"
 
     def __init__(
@@ -57,7 +57,6 @@ class ArmDeadMansSwitchOperator(AlertTask):
         within: Any,
         time_to_send: Any,
         days: Any,
-        timezone: str | None,
         required: bool,
         disarm_id: str,
         next_run_variable: str | None = None,
@@ -68,7 +67,6 @@ class ArmDeadMansSwitchOperator(AlertTask):
         self.within = within
         self.time_to_send = time_to_send
         self.days = days
-        self.timezone = timezone
         self.required = required
         self.disarm_id = disarm_id
         self.may_stop_work = required
@@ -153,16 +151,19 @@ class ArmDeadMansSwitchOperator(AlertTask):
         ):
             deadline = self._deadline(context, hook, known)
             context["ti"].xcom_push(key="time_to_send", value=deadline.utc.isoformat())
-            pending, problems = self._addressed(deadline.utc)
+            pending, problems = self._plan(hook, deadline)
+            moved = moved_alert(pending)
+            if moved is not None:
+                context["ti"].xcom_push(key="time_choice", value=moved.as_dict())
             while pending:
-                notice, to = pending.pop(0)
+                planned = pending.pop(0)
                 # a recipient whose requests hang must not use up the time of those that follow
                 share = (hook.seconds_left or 0.0) / (len(pending) + 1)
                 try:
                     with hook.within(share):
-                        omnimessage_id = self._arm_for(to, notice, deadline, hook, known, context)
+                        omnimessage_id = self._arm_for(planned, deadline, hook, known, context)
                 except Exception as error:
-                    self.log.error("No %s for %s: %s", notice, mask_number(to), error)
+                    self.log.error("No %s for %s: %s", planned.notice, mask_number(planned.to), error)
                     problems.append(error)
                 else:
                     wanted += [omnimessage_id] if omnimessage_id else []
@@ -179,7 +180,8 @@ class ArmDeadMansSwitchOperator(AlertTask):
         """Return the deadline of the run. A retry keeps that of the first try: a timedelta would start again."""
         for alert in known.alerts:
             if not alert.step and known.is_of_this_attempt(alert.message) and alert.message.time_to_send:
-                return hook.resolve_time_to_send(alert.message.time_to_send)
+                choice = alert.message.choice or {}
+                return hook.resolve_time_to_send(choice.get("wanted") or alert.message.time_to_send)
         due = due_time(context, now())
         wanted = Deadline(self.by, self.within, self.time_to_send, self.days, self.timezone)
         deadline = wanted.resolve(due, now(), hook.settings.timezone)
@@ -197,8 +199,7 @@ class ArmDeadMansSwitchOperator(AlertTask):
 
     def _arm_for(
         self,
-        to: str,
-        notice: Notice,
+        planned: PlannedNotice,
         deadline: TimeToSend,
         hook: OmnimessageHook,
         known: KnownAlerts,
@@ -206,54 +207,44 @@ class ArmDeadMansSwitchOperator(AlertTask):
     ) -> str | None:
         from airflow_provider_omnimessage.tasks.memory import fingerprint
 
+        notice, to, time = planned.notice, planned.to, planned.time
         draft = self._compose(hook, to, messages=notice.messages)
         password = hook.settings.password
         earlier = known.of(fingerprint({"to": draft["to"]}, password), notice.number)
-        at = later(deadline, notice.after)
-        if at.utc > now():
+        at = time.chosen if time.chosen and time.chosen.utc > now() else None
+        if at is not None:
             kept = self._still_scheduled(earlier, fingerprint(draft, password), at, hook, known)
             if kept is not None:
                 self.log.info("The %s to %s is scheduled already: %s", notice, mask_number(to), kept.omnimessage_id)
                 return kept.omnimessage_id
-            return self._schedule(to, notice, draft, at, hook, known)
-        if earlier:
+        if earlier and time.wanted is not None and time.wanted.utc <= now():
             state = self._state(hook, earlier[0])
             self.log.warning(
                 "The deadline %s has passed; the alert of this run, %s, %s, and is not repeated",
-                at,
+                time.wanted,
                 earlier[0].omnimessage_id,
                 state.value if state else "may have been sent",
             )
             return earlier[0].omnimessage_id
-        reason = silent_because(context, deadline.utc, now())
+        reason = None if earlier or deadline.utc > now() else silent_because(context, deadline.utc, now())
         if reason:
             context["ti"].xcom_push(key="silent", value=reason)
             self.log.info("The deadline %s has passed, and nobody is alerted: %s", deadline, reason)
             return None
-        if notice.after:
-            # it is sent after the alert, which is sent now
-            return self._schedule(to, notice, draft, hook.resolve_time_to_send(now() + notice.after), hook, known)
+        if at is not None:
+            omnimessage_id = known.schedule(
+                hook, draft, at.utc, at, notice.number, choice=time.as_dict() if time.reason else None
+            )
+            self.log.info(
+                "The %s to %s goes out at %s unless it is cancelled: %s", notice, mask_number(to), at, omnimessage_id
+            )
+            return omnimessage_id
         omnimessage_id = known.schedule(hook, draft, deadline.utc, None)
         self.log.warning(
             "The deadline %s passed before the work started: the alert to %s is sent now: %s",
             deadline,
             mask_number(to),
             omnimessage_id,
-        )
-        return omnimessage_id
-
-    def _schedule(
-        self,
-        to: str,
-        notice: Notice,
-        draft: dict[str, Any],
-        at: TimeToSend,
-        hook: OmnimessageHook,
-        known: KnownAlerts,
-    ) -> str:
-        omnimessage_id = known.schedule(hook, draft, at.utc, at, notice.number)
-        self.log.info(
-            "The %s to %s goes out at %s unless it is cancelled: %s", notice, mask_number(to), at, omnimessage_id
         )
         return omnimessage_id
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_provider_omnimessage.alerts.recipients import check_alert_recipients_at_parse
+from airflow_provider_omnimessage.alerts.recipients import (
+    TimedRecipients,
+    as_recipients,
+    check_alert_recipients_at_parse,
+)
 from airflow_provider_omnimessage.api import timing
 from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem
 from airflow_provider_omnimessage.api.fields import is_deferred
 from airflow_provider_omnimessage.api.messages import draft_messages, draft_omnimessage, sms
+from airflow_provider_omnimessage.tasks.arguments import RECIPIENT, check_window_at_parse
 
 _RENDERED_LATER = "{{ to }}"
 
@@ -59,7 +65,33 @@ def check_alert_at_parse(
         text_store=text_store,
         priority=priority,
     )
-    if not is_deferred(timezone):
+    if timezone == RECIPIENT:
+        reason = (
+            "'recipient' is not accepted: this alert has one time for all recipients; use an IANA name, or "
+            "window='09:00-20:00; timezone=recipient'"
+        )
+        problems.append(Problem("timezone", reason))
+    elif not is_deferred(timezone):
         collect(timing.resolve_zone, timezone)
     if problems:
         raise InvalidInputError(problems)
+
+
+def check_alert_window(window: Any, to: Any, steps: Sequence[Mapping[str, Any]] = ()) -> Any:
+    """Check the window of an alert while the DAG is parsed, and return it as plain data.
+
+    :param window: a window, ``"connection"``, or ``None``: any time.
+    :param to: the alert's recipients.
+    :param steps: of its escalation.
+    :raises InvalidInputError: also if it is known for a time only who is alerted: the window would move the alert to a
+        time at which somebody else is.
+    """
+    if window is None:
+        return None
+    recipients = [to, *(step["to"] for step in steps)]
+    if any(isinstance(as_recipients(each), TimedRecipients) for each in recipients):
+        raise InvalidInputError.of(
+            "window",
+            "cannot be combined with recipients that depend on the time; pass numbers as to, or leave it out",
+        )
+    return window if window == "connection" else check_window_at_parse(window, "fail")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_omnimessage._compat import TaskGroup
 from airflow_provider_omnimessage.alerts.arming import ArmDeadMansSwitchOperator
-from airflow_provider_omnimessage.alerts.content import alert_messages, check_alert_at_parse
+from airflow_provider_omnimessage.alerts.content import alert_messages, check_alert_at_parse, check_alert_window
 from airflow_provider_omnimessage.alerts.deadlines import Deadline
 from airflow_provider_omnimessage.alerts.disarming import DisarmDeadMansSwitchOperator
 from airflow_provider_omnimessage.alerts.markers import MarkerOperator
@@ -67,8 +67,8 @@ class DeadMansSwitch(TaskGroup):
         day. (templated)
     :param text: the alert, as one SMS. Either this or ``messages``. (templated)
     :param messages: the alert on any channels, as the schedule operator takes it, instead of ``text``. (templated)
-    :param timezone: IANA name for ``by``, and for a ``time_to_send`` without an offset; default: the connection's, else
-        UTC. (templated)
+    :param timezone: IANA name for ``by``, for a ``time_to_send`` without an offset, and for a ``window`` without one;
+        default: the connection's, else UTC. (templated)
     :param on_failure: what happens if work fails: ``"wait"`` (default) lets the alert go out at its time, so that a run
         that is repaired by then still cancels it; ``"send_now"`` sends it as soon as all tasks of the group have ended.
     :param required: ``True``: if the alert cannot be scheduled, the work does not run. Default: the work runs, and
@@ -80,6 +80,10 @@ class DeadMansSwitch(TaskGroup):
         names the DAG and that time. (templated)
     :param escalate: further messages after the alert: a list of :class:`Step`. They are scheduled together with it, and
         cancelled together with it. Default: none. (templated)
+    :param window: when alerts may be sent, a :class:`~airflow_provider_omnimessage.api.windows.SendWindow` or its text
+        form. An alert that is due outside of it is scheduled for the next time in it, and its steps follow from there:
+        nobody is alerted before, and if the work is done by then, nobody is alerted at all. ``"connection"`` is the
+        connection's window. Default: any time, even if the connection has a window. (templated)
     :param dlr_url: where Messente posts delivery reports; default: the connection's. (templated)
     :param text_store: ``"plaintext"``, ``"sha256"`` or ``"nostore"``; default: the connection's. (templated)
     :param priority: ``"low"``, ``"regular"`` or ``"high"``; default: the connection's, else regular. (templated)
@@ -110,6 +114,7 @@ class DeadMansSwitch(TaskGroup):
         next_run_within: timedelta | None = None,
         next_run_text: str | None = None,
         escalate: Sequence[Step] | None = None,
+        window: Any = None,
         dlr_url: str | None = None,
         text_store: str | None = None,
         priority: str | None = None,
@@ -127,11 +132,13 @@ class DeadMansSwitch(TaskGroup):
         check_alert_at_parse(
             to=to, messages=drafts, timezone=timezone, dlr_url=dlr_url, text_store=text_store, priority=priority
         )
-        deadline = {"by": by, "within": within, "time_to_send": time_to_send, "days": days, "timezone": timezone}
-        Deadline(**deadline).check_at_parse()
+        deadline = {"by": by, "within": within, "time_to_send": time_to_send, "days": days}
+        Deadline(**deadline, timezone=timezone).check_at_parse()
         alert = {
             "to": to,
             "messages": drafts,
+            "timezone": timezone,
+            "window": check_alert_window(window, to, steps),
             "dlr_url": dlr_url,
             "text_store": text_store,
             "priority": priority,
@@ -144,7 +151,7 @@ class DeadMansSwitch(TaskGroup):
         elif next_run_text is not None:
             raise InvalidInputError.of("next_run_text", "works with next_run_within only; pass both, or neither")
         super().__init__(group_id=group_id, **kwargs)
-        Deadline(**deadline).check_at_parse(self.dag)
+        Deadline(**deadline, timezone=timezone).check_at_parse(self.dag)
         if following is not None:
             check_next_run(next_run_within, self.dag)
         # All that a switch knows is in its tasks: a copied task group loses what Airflow does not know of.
@@ -276,7 +283,6 @@ class DeadMansSwitch(TaskGroup):
                 ExpectNextRunOperator(
                     task_id=self.task_id_of("next_run"),
                     variable=variable,
-                    timezone=arming["timezone"],
                     **{**own, **following},
                 ).as_teardown().set_upstream(disarm)
         disarm.as_teardown()

@@ -17,12 +17,12 @@ from airflow_provider_omnimessage.alerts.markers import SwitchTask
 from airflow_provider_omnimessage.alerts.work import DONE, FAILED, Instance, describe, work_states
 from airflow_provider_omnimessage.api.errors import NotFoundError, OmnimessageError
 from airflow_provider_omnimessage.api.masking import mask_number
-from airflow_provider_omnimessage.api.timing import later
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.tasks.failures import task_failures
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.alerts.known import KnownAlerts
+    from airflow_provider_omnimessage.alerts.planning import PlannedNotice
     from airflow_provider_omnimessage.api.timing import TimeToSend
     from airflow_provider_omnimessage.tasks.cancelling import CancelOutcome
 
@@ -98,8 +98,8 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
         waits for it in the next run, is not directly before this one.
         """
         running = [instance for instance, state in undone.items() if state not in FAILED and state != "missing"]
-        deadline = self._deadline(context)
-        if not running or (deadline is not None and deadline <= now()):
+        sent_at = self._sent_at(context)
+        if not running or (sent_at is not None and sent_at <= now()):
             return
         self.log.info("Waiting for %s", ", ".join(describe(instance) for instance in running[:SHOWN]))
         raise AirflowRescheduleException(  # type: ignore[no-untyped-call]
@@ -180,11 +180,11 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
         """
         from airflow_provider_omnimessage.alerts.known import KnownAlerts
 
-        deadline = self._deadline(context)
+        deadline, sent_at = self._deadline(context), self._sent_at(context)
         own = KnownAlerts(context)
-        if deadline is None:
+        if deadline is None or sent_at is None:
             return []
-        if deadline <= now():
+        if sent_at <= now():
             is_missing = not ids and not own.ids()
         else:
             try:
@@ -194,8 +194,8 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
                 return [error]
         if not is_missing:
             return []
-        send_at = hook.resolve_time_to_send(deadline) if deadline > now() else None
-        return self._send(own, deadline, send_at, hook, again=True)
+        begin = hook.resolve_time_to_send(deadline if sent_at > now() else now())
+        return self._send(own, deadline, begin, hook, again=True)
 
     def _is_live(self, omnimessage_id: str, hook: OmnimessageHook) -> bool:
         from airflow_provider_omnimessage.api.delivery import Outcome
@@ -216,24 +216,50 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
         if self._is_sent(context, ids, hook):
             self.log.info("The alert was already sent: %s", ", ".join(ids))
             return []
-        return self._send(KnownAlerts(context, "sent"), now(), None, hook, again=False)
+        deadline = self._deadline(context)
+        pending = self._plan(hook, hook.resolve_time_to_send(deadline))[0] if self.window and deadline else []
+        begin = hook.resolve_time_to_send(now())
+        return self._send(KnownAlerts(context, "sent"), begin.utc, begin, hook, again=False, pending=pending)
 
     def _send(
-        self, known: KnownAlerts, due: datetime, send_at: TimeToSend | None, hook: OmnimessageHook, *, again: bool
+        self,
+        known: KnownAlerts,
+        due: datetime,
+        begin: TimeToSend,
+        hook: OmnimessageHook,
+        *,
+        again: bool,
+        pending: Sequence[PlannedNotice] = (),
     ) -> list[Exception]:
+        """
+        Send the alert, and schedule its steps.
+
+        :param begin: when the alert is due; a time in the past means now.
+        :param again: whether a retry sends it again.
+        :param pending: what is scheduled: nothing is sent beside it that does not go out before it.
+        """
         from airflow_provider_omnimessage.tasks.memory import fingerprint
 
-        addressed, problems = self._addressed(send_at.utc if send_at else now())
-        begin = send_at or hook.resolve_time_to_send(now())
-        for notice, to in addressed:
-            at = later(begin, notice.after) if notice.after else send_at
+        scheduled = {
+            (each.notice.number, each.to): each.time.chosen.utc
+            for each in pending
+            if each.time.chosen and each.time.chosen.utc > now()
+        }
+        planned, problems = self._plan(hook, begin)
+        for each in planned:
+            notice, to, at = each.notice, each.to, each.time.chosen
+            goes_out = scheduled.get((notice.number, to))
+            if goes_out is not None and at is not None and at.utc >= goes_out:
+                self.log.info("The window is closed: the %s to %s stands for %s", notice, mask_number(to), at)
+                continue
             try:
                 draft = self._compose(hook, to, messages=notice.messages)
                 earlier = known.of(fingerprint({"to": draft["to"]}, hook.settings.password), notice.number)
                 # a retry does not send twice; after a clear, a new failure is news
                 if not again and any(map(known.is_of_this_attempt, earlier)):
                     continue
-                omnimessage_id = known.schedule(hook, draft, at.utc if at else due, at, notice.number)
+                choice = each.time.as_dict() if each.time.reason else None
+                omnimessage_id = known.schedule(hook, draft, at.utc if at else due, at, notice.number, choice=choice)
             except Exception as error:
                 # the other recipients must be alerted anyway
                 self.log.error("No %s for %s: %s", notice, mask_number(to), error)
@@ -244,7 +270,7 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
         return problems
 
     def _step_times(self, context: Mapping[str, Any]) -> dict[str, datetime | None]:
-        """Return when the steps are sent that ``arm`` scheduled, or this task when it sent the alert, by id."""
+        """Return when that is sent, by id, which ``arm`` or this task scheduled for another time than the deadline."""
         from airflow_provider_omnimessage.alerts.known import KnownAlerts
 
         steps = self._pull(context, "step_times")
@@ -256,8 +282,8 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
         """Return whether the alert went out at its time. If that is unknown, it did not: two are better than none."""
         from airflow_provider_omnimessage.api.delivery import Outcome
 
-        deadline = self._deadline(context)
-        if not ids or deadline is None or deadline > now():
+        sent_at = self._sent_at(context)
+        if not ids or sent_at is None or sent_at > now():
             return False
         try:
             outcomes = [hook.get_delivery_report(item).outcome for item in ids]
@@ -269,6 +295,12 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
     def _deadline(self, context: Mapping[str, Any]) -> datetime | None:
         value = self._pull(context, "time_to_send")
         return datetime.fromisoformat(value) if isinstance(value, str) else None
+
+    def _sent_at(self, context: Mapping[str, Any]) -> datetime | None:
+        """Return when the alert is sent: at the deadline, unless a window moves it."""
+        choice = self._pull(context, "time_choice")
+        chosen = choice.get("chosen") if isinstance(choice, Mapping) else None
+        return datetime.fromisoformat(chosen) if isinstance(chosen, str) else self._deadline(context)
 
     def _pull(self, context: Mapping[str, Any], key: str) -> Any:
         return context["ti"].xcom_pull(task_ids=self.arm_id, key=key)

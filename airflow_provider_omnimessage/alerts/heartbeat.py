@@ -11,11 +11,13 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_omnimessage._compat import BaseOperator
-from airflow_provider_omnimessage.alerts.content import alert_messages, check_alert_at_parse
-from airflow_provider_omnimessage.alerts.recipients import as_recipients, recipients_at
+from airflow_provider_omnimessage.alerts.content import alert_messages, check_alert_at_parse, check_alert_window
+from airflow_provider_omnimessage.alerts.planning import PlannedNotice, Planner, moved_alert
+from airflow_provider_omnimessage.alerts.recipients import as_recipients
 from airflow_provider_omnimessage.alerts.steps import Notice, Step, notices, plan_escalation
 from airflow_provider_omnimessage.api import timing
 from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem
+from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.tasks.failures import constructor_errors, task_failures
@@ -57,9 +59,14 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
     :param text: the message, as one SMS. ``{{ since }}`` is the time of the last beat. Default: names the DAG and that
         time. (templated)
     :param messages: the message on any channels, instead of ``text``. (templated)
-    :param timezone: IANA name of the zone of ``since``; default: the connection's, else UTC. (templated)
+    :param timezone: IANA name of the zone of ``since``, and of a ``window`` without its own; default: the connection's,
+        else UTC. (templated)
     :param escalate: further messages after that one: a list of :class:`Step`. Each beat schedules them anew, and
         cancels those of the last beat. Default: none. (templated)
+    :param window: when the message may be sent, a :class:`~airflow_provider_omnimessage.api.windows.SendWindow` or its
+        text form. Outside of it, the message is scheduled for the next time in it, and the steps follow from there. An
+        outage that ends before the window opens alerts nobody. ``"connection"`` is the connection's window. Default:
+        any time, even if the connection has a window. (templated)
     :param variable: name of the Airflow Variable; default: ``omnimessage_heartbeat__<dag_id>__<task_id>``.
     :param dlr_url: where Messente posts delivery reports; default: the connection's. (templated)
     :param text_store: ``"plaintext"``, ``"sha256"`` or ``"nostore"``; default: the connection's. (templated)
@@ -74,6 +81,7 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
         "to",
         "messages",
         "escalate",
+        "window",
         "dlr_url",
         "text_store",
         "priority",
@@ -91,6 +99,7 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
         messages: Any = None,
         timezone: str | None = None,
         escalate: Sequence[Step] | None = None,
+        window: Any = None,
         variable: str | None = None,
         dlr_url: str | None = None,
         text_store: Literal["plaintext", "sha256", "nostore"] | str | None = None,
@@ -107,6 +116,7 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
                 )
             drafts = alert_messages(DEFAULT_TEXT if text is None and messages is None else text, messages)
             steps = plan_escalation(escalate)
+            window_argument = check_alert_window(window, to, steps)
             check_alert_at_parse(
                 to=to, messages=drafts, timezone=timezone, dlr_url=dlr_url, text_store=text_store, priority=priority
             )
@@ -114,6 +124,7 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
         self.grace = grace
         self.messages = drafts
         self.escalate = steps
+        self.window = window_argument
         self.timezone = timezone
         self.variable = variable
         self.dlr_url = dlr_url
@@ -143,39 +154,45 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
             hook.within(hook.settings.deadline),
         ):
             due = hook.resolve_time_to_send(now + self.grace)
-            numbers, problems = recipients_at(self.to, due.utc)
+            planner = Planner(hook, self.log, self.window, self.timezone)
+            planned, wrong = planner.plan(notices(self.to, self.messages, self.escalate), due)
+            if not any(each.notice.number == 0 for each in planned):
+                raise wrong[0]
+            moved = moved_alert(planned)
+            if moved is not None:
+                ti.xcom_push(key="time_choice", value=moved.as_dict())
             beat = Beat(hook, store, self.log, {"dag_id": ti.dag_id, "task_id": ti.task_id})
-            drafts = [self._compose(hook, to, due, self.messages) for to in numbers]
-            scheduled = beat.run(drafts, due, steps=self._compose_steps(hook, due, problems))
+            drafts = [self._compose(hook, each, due) for each in planned if not each.notice.number]
+            problems = [problem for error in wrong for problem in error.problems]
+            steps = self._compose_steps(hook, planned, due, problems)
+            scheduled = beat.run(drafts, (moved and moved.chosen) or due, steps=steps)
             if problems:
                 # after the beat: one wrong number must not cost the others theirs
                 raise InvalidInputError(problems)
             return scheduled
 
-    def _compose(self, hook: OmnimessageHook, to: str, at: TimeToSend, messages: Any) -> dict[str, Any]:
+    def _compose(self, hook: OmnimessageHook, planned: PlannedNotice, due: TimeToSend) -> dict[str, Any]:
         return hook.compose(
-            to,
-            messages,
-            time_to_send=at.utc,
+            planned.to,
+            planned.notice.messages,
+            time_to_send=(planned.time.chosen or due).utc,
             dlr_url=self.dlr_url,
             text_store=self.text_store,
             priority=self.priority,
         )
 
     def _compose_steps(
-        self, hook: OmnimessageHook, due: TimeToSend, problems: list[Problem]
+        self, hook: OmnimessageHook, planned: Sequence[PlannedNotice], due: TimeToSend, problems: list[Problem]
     ) -> list[tuple[Notice, dict[str, Any]]]:
         """Return the bodies of the escalation; what is wrong with a step is added to ``problems``."""
         found = []
-        for notice in notices(self.to, self.messages, self.escalate)[1:]:
-            at = timing.later(due, notice.after)
-            try:
-                numbers, wrong = recipients_at(notice.to, at.utc)
-                found += [(notice, self._compose(hook, to, at, notice.messages)) for to in numbers]
-            except InvalidInputError as error:
-                wrong = list(error.problems)
-                self.log.error("No recipient for the %s: %s", notice, error)
-            problems += wrong
+        for each in planned:
+            if each.notice.number:
+                try:
+                    found.append((each.notice, self._compose(hook, each, due)))
+                except InvalidInputError as error:
+                    self.log.error("No %s for %s: %s", each.notice, mask_number(each.to), error)
+                    problems += error.problems
         return found
 
     def _since(self, context: Context) -> str:

@@ -91,11 +91,11 @@ class KnownAlerts:
         return [alert.message for alert in self.alerts if not alert.message.omnimessage_id]
 
     def step_times(self) -> dict[str, str]:
-        """Return when each step of an escalation is sent, ISO 8601, by id."""
+        """Return when each step is sent, and each alert that a window moves: ISO 8601, by id."""
         return {
             alert.message.omnimessage_id: alert.message.time_to_send
             for alert in self.alerts
-            if alert.step and alert.message.omnimessage_id and alert.message.time_to_send
+            if (alert.step or alert.message.choice) and alert.message.omnimessage_id and alert.message.time_to_send
         }
 
     def of(self, recipient: str, step: int = 0) -> list[MessageRecord]:
@@ -114,14 +114,22 @@ class KnownAlerts:
         self._keep()
 
     def schedule(
-        self, hook: OmnimessageHook, draft: dict[str, Any], due: datetime, send_at: TimeToSend | None, step: int = 0
+        self,
+        hook: OmnimessageHook,
+        draft: dict[str, Any],
+        due: datetime,
+        send_at: TimeToSend | None,
+        step: int = 0,
+        *,
+        choice: dict[str, str | None] | None = None,
     ) -> str:
         """Schedule an alert; repeat the request if its response was lost, since two are better than none.
 
         :param draft: the body, without its time.
-        :param due: the deadline of the work; for a step, its own time.
+        :param due: the deadline of the work; for a step, or if a window moves the alert, its own time.
         :param send_at: when the alert is sent; ``None``: now.
         :param step: the number of the step; 0: the alert itself.
+        :param choice: the wanted and the chosen time, and the reason; ``None``: no window moves the alert.
         :return: the omnimessage_id of the alert that is known.
         :raises OmnimessageError: if none is known. With ``maybe_processed``, there may be some anyway.
         """
@@ -136,6 +144,7 @@ class KnownAlerts:
                 fingerprint=fingerprint(draft, password),
                 time_to_send=due.isoformat(),
                 since=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                choice=choice,
                 **asdict(self._mark),
             )
             place = _Place(self, Alert(recipient, intent, step))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage._compat import core_timetable
 from airflow_provider_omnimessage.alerts.alert_task import AlertTask, now
 from airflow_provider_omnimessage.alerts.content import alert_messages
+from airflow_provider_omnimessage.alerts.planning import moved_alert
 from airflow_provider_omnimessage.api import timing
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -160,18 +161,15 @@ class ExpectNextRunOperator(AlertTask):
 
     :param within: how late the next run may start, a timedelta of at least one minute. If the timetable cannot tell
         when it is due, the time counts from now.
-    :param timezone: IANA name of the zone of ``expected``; default: the connection's, else UTC. (templated)
     :param variable: name of the Airflow Variable.
     """
 
-    template_fields: Sequence[str] = (*AlertTask.template_fields, "timezone")
     ui_color = "#e3f0ff"
 
-    def __init__(self, *, within: timedelta, timezone: str | None, variable: str, **kwargs: Any) -> None:
+    def __init__(self, *, within: timedelta, variable: str, **kwargs: Any) -> None:
         # two runs that end together would each cancel the other's alert
         super().__init__(**{"max_active_tis_per_dag": 1, **kwargs})
         self.within = within
-        self.timezone = timezone
         self.variable = variable
 
     def render_template(self, content: Any, context: Context, *args: Any, **kwargs: Any) -> Any:
@@ -219,9 +217,14 @@ class ExpectNextRunOperator(AlertTask):
                 self.log.info("An alert waits for the next run already: %s", ", ".join(state.live))
                 return state.live
             due = hook.resolve_time_to_send((expected or now()) + self.within)
-            numbers, problems = self._recipients(due.utc)
-            drafts = [self._compose(hook, to, due.utc) for to in numbers]
-            scheduled = beat.run(drafts, due, expected=expected)
+            planned, problems = self._plan(hook, due)
+            if not planned:
+                raise problems[0]
+            moved = moved_alert(planned)
+            if moved is not None:
+                context["ti"].xcom_push(key="time_choice", value=moved.as_dict())
+            drafts = [self._compose(hook, each.to, (each.time.chosen or due).utc) for each in planned]
+            scheduled = beat.run(drafts, (moved and moved.chosen) or due, expected=expected)
             if problems:
                 raise problems[0]
             return scheduled

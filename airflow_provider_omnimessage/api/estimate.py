@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,10 +11,11 @@ from typing import Any
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.fields import describe
+from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.api.send_times import ChosenTime
 from airflow_provider_omnimessage.api.sms_parts import count_parts
 
-#: How many rejected rows, and how many recipients, a summary lists one by one.
+#: How many recipients a summary lists one by one: those with the most SMS parts.
 LISTED = 20
 _PRICES_WANTED = "map country prefixes to the price of an SMS part, such as {'372': 0.05}"
 
@@ -63,6 +65,7 @@ class Estimate:
 
     :param prices: ``None``: nothing is priced.
     :param parts: the SMS parts of each row, in order; ``None``: it cannot be sent.
+    :param most: a heap of the rows with the most SMS parts, each with its rank.
     """
 
     prices: Prices | None = None
@@ -72,7 +75,7 @@ class Estimate:
     unpriced: int = 0
     parts: list[int | None] = field(default_factory=list)
     hours: Counter[tuple[str, str]] = field(default_factory=Counter)
-    first: list[dict[str, Any]] = field(default_factory=list)
+    most: list[tuple[tuple[int, int], dict[str, Any]]] = field(default_factory=list)
 
     def add(self, row: int, body: Mapping[str, Any], choice: ChosenTime) -> None:
         """Count one message.
@@ -93,8 +96,13 @@ class Estimate:
             else:
                 self.price += cost
         self.hours[_hour(choice), _zone(choice)] += 1
-        if len(self.first) < LISTED:
-            self.first.append({"row": row, "sms_parts": parts, "price": cost, **choice.as_dict()})
+        rank = (parts, -row)  # of rows with as many parts, the first
+        if len(self.most) < LISTED or rank > self.most[0][0]:
+            listed = {"row": row, "to": mask_number(body["to"]), "sms_parts": parts, "price": cost, **choice.as_dict()}
+            if len(self.most) < LISTED:
+                heapq.heappush(self.most, (rank, listed))
+            else:
+                heapq.heapreplace(self.most, (rank, listed))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the summary, for an XCom or as JSON."""
@@ -102,12 +110,16 @@ class Estimate:
             "recipients": self.recipients,
             "sms_parts": self.sms_parts,
             "parts": self.parts,
+            "per_parts": [
+                {"sms_parts": parts, "recipients": count}
+                for parts, count in sorted(Counter(each for each in self.parts if each is not None).items())
+            ],
             "price": None if self.prices is None else round(self.price, 6),
             "unpriced": self.unpriced,
             "per_hour": [
                 {"hour": hour, "zone": zone, "messages": count} for (hour, zone), count in sorted(self.hours.items())
             ],
-            "first": self.first,
+            "most_parts": [listed for _, listed in sorted(self.most, key=lambda each: each[0], reverse=True)],
         }
 
     def require_within(self, budget: float) -> None:

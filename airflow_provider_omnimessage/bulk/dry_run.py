@@ -28,6 +28,8 @@ def dry_run(hook: OmnimessageHook, settings: BulkSettings, context: Mapping[str,
         f"{estimate['sms_parts']:,}",
         "unknown" if estimate["price"] is None else f"{estimate['price']:,.2f}",
     )
+    for each in estimate["per_parts"]:
+        log.info("With %s SMS parts: %s recipients", each["sms_parts"], f"{each['recipients']:,}")
     for problem in estimate["problems"]:
         log.info("Rejected: %s", problem)
     return estimate

@@ -168,9 +168,19 @@ def _message_args() -> tuple[Arg, ...]:
             help="When it may be sent, such as '09:00-20:00; days=mon-fri; timezone=recipient' (default: the "
             "connection's); outside of it, it is scheduled for the next time in it",
         ),
+        _unknown_zone_arg(),
         _arg("--dlr-url", help="Where Messente posts delivery reports"),
         _arg("--text-store", help="How Messente keeps the text", choices=("plaintext", "sha256", "nostore")),
         _arg("--priority", help="low, regular or high", choices=("low", "regular", "high")),
+    )
+
+
+def _unknown_zone_arg() -> Arg:
+    return _arg(
+        "--on-unknown-zone",
+        help="If the zone of a recipient counts and is unknown: fail, drop (send them nothing), or the zone to use "
+        "(default: %(default)s)",
+        default="fail",
     )
 
 
@@ -178,7 +188,7 @@ def _estimate_args() -> tuple[Arg, ...]:
     return (
         _arg("file", help="Recipients (.csv, .jsonl); without a text, whole messages (.jsonl)", metavar="FILE"),
         _arg("--prices", help="Prices of SMS parts by country prefix: a .json or .csv file", metavar="FILE"),
-        _arg("--on-unknown-zone", help="fail, drop, or the time zone to use (default: %(default)s)", default="fail"),
+        _unknown_zone_arg(),
         _arg("--window", help="When messages may be sent (default: the connection's)"),
     )
 

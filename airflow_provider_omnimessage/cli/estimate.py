@@ -48,7 +48,14 @@ def estimate(args: Namespace) -> Exit:
 def _print_tables(found: dict[str, Any], output: str) -> None:
     names = ("rows", "recipients", "rejected", "dropped", "sms_parts", "price", "unpriced")
     print_rows([{name: found[name] for name in names}], output)
-    if found["per_hour"]:
+    if found["most_parts"]:
+        if found["recipients"] > len(found["most_parts"]):
+            print_rows(found["per_parts"], output)
+            print_progress(
+                f"The {len(found['most_parts'])} recipients with the most SMS parts; --output json has all rows:"
+            )
+        listed = ("row", "to", "sms_parts", "price", "chosen", "reason")
+        print_rows([{name: each[name] for name in listed} for each in found["most_parts"]], output)
         print_rows(found["per_hour"], output)
     for problem in found["problems"]:
         print_progress(problem)

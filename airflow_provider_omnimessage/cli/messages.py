@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from argparse import Namespace
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,6 +16,7 @@ from airflow_provider_omnimessage.api.errors import (
     NotFoundError,
     OmnimessageError,
     PastTimeToSendError,
+    UnknownZoneError,
 )
 from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.cli.inputs import parse_span, read_message
@@ -30,13 +32,31 @@ from airflow_provider_omnimessage.cli.terminal import (
 from airflow_provider_omnimessage.hooks.choosing import choose_time, require_future, rules_of
 
 
+def _drops_unknown_zones(function: Callable[[Namespace], Exit]) -> Callable[[Namespace], Exit]:
+    """Let a command do nothing, with ``--on-unknown-zone drop``, if the time zone of the recipient is unknown."""
+
+    @functools.wraps(function)
+    def run(args: Namespace) -> Exit:
+        try:
+            return function(args)
+        except UnknownZoneError as error:
+            if args.on_unknown_zone != "drop":
+                raise
+            print_progress(f"Nothing was done, because of --on-unknown-zone drop: {error}")
+            return Exit.DONE
+
+    return run
+
+
 @command(changes_something=True)
+@_drops_unknown_zones
 def send(args: Namespace) -> Exit:
     """Send now: ``POST /omnimessage``."""
     return _send(args, None)
 
 
 @command(changes_something=True)
+@_drops_unknown_zones
 def schedule(args: Namespace) -> Exit:
     """Schedule: ``POST /omnimessage`` with ``time_to_send``."""
     if bool(args.time_to_send) == bool(args.from_now):
@@ -49,7 +69,13 @@ def _send(args: Namespace, when: str | timedelta | None) -> Exit:
     with TerminalHook(args.conn_id) as hook:
         number = hook.compose(to, messages)["to"]
         zone = None if when is None else args.timezone
-        rules = rules_of(hook.settings, time_to_send=when, timezone=zone, window=args.window)
+        rules = rules_of(
+            hook.settings,
+            time_to_send=when,
+            timezone=zone,
+            window=args.window,
+            on_unknown_zone=args.on_unknown_zone,
+        )
         time_to_send = choose_time(rules, number, TerminalLog()).chosen
         if time_to_send is not None:
             _require_future(time_to_send)
@@ -58,6 +84,7 @@ def _send(args: Namespace, when: str | timedelta | None) -> Exit:
             messages,
             time_to_send=time_to_send,
             window=args.window,
+            on_unknown_zone=args.on_unknown_zone,
             dlr_url=args.dlr_url,
             text_store=args.text_store,
             priority=args.priority,
@@ -82,6 +109,7 @@ def _require_future(time_to_send: timing.TimeToSend) -> None:
 
 
 @command(changes_something=True)
+@_drops_unknown_zones
 def reschedule(args: Namespace) -> Exit:
     """Reschedule: ``DELETE /omnimessage/{omnimessage_id}`` and ``POST /omnimessage``, in either order."""
     if bool(args.time_to_send) == bool(args.from_now):
@@ -96,6 +124,7 @@ def reschedule(args: Namespace) -> Exit:
             time_to_send=parse_span(args.from_now) if args.from_now else args.time_to_send,
             timezone=args.timezone,
             window=args.window,
+            on_unknown_zone=args.on_unknown_zone,
             dlr_url=args.dlr_url,
             text_store=args.text_store,
             priority=args.priority,

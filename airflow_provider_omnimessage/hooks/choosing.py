@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,11 +11,16 @@ from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.number_zones import require_possible
 from airflow_provider_omnimessage.api.send_times import ChosenTime, TimeChooser, TimeRules, window_of
 from airflow_provider_omnimessage.api.timing import TimeToSend, as_time_to_send, require_after
+from airflow_provider_omnimessage.api.windows import RECIPIENT
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.types import Messages
     from airflow_provider_omnimessage.api.windows import SendWindow
     from airflow_provider_omnimessage.hooks.settings import Settings
+
+
+#: As the window of an alert: that of the connection.
+CONNECTION = "connection"
 
 
 class _Log(Protocol):
@@ -117,21 +123,48 @@ def prepare(
     return {**draft, "time_to_send": as_time_to_send(chosen.utc)} if chosen else draft
 
 
-def alert_time(settings: Settings, window: object, to: str, wanted: TimeToSend | None, log: _Log) -> TimeToSend | None:
+def alert_time(
+    settings: Settings,
+    to: str,
+    log: _Log,
+    *,
+    time_to_send: Any = None,
+    timezone: str | None = None,
+    window: object = None,
+) -> ChosenTime:
     """
-    Return when an alert is sent; ``None``: now. An alert whose window cannot be applied is sent at its wanted time.
+    Return when an alert is sent. A time in the past means now, or the next time in the window.
 
-    :param window: as :meth:`SendWindow.of` takes it; ``"connection"``: the connection's.
+    Neither an unknown zone nor a window stops an alert: a window that cannot be applied is ignored, and if the zone of
+    the recipient is unknown, the time is in that of the connection.
+
     :param to: the recipient in E.164 format.
+    :param time_to_send: ``None``: now.
+    :param timezone: IANA name, or ``"recipient"``; ``None``: the connection's, else UTC.
+    :param window: as :meth:`SendWindow.of` takes it; ``"connection"``: the connection's; ``None``: any time.
+    :raises InvalidInputError: if the time itself is wrong.
     """
-    try:
-        of_alert = settings.window if window == "connection" else window_of(window, None)
-        rules = TimeRules(wanted.utc if wanted else None, settings.timezone, of_alert)
-        choice = choose_time(rules, to, log)
-    except InvalidInputError as error:
-        log.warning("The window of this alert is ignored: %s", error)
-        return wanted
-    return wanted if choice.chosen is None or choice.wanted == choice.chosen else choice.chosen
+    zone = timezone or settings.timezone
+
+    def choose(value: Any) -> ChosenTime:
+        try:
+            own = settings.window if window == CONNECTION else window_of(window, None)
+            return choose_time(TimeRules(value, zone, own), to, log)
+        except InvalidInputError as error:
+            if window is not None:
+                log.warning("The window of this alert is ignored: %s", error)
+        try:
+            return choose_time(TimeRules(value, zone), to, log)
+        except InvalidInputError as error:
+            if zone != RECIPIENT:
+                raise
+            log.warning("The time of this alert is in the time zone of the connection: %s", error)
+        return choose_time(TimeRules(value, settings.timezone), to, log)
+
+    choice = choose(time_to_send)
+    if choice.chosen is not None and choice.chosen.utc <= current_time():
+        choice = replace(choose(None), wanted=choice.wanted)
+    return choice
 
 
 def require_future(time_to_send: TimeToSend) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage._compat import BaseNotifier
-from airflow_provider_omnimessage.alerts.content import alert_messages, check_alert_at_parse
+from airflow_provider_omnimessage.alerts.content import alert_messages, check_alert_at_parse, check_alert_window
 from airflow_provider_omnimessage.alerts.recipients import TimedRecipients, as_recipients
 from airflow_provider_omnimessage.alerts.steps import Step, plan_escalation
 from airflow_provider_omnimessage.api.errors import InvalidInputError, PastTimeToSendError
@@ -16,13 +16,12 @@ from airflow_provider_omnimessage.api.fields import is_deferred
 from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
-from airflow_provider_omnimessage.tasks.arguments import check_time_at_parse, check_window_at_parse
+from airflow_provider_omnimessage.tasks.arguments import RECIPIENT, check_time_at_parse
 from airflow_provider_omnimessage.tasks.rendering import PlainStrings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_omnimessage.api.timing import TimeToSend
     from airflow_provider_omnimessage.notifications.sending import EventSender
 
 #: How long the events after the first are counted instead of sent.
@@ -55,8 +54,9 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         sent, which names the task or DAG, the run, what happened and why. (templated)
     :param messages: messages on any channels, instead of ``text``. (templated)
     :param time_to_send: when; default: now. A time in the past means now. (templated)
-    :param timezone: IANA name for a ``time_to_send`` without an offset; default: the connection's, else UTC.
-        (templated)
+    :param timezone: IANA name for a ``time_to_send`` without an offset, and for a ``window`` without its own; default:
+        the connection's, else UTC. ``"recipient"`` is the zone of each recipient's number; if that is unknown, the
+        connection's. (templated)
     :param dedup_key: events with the same key are one storm: the first is sent, those that follow within ``quiet_for``
         are counted, and one digest is sent at its end. Such as ``"{{ dag.dag_id }}"``. Default: each event is sent.
         (templated)
@@ -119,8 +119,9 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
             raise InvalidInputError.of("max_parts", f"{max_parts!r} is not accepted; use a whole number from 1")
         drafts = None if text is None and messages is None else alert_messages(text, messages)
         if "context" not in kwargs:  # Airflow constructs it for a deadline that is missed: too late to be strict
+            zone = None if timezone == RECIPIENT else timezone
             check_alert_at_parse(
-                to=to, messages=drafts, timezone=timezone, dlr_url=dlr_url, text_store=text_store, priority=priority
+                to=to, messages=drafts, timezone=zone, dlr_url=dlr_url, text_store=text_store, priority=priority
             )
         if time_to_send is not None:
             check_time_at_parse(time_to_send, timezone)
@@ -129,14 +130,10 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         self.messages = drafts
         self.time_to_send = time_to_send
         self.timezone = timezone
-        self.window = window if window == "connection" else check_window_at_parse(window, "fail")
+        self.window = check_alert_window(window, to)
         if window is not None and dedup_key is not None:
             raise InvalidInputError.of("window", "cannot be combined with dedup_key; leave one of them out")
-        if window is not None and isinstance(self.to, TimedRecipients):
-            raise InvalidInputError.of(
-                "window",
-                "cannot be combined with recipients that depend on the time; pass numbers as to, or leave it out",
-            )
+        _check_zone_of_recipients(timezone, self.to, dedup_key)
         self.dedup_key = dedup_key
         self.quiet_for = quiet_for or QUIET_FOR
         self.recovered = recovered
@@ -303,19 +300,33 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         from airflow_provider_omnimessage.notifications.sending import EventSender
 
         options = {"dlr_url": self.dlr_url, "text_store": self.text_store, "priority": self.priority}
-        return EventSender(self.to, self.max_parts, options, context, self.log, self.window)
+        return EventSender(self.to, self.max_parts, options, context, self.log, self.window, self.timezone)
 
-    def _resolve_time(self, hook: OmnimessageHook) -> TimeToSend | None:
+    def _resolve_time(self, hook: OmnimessageHook) -> Any:
+        """Return the time for all recipients; one in the time zone of each is resolved for each."""
         from airflow_provider_omnimessage.hooks.choosing import require_future
 
-        if self.time_to_send is None:
-            return None
+        if self.time_to_send is None or self.timezone == RECIPIENT:
+            return self.time_to_send
         time_to_send = hook.resolve_time_to_send(self.time_to_send, timezone=self.timezone)
         try:
             require_future(time_to_send)
         except PastTimeToSendError:
             return None
         return time_to_send
+
+
+def _check_zone_of_recipients(timezone: Any, to: Any, dedup_key: Any) -> None:
+    """Raise, while the DAG is parsed, if the time zone of each recipient cannot be used."""
+    if timezone != RECIPIENT:
+        return
+    if dedup_key is not None:
+        raise InvalidInputError.of("timezone", "'recipient' cannot be combined with dedup_key; leave one of them out")
+    if isinstance(to, TimedRecipients):
+        raise InvalidInputError.of(
+            "timezone",
+            "'recipient' cannot be combined with recipients that depend on the time; use an IANA name",
+        )
 
 
 def _check_deduplication(dedup_key: Any, quiet_for: Any, recovered: Any, escalate: Any, time_to_send: Any) -> None:

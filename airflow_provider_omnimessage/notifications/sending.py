@@ -13,13 +13,14 @@ from airflow_provider_omnimessage.alerts.steps import notices
 from airflow_provider_omnimessage.api.cancel_result import CancelResult
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.masking import mask_number
+from airflow_provider_omnimessage.api.timing import TimeToSend
 from airflow_provider_omnimessage.hooks.choosing import alert_time
 from airflow_provider_omnimessage.notifications.texts import cut_message, event_tags, with_text
+from airflow_provider_omnimessage.tasks.arguments import RECIPIENT
 
 if TYPE_CHECKING:
     from airflow.sdk.types import Logger
 
-    from airflow_provider_omnimessage.api.timing import TimeToSend
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
 
@@ -43,6 +44,7 @@ class EventSender:
     :param options: what else a message has: ``dlr_url``, ``text_store``, ``priority``.
     :param context: Airflow's context of the event.
     :param window: as :func:`~airflow_provider_omnimessage.hooks.choosing.alert_time` takes it.
+    :param timezone: as that takes it; counts for a window, and if it is ``"recipient"``.
     """
 
     to: Any
@@ -51,19 +53,29 @@ class EventSender:
     context: Mapping[str, Any]
     log: Logger
     window: Any = None
+    timezone: str | None = None
 
-    def compose(
-        self, hook: OmnimessageHook, messages: Sequence[Any], time_to_send: TimeToSend | None
-    ) -> list[Notification]:
-        """Return one notification for each recipient, with a body or an error."""
+    def compose(self, hook: OmnimessageHook, messages: Sequence[Any], time_to_send: Any) -> list[Notification]:
+        """Return one notification for each recipient, with a body or an error.
+
+        :param time_to_send: resolved; with the time zone of each recipient, as the notifier takes it; ``None``: now.
+        """
         cut = [cut_message(message, self.max_parts) for message in messages]
-        numbers, problems = recipients_at(self.to, time_to_send.utc if time_to_send else datetime.now(timezone.utc))
+        resolved = time_to_send if isinstance(time_to_send, TimeToSend) else None
+        numbers, problems = recipients_at(self.to, resolved.utc if resolved else datetime.now(timezone.utc))
         notifications = [Notification("", error=InvalidInputError([problem])) for problem in problems]
         for to in numbers:
-            notification = Notification(to, time_to_send)
+            notification = Notification(to, resolved)
             try:
-                if self.window is not None:
-                    notification.time_to_send = alert_time(hook.settings, self.window, to, time_to_send, self.log)
+                if self.window is not None or self.timezone == RECIPIENT:
+                    notification.time_to_send = alert_time(
+                        hook.settings,
+                        to,
+                        self.log,
+                        time_to_send=resolved.utc if resolved else time_to_send,
+                        timezone=self.timezone,
+                        window=self.window,
+                    ).chosen
                 at = notification.time_to_send.utc if notification.time_to_send else None
                 notification.draft = hook.compose(to, cut, time_to_send=at, **self.options)
             except Exception as error:
@@ -71,8 +83,10 @@ class EventSender:
             notifications.append(notification)
         return notifications
 
-    def post(self, hook: OmnimessageHook, messages: Sequence[Any], time_to_send: TimeToSend | None) -> list[str]:
+    def post(self, hook: OmnimessageHook, messages: Sequence[Any], time_to_send: Any) -> list[str]:
         """Post to all recipients, and return the ids.
+
+        :param time_to_send: as :meth:`compose` takes it.
 
         :raises Exception: as :meth:`report` does.
         """

@@ -12,6 +12,8 @@ from airflow_provider_omnimessage.api.fields import choice, is_deferred, require
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+#: As a time zone: that of each recipient's number.
+RECIPIENT = "recipient"
 ON_PAST = ("fail", "skip", "send_now")
 
 
@@ -25,7 +27,7 @@ def check_time_at_parse(time_to_send: object, timezone: object) -> None:
     """Check, while the DAG is parsed, the parts of a time that are known by then."""
     from airflow_provider_omnimessage.api.timing import resolve
 
-    known_zone = None if is_deferred(timezone) or timezone == "recipient" else timezone
+    known_zone = None if is_deferred(timezone) or timezone == RECIPIENT else timezone
     known_time = timedelta(0) if is_deferred(time_to_send) else time_to_send
     resolve(known_time, zone=known_zone, now=datetime.now(utc_offset.utc))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 from _runs import describe
 from airflow.sdk import DAG
 from delivery_sensor import TO, status_requests
+from faults_of_calls import CONNECTIONS, FAULTS
 from lockstep import Lockstep
 
 from airflow_provider_omnimessage._compat import TaskMemory
@@ -259,3 +261,18 @@ def die(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(owner, name, dying)
 
     return once
+
+
+@pytest.fixture
+def strike(sandbox: Any, untrusted_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Bring a fault about, for one kind of call."""
+
+    def bring(name: str, call: str, times: int = 1) -> None:
+        change = CONNECTIONS.get(name)
+        if change is not None:
+            connection = {**sandbox.connection, **change(sandbox, untrusted_server)}
+            monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", json.dumps(connection))
+        if FAULTS[name]:
+            sandbox.add_fault(**{"call": call, "times": times, **FAULTS[name]})
+
+    return bring

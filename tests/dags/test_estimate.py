@@ -53,6 +53,13 @@ def test_a_dry_run_sends_nothing_and_returns_the_estimate(dag, run_dag, sandbox)
         {"hour": "2098-11-24T09:00", "zone": "America/New_York", "messages": 1},
         {"hour": "2098-11-24T09:00", "zone": "Europe/Bucharest", "messages": 2},
     ]
+    assert result["per_parts"] == [{"sms_parts": 1, "recipients": 2}, {"sms_parts": 2, "recipients": 1}]
+    assert [(each["row"], each["to"], each["sms_parts"]) for each in result["most_parts"]] == [
+        (1, "+37255•••55", 2),
+        (2, "+12025•••42", 1),
+        (4, "+37255•••56", 1),
+    ]
+    assert "With 2 SMS parts: 1 recipients" in run.log
     assert "Dry run, nothing was sent: 3 of 4 rows can be sent, with 4 SMS parts; price: 0.16" in run.log
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
-import socket
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import pytest
+from faults_of_calls import CONNECTIONS, FAULTS
 from full_size import first
 
 from airflow_provider_omnimessage.api.errors import OmnimessageError
@@ -23,42 +22,6 @@ from airflow_provider_omnimessage.tasks import cancelling
 
 TO = "+37255555555"
 DOUBT = "Look for it in Messente's dashboard"
-
-#: Faults of the connection, not of the sandbox.
-CONNECTIONS: dict[str, Any] = {
-    "refused": lambda sandbox, server: {"host": f"http://127.0.0.1:{closed_port()}"},
-    "DNS failure": lambda sandbox, server: {"host": "https://api.invalid"},
-    "TLS failure": lambda sandbox, server: {"host": sandbox.url.replace("http:", "https:")},
-    "certificate refused": lambda sandbox, server: {"host": server.host},
-    "wrong password": lambda sandbox, server: {"password": "wrong"},
-    "slower than the timeout": lambda sandbox, server: {"extra": {"timeout": 0.3}},
-}
-
-#: Faults of the sandbox. Each hits one request unless ``times`` differs.
-FAULTS: dict[str, dict[str, Any]] = {
-    "refused": {},
-    "DNS failure": {},
-    "TLS failure": {},
-    "certificate refused": {},
-    "wrong password": {},
-    "cut before processing": {"fault": "cut"},
-    "cut after it": {"fault": "lost_answer"},
-    "cut after it, each time": {"fault": "lost_answer", "times": "always"},
-    "slower than the timeout": {"fault": "slow", "seconds": 0.8, "processed": True},
-    "429": {"fault": "rate_limited"},
-    "429, Retry-After 7": {"fault": "rate_limited", "retry_after": 7},
-    "429, Retry-After a date": {
-        "fault": "rate_limited",
-        "retry_after": datetime.now(timezone.utc) + timedelta(hours=9),
-    },
-    "429, Retry-After past the deadline": {"fault": "rate_limited", "retry_after": 500, "times": "always"},
-    "500": {"fault": "server_error"},
-    "502 as HTML": {"fault": "server_error", "status": 502, "html": True},
-    "503": {"fault": "server_error", "status": 503},
-    "200 with broken JSON": {"fault": "broken_json"},
-    "200 with a page": {"fault": "html"},
-    "redirect to another host": {"fault": "redirect", "location": "https://evil.example/"},
-}
 
 
 class Row(NamedTuple):
@@ -214,26 +177,6 @@ CHECK = {
     "200 with a page": ("G", "Not Messente: "),
     "redirect to another host": ("G", "not followed"),
 }
-
-
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-@pytest.fixture
-def strike(sandbox: Any, untrusted_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Bring a fault about, for one kind of call."""
-
-    def bring(name: str, call: str, times: int = 1) -> None:
-        change = CONNECTIONS.get(name)
-        if change is not None:
-            connection = {**sandbox.connection, **change(sandbox, untrusted_server)}
-            monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", json.dumps(connection))
-        if FAULTS[name]:
-            sandbox.add_fault(**{"call": call, "times": times, **FAULTS[name]})
-
-    return bring
 
 
 def requests_made(sandbox: Any) -> str:

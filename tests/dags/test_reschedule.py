@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
 from datetime import datetime, timedelta, timezone
 
 import pytest
+import reschedule_tries
+from airflow.sdk.exceptions import AirflowFailException
+from faults_of_calls import FAULTS as EVERY_FAULT
+from full_size import full_size
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError, OmnimessageError
 from airflow_provider_omnimessage.api.messages import sms
+from airflow_provider_omnimessage.hooks import pacing
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.operators.omnimessage import RescheduleOmnimessageOperator
 from airflow_provider_omnimessage.tasks.sending import DurableMessage
@@ -40,30 +50,94 @@ def states(sandbox) -> dict[str, str]:
     return {message["body"]["messages"][0]["text"]: message["state"] for message in sandbox.messages}
 
 
+def alive(sandbox) -> list[str]:
+    return sorted(text for text, state in states(sandbox).items() if state == "scheduled")
+
+
 def rescheduling(old, **settings):
     settings = {"retries": 2, "retry_delay": timedelta(0), "time_to_send": LATER, **settings}
     return RescheduleOmnimessageOperator(task_id="later", omnimessage_id=old, to=TO, messages=[sms("new")], **settings)
 
 
-@pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("call", ["cancel", "send"])
 @pytest.mark.parametrize("order", ORDERS)
-def test_cancel_first_never_leaves_two_and_schedule_first_never_none(sandbox, old, order, call, fault):
-    sandbox.add_fault(call=call, **FAULTS[fault])
-    with OmnimessageHook() as hook:
+def test_cancel_first_never_leaves_two_and_schedule_first_never_none(sandbox, order, call):
+    for name, fault in FAULTS.items():
+        sandbox.reset()
+        pacing.reset_paces()
+        with OmnimessageHook() as hook:
+            old = hook.send(TO, [sms("old")], time_to_send=timedelta(hours=1)).omnimessage_id
+            sandbox.add_fault(call=call, **fault)
+            try:
+                done = hook.reschedule(old, TO, [sms("new")], order=order, time_to_send=LATER)
+            except OmnimessageError:
+                done = None
+        if order == "cancel_first":
+            assert len(alive(sandbox)) <= 1, name
+        else:
+            assert alive(sandbox), name
+        if done is not None:
+            assert alive(sandbox) == ["new"], name
+        elif call == "send" and order == "schedule_first":
+            assert "old" in alive(sandbox), name
+
+
+#: Faults of the first try after which the task ends with the new message.
+NO_REPEAT_HELPS = {"certificate refused", "wrong password", "redirect to another host"}
+CERTAINLY_NOT_SENT = {name for name in EVERY_FAULT if name.startswith("429")} | {
+    "refused",
+    "DNS failure",
+    "TLS failure",
+}
+HEALED = {
+    ("cancel_first", "cancel"): set(EVERY_FAULT) - NO_REPEAT_HELPS,
+    ("cancel_first", "send"): CERTAINLY_NOT_SENT,
+    # the new message is known by then: a retry cancels the old one
+    ("schedule_first", "cancel"): set(EVERY_FAULT) - NO_REPEAT_HELPS | {"redirect to another host"},
+    ("schedule_first", "send"): CERTAINLY_NOT_SENT,
+}
+
+
+@pytest.mark.parametrize(("order", "call"), HEALED)
+def test_a_task_keeps_its_promise_at_any_time_whatever_fault_hits_either_call(
+    sandbox, strike, monkeypatch, tmp_path, order, call
+):
+    least, most = (0, 1) if order == "cancel_first" else (1, 2)
+    fault = ""
+
+    def watch(name):
+        whole = getattr(OmnimessageHook, name)
+
+        def watched(hook, *args, **kwargs):
+            try:
+                return whole(hook, *args, **kwargs)
+            finally:
+                assert least <= len(alive(sandbox)) <= most, fault
+
+        monkeypatch.setattr(OmnimessageHook, name, watched)
+
+    def recover():
+        sandbox.clear_faults()
+        monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", connection)
+        pacing.reset_paces()
+
+    connection = os.environ["AIRFLOW_CONN_OMNIMESSAGE_DEFAULT"]
+    watch("post")
+    watch("try_to_cancel")
+    healed = set()
+    for number, fault in enumerate(EVERY_FAULT):
+        sandbox.reset()
+        with OmnimessageHook() as hook:
+            old = hook.send(TO, [sms("old")], time_to_send=timedelta(hours=1)).omnimessage_id
+        strike(fault, call)
         try:
-            done = hook.reschedule(old, TO, [sms("new")], order=order, time_to_send=LATER)
-        except OmnimessageError:
-            done = None
-    alive = [text for text, state in states(sandbox).items() if state == "scheduled"]
-    if order == "cancel_first":
-        assert len(alive) <= 1
-    else:
-        assert alive
-    if done is not None:
-        assert alive == ["new"]
-    elif call == "send" and order == "schedule_first":
-        assert "old" in alive
+            new_id = reschedule_tries.all_tries(order, old, str(tmp_path / str(number)), recover)
+        except AirflowFailException:
+            continue
+        healed.add(fault)
+        assert alive(sandbox) == ["new"], fault
+        assert new_id == sandbox.messages[-1]["omnimessage_id"], fault
+    assert healed == HEALED[order, call]
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -122,6 +196,49 @@ def test_a_retry_after_a_death_in_between_ends_with_one_message(
     assert states(sandbox) == {"old": "cancelled", "new": "scheduled"}
     assert len(sandbox.messages) == 2
     assert run.xcom("later") == sandbox.messages[1]["omnimessage_id"]
+
+
+HOOK = "airflow_provider_omnimessage.hooks.omnimessage:OmnimessageHook"
+POSTING = "airflow_provider_omnimessage.tasks.posting"
+#: The order, the function after which the first try is killed, and what is scheduled then and after the retry.
+KILLS = [
+    ("cancel_first", HOOK, "try_to_cancel", [], ["new"]),
+    ("cancel_first", HOOK, "post", ["new"], "in doubt"),
+    ("schedule_first", HOOK, "post", ["new", "old"], "in doubt"),
+    ("schedule_first", POSTING, "remember", ["new", "old"], ["new"]),
+]
+
+
+@full_size
+def test_a_retry_after_a_kill_in_between_knows_what_the_killed_process_did(sandbox, tmp_path):
+    with OmnimessageHook() as hook:
+        olds = [hook.send(TO, [sms("old")], time_to_send=timedelta(hours=1)).omnimessage_id for _ in KILLS]
+    tries = [
+        (order, old, str(tmp_path / old), owner, name)
+        for old, (order, owner, name, *_) in zip(olds, KILLS, strict=True)
+    ]
+    killed = subprocess.run(
+        [sys.executable, reschedule_tries.__file__, json.dumps(tries)], capture_output=True, text=True, check=True
+    )
+    assert json.loads(killed.stdout.splitlines()[-1]) == [signal.SIGKILL] * len(KILLS)
+    # each kill's new message follows the old ones, in order; the first kill left none
+    news = [None, *(message["omnimessage_id"] for message in sandbox.messages[len(KILLS) :])]
+    for (order, old, store, *_), new, (_, _, name, left, in_the_end) in zip(tries, news, KILLS, strict=True):
+        assert scheduled_of(sandbox, old, new) == left
+        if in_the_end == "in doubt":
+            with pytest.raises(AirflowFailException, match="Look for it in Messente's dashboard"):
+                reschedule_tries.one_try(order, old, store, 2)
+            assert scheduled_of(sandbox, old, new) == left, "not posted again, and nothing is cancelled for it"
+        else:
+            stands = reschedule_tries.one_try(order, old, store, 2)
+            assert new in (None, stands), name
+            assert scheduled_of(sandbox, old, stands) == in_the_end
+    assert len(sandbox.messages) == 2 * len(KILLS)
+
+
+def scheduled_of(sandbox, *ids) -> list[str]:
+    mine = [message for message in sandbox.messages if message["omnimessage_id"] in ids]
+    return sorted(each["body"]["messages"][0]["text"] for each in mine if each["state"] == "scheduled")
 
 
 def test_without_an_old_message_the_task_is_skipped(dag, run_dag, sandbox):

@@ -288,7 +288,38 @@ def test_estimate_shows_what_a_file_would_cost(run, sandbox, tmp_path):
     assert ended.code == 1
     found = json.loads(ended.output)
     assert (found["recipients"], found["rejected"], found["price"]) == (2, 1, 0.06)
-    shown = run("estimate", str(people), "--text", "Hello $name")
-    assert "sms_parts" in shown.output
+    shown = run("estimate", str(people), "--text", "Hello $name", "--prices", str(prices), "--output", "plain")
+    lines = [line.split() for line in shown.output.splitlines()]
+    assert ["1", "+37255•••55", "1", "0.05"] in lines, "the SMS parts of each recipient"
+    assert ["2", "+12025•••42", "1", "0.01"] in lines
     assert "row 3, to" in shown.stderr
     assert sandbox.requests == []
+
+
+def test_estimate_of_a_long_file_lists_the_most_sms_parts_and_counts_the_rest(run, tmp_path):
+    people = tmp_path / "people.csv"
+    texts = ["short"] * 40 + ["a" * 161] * 3 + ["ž" * 200]
+    people.write_text("\n".join(["to,text", *(f"+372555555{row:02},{text}" for row, text in enumerate(texts))]))
+    shown = run("estimate", str(people), "--text", "$text", "--output", "plain")
+    lines = [line.split() for line in shown.output.splitlines()]
+    rows = [line[0] for line in lines if any(word.startswith("+372") for word in line)]
+    assert rows == ["44", "41", "42", "43", *map(str, range(1, 17))]
+    for count in (["1", "40"], ["2", "3"], ["3", "1"]):
+        assert count in lines
+    assert "The 20 recipients with the most SMS parts; --output json has all rows" in shown.stderr
+    found = json.loads(run("estimate", str(people), "--text", "$text", "--output", "json").output)
+    assert found["parts"] == [1] * 40 + [2] * 3 + [3]
+
+
+@pytest.mark.parametrize("words", [["send"], ["schedule", "--in", "1h"], ["reschedule", "ID", "--in", "1h"]])
+@pytest.mark.parametrize(("on_unknown_zone", "code"), [("fail", 2), ("drop", 0), ("Asia/Tokyo", 0)])
+def test_a_recipient_whose_zone_is_unknown(run, sandbox, scheduled, words, on_unknown_zone, code):
+    words = [scheduled if word == "ID" else word for word in words]
+    message = ("--to", "+80012345678", "--text", "a", "--window", "00:00-24:00; timezone=recipient")
+    ended = run(*words, *message, "--on-unknown-zone", on_unknown_zone)
+    assert ended.code == code
+    sent = [message["to"] for message in sandbox.messages].count("+80012345678")
+    assert sent == (on_unknown_zone == "Asia/Tokyo")
+    if not sent:
+        assert "the time zone of +80012•••78 is unknown" in ended.stderr
+        assert sandbox.messages[0]["state"] == "scheduled", "nothing was cancelled either"

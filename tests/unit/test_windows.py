@@ -6,10 +6,11 @@ import copy
 import pickle
 import sys
 from datetime import date, datetime, timedelta, timezone
+from functools import cache
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from windows_by_hand import NAMES, is_open_by_hand
 
@@ -39,6 +40,14 @@ ZONES = (
     "Pacific/Apia",
     "Pacific/Chatham",
     "Pacific/Kiritimati",
+)
+ZONES_THAT_CHANGE = (
+    "Europe/Tallinn",
+    "America/New_York",
+    "Africa/Cairo",
+    "Africa/Casablanca",
+    "Asia/Beirut",
+    "Australia/Lord_Howe",
 )
 #: UTC times shortly before clock changes, and of a day that Samoa left out.
 EDGES = (
@@ -166,6 +175,14 @@ def test_a_window_can_be_copied_pickled_and_compared():
     assert hash(window) == hash(SendWindow.of(str(window)).of(window.as_dict()).of(window))
 
 
+@cache
+def changes_of(zone) -> tuple[datetime, ...]:
+    """The minutes of 2026 from which a zone has another offset."""
+    times = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=30 * step) for step in range(365 * 48)]
+    offsets = [time.astimezone(zone).utcoffset() for time in times]
+    return tuple(times[step] for step in range(1, len(times)) if offsets[step] != offsets[step - 1])
+
+
 def clock(minute: int) -> str:
     return f"{minute // 60:02}:{minute % 60:02}"
 
@@ -181,7 +198,7 @@ any_time = st.datetimes(datetime(2015, 1, 1), datetime(2030, 1, 1), timezones=st
 
 @st.composite
 def wishes(draw):
-    """A window, the zones of a recipient, and a wanted time: often all close to a clock change."""
+    """A window, the zones of a recipient, and a wanted time: often all close to a clock change or a holiday."""
     zones = draw(
         st.lists(st.sampled_from(ZONES), min_size=1, max_size=3).map(lambda names: [*map(resolve_zone, names)])
     )
@@ -191,26 +208,47 @@ def wishes(draw):
     spans = draw(st.lists(st.tuples(close | any_minute, close | any_minute), min_size=1, max_size=3))
     hours = [f"{clock(start)}-{clock(end)}" for start, end in spans if start != end] or ["00:00-24:00"]
     days = draw(st.none() | st.lists(st.sampled_from(NAMES), min_size=1))
-    dates = st.lists(st.integers(-2, 4).map(lambda days: local.date() + timedelta(days)), max_size=3)
+    dates = st.lists(st.integers(-1, 2).map(lambda days: local.date() + timedelta(days)), min_size=1, max_size=3)
     holidays = draw(st.none() | st.just("EE") | dates)
     return SendWindow(", ".join(hours), days=days, holidays=holidays), zones, wanted
 
 
-@settings(max_examples=60, deadline=None)
-@given(wishes())
+@st.composite
+def wishes_at_a_clock_change(draw):
+    """The same, with a span that begins in the time that a clock change leaves out or repeats."""
+    zone = resolve_zone(draw(st.sampled_from(ZONES_THAT_CHANGE)))
+    change = draw(st.sampled_from(changes_of(zone)))
+    before, after = ((change + timedelta(minutes=each)).astimezone(zone) for each in (-1, 0))
+    first = (
+        (after.hour * 60 + after.minute)
+        if after.utcoffset() < before.utcoffset()
+        else before.hour * 60 + before.minute + 1
+    )
+    start = (first + draw(st.integers(0, 3)) * 15) % (24 * 60)
+    hours = f"{clock(start)}-{clock((start + draw(st.integers(1, 6)) * 15) % (24 * 60))}"
+    return SendWindow(hours), [zone], change + timedelta(minutes=draw(st.integers(-8, 4)) * 15)
+
+
+@settings(max_examples=2 * settings.default.max_examples)
+@given(wishes() | wishes_at_a_clock_change())
+@example((SendWindow("22:00-06:00"), [UTC], datetime(2026, 11, 24, 5, tzinfo=UTC)))
+@example((SendWindow("03:30-04:30"), [TALLINN], datetime(2026, 3, 29, 0, 30, tzinfo=UTC)))
+@example((SendWindow("03:00-03:30"), [TALLINN], datetime(2026, 10, 25, 0, 40, tzinfo=UTC)))
+@example((SendWindow("09:00-10:00", holidays=[date(2026, 11, 24)]), [UTC], datetime(2026, 11, 24, 8, tzinfo=UTC)))
+@example((SendWindow("09:00-12:00, 14:00-20:00"), [UTC], datetime(2026, 11, 24, 13, tzinfo=UTC)))
 def test_the_chosen_time_is_the_first_one_that_lies_in_the_window_in_every_zone(wish):
     window, zones, wanted = wish
     try:
         chosen = window.earliest(wanted, zones)
     except InvalidInputError:
         # not even once in a fortnight
-        assert not any(is_open_by_hand(window, each, zones) for each in every(wanted, wanted + timedelta(14), 15))
+        assert not any(is_open_by_hand(window, each, zones) for each in every(wanted, wanted + timedelta(14), 30))
         return
     assert is_open_by_hand(window, chosen, zones)
     assert chosen >= wanted
     assert window.earliest(chosen, zones) == chosen
     assert chosen == wanted or chosen.second == 0
-    shortly_before = max(wanted, chosen - timedelta(hours=30))
+    shortly_before = max(wanted, chosen - timedelta(hours=3))
     assert not any(is_open_by_hand(window, each, zones) for each in every(wanted, shortly_before, 15))
     assert not any(is_open_by_hand(window, each, zones) for each in every(shortly_before, chosen, 1))
 

@@ -1,0 +1,108 @@
+"""When an alert and the steps of its escalation are sent, to whom: each at its time, or in a window after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_omnimessage.alerts.recipients import recipients_at
+from airflow_provider_omnimessage.alerts.steps import Notice
+from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.timing import later
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import Logger
+
+    from airflow_provider_omnimessage.api.send_times import ChosenTime
+    from airflow_provider_omnimessage.api.timing import TimeToSend
+    from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
+
+@dataclass(frozen=True)
+class PlannedNotice:
+    """
+    One message of an alert to one recipient.
+
+    :param time: the wanted time, which may be in the past, and the chosen one; ``chosen=None``: now.
+    """
+
+    notice: Notice
+    to: str
+    time: ChosenTime
+
+
+@dataclass(frozen=True)
+class Planner:
+    """
+    Plans the messages of an alert.
+
+    :param window: as :func:`~airflow_provider_omnimessage.hooks.choosing.alert_time` takes it.
+    :param zone: of a window without its own; ``None``: the connection's.
+    """
+
+    hook: OmnimessageHook
+    log: Logger
+    window: Any = None
+    zone: str | None = None
+
+    def plan(self, found: Sequence[Notice], begin: TimeToSend) -> tuple[list[PlannedNotice], list[InvalidInputError]]:
+        """
+        Return each message with its recipient and time, and what is wrong with the rest.
+
+        Each step waits for the notice before it: if a window moves that one, the steps that follow move too.
+
+        :param found: the alert and its steps, in order.
+        :param begin: when the alert is due; a time in the past means now.
+        """
+        planned: list[PlannedNotice] = []
+        problems: list[InvalidInputError] = []
+        start, after = begin, timedelta(0)
+        for notice in found:
+            start = later(start, notice.after - after)
+            after = notice.after
+            try:
+                numbers, wrong = recipients_at(notice.to, max(begin.utc, _now()) + after)
+            except InvalidInputError as error:
+                self.log.error("No recipient for the %s: %s", notice, error)
+                problems.append(error)
+                continue
+            problems += (InvalidInputError([problem]) for problem in wrong)
+            for problem in wrong:
+                self.log.error("No %s for one recipient: %s", notice, problem)
+            wanted = later(begin, after)
+            times = [self._time(to, wanted, start, after) for to in numbers]
+            planned += map(PlannedNotice, [notice] * len(numbers), numbers, times)
+            if self.window is not None:
+                start = max((start, *(each.chosen for each in times if each.chosen)), key=lambda time: time.utc)
+        return planned, problems
+
+    def _time(self, to: str, wanted: TimeToSend, start: TimeToSend, after: timedelta) -> ChosenTime:
+        """
+        Return the time of one message.
+
+        :param start: not before this time.
+        """
+        from airflow_provider_omnimessage.api.send_times import ChosenTime
+        from airflow_provider_omnimessage.hooks.choosing import alert_time
+
+        if after and start.utc <= _now():
+            # the alert is sent now, and its steps after it
+            start = self.hook.resolve_time_to_send(_now() + after)
+        if self.window is None:
+            return ChosenTime(wanted, start if start.utc > _now() else None)
+        choice = alert_time(
+            self.hook.settings, to, self.log, time_to_send=start.utc, timezone=self.zone, window=self.window
+        )
+        return replace(choice, wanted=wanted)
+
+
+def moved_alert(planned: Sequence[PlannedNotice]) -> ChosenTime | None:
+    """Return the latest time of an alert that a window moves; ``None``: it moves none."""
+    moved = [each.time for each in planned if not each.notice.number and each.time.chosen and each.time.reason]
+    return max(moved, key=lambda time: time.chosen.utc if time.chosen else datetime.min, default=None)
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
