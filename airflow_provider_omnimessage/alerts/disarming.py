@@ -250,7 +250,7 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
             notice, to, at = each.notice, each.to, each.time.chosen
             goes_out = scheduled.get((notice.number, to))
             if goes_out is not None and at is not None and at.utc >= goes_out:
-                self.log.info("The window is closed: the %s to %s stands for %s", notice, mask_number(to), at)
+                self.log.info("The window is closed: the %s to %s is sent at %s", notice, mask_number(to), at)
                 continue
             try:
                 draft = self._compose(hook, to, messages=notice.messages)
