@@ -123,7 +123,7 @@ def test_sent_now_means_once_in_the_window(guarded, dag, run_dag, clear_and_run,
     guarded(on_failure="send_now")
     run = run_dag(dag)
     assert plan(sandbox.messages) == planned(closed.opens)
-    assert "The window is closed: the alert to +37255•••55 stands for" in run.log
+    assert "The window is closed: the alert to +37255•••55 is sent at" in run.log
     guarded.fails[0] = False
     clear_and_run(dag, run)
     assert states(sandbox) == {"cancelled"}
@@ -148,7 +148,7 @@ def test_a_run_that_starts_after_its_deadline_waits_for_the_window_too(
     guarded(within=None, time_to_send=late, on_failure="send_now")
     run = run_dag(dag)
     assert plan(sandbox.messages) == planned(closed.opens)
-    assert "The window is closed: the alert to +37255•••55 stands for" in run.log
+    assert "The window is closed: the alert to +37255•••55 is sent at" in run.log
     guarded.fails[0] = False
     clear_and_run(dag, run)
     assert states(sandbox) == {"cancelled"}
