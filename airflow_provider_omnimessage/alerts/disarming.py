@@ -194,7 +194,7 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
                 return [error]
         if not is_missing:
             return []
-        begin = hook.resolve_time_to_send(deadline if sent_at > now() else now())
+        begin = hook.resolve_time_to_send(deadline) if sent_at > now() else self._now(hook)
         return self._send(own, deadline, begin, hook, again=True)
 
     def _is_live(self, omnimessage_id: str, hook: OmnimessageHook) -> bool:
@@ -218,7 +218,7 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
             return []
         deadline = self._deadline(context)
         pending = self._plan(hook, hook.resolve_time_to_send(deadline))[0] if self.window and deadline else []
-        begin = hook.resolve_time_to_send(now())
+        begin = self._now(hook)
         return self._send(KnownAlerts(context, "sent"), begin.utc, begin, hook, again=False, pending=pending)
 
     def _send(
@@ -268,6 +268,10 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
                 when = f"at {at}" if at else "now"
                 self.log.warning("The %s to %s is sent %s: %s", notice, mask_number(to), when, omnimessage_id)
         return problems
+
+    def _now(self, hook: OmnimessageHook) -> TimeToSend:
+        """Return the current time in whole seconds: rounded up, it would be a time in the future."""
+        return hook.resolve_time_to_send(now().replace(microsecond=0))
 
     def _step_times(self, context: Mapping[str, Any]) -> dict[str, datetime | None]:
         """Return when that is sent, by id, which ``arm`` or this task scheduled for another time than the deadline."""
