@@ -135,10 +135,10 @@ class Airflow:
                 time.sleep(pause)
         raise AssertionError("unreachable: the last try returns or raises")
 
-    def await_dag(self, dag_id: str) -> None:
-        deadline = time.monotonic() + 120
+    def await_dag(self, dag_id: str, seconds: float = 120) -> None:
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if any(dag["dag_id"] == dag_id for dag in self.call("GET", "/api/v2/dags")["dags"]):
+            if any(dag["dag_id"] == dag_id for dag in self.call("GET", "/api/v2/dags?limit=100")["dags"]):
                 return
             time.sleep(0.5)
         raise AssertionError(f"Airflow did not find {dag_id}: {self.call('GET', '/api/v2/importErrors')}")

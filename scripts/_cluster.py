@@ -44,6 +44,7 @@ class Cluster:
     :param connections: Airflow connections by id.
     :param extra: more environment variables for all of Airflow's processes.
     :param concurrency: tasks at a time on each worker.
+    :param edge: whether the workers are Edge workers, which reach the API servers alone, and not Celery's.
     """
 
     def __init__(
@@ -53,7 +54,8 @@ class Cluster:
         bundles: Mapping[str, Path],
         connections: Mapping[str, Mapping[str, Any]],
         extra: Mapping[str, str] | None = None,
-        concurrency: int = 8,
+        concurrency: int = 4,
+        edge: bool = False,
     ) -> None:
         self.folder = folder
         self.ports = {name: free_port() for name in ("postgres", "redis", "s3", *API_SERVERS)}
@@ -71,6 +73,7 @@ class Cluster:
         self.home = AirflowHome(folder / "airflow", dags=folder / "no-dags", connections={})
         self.home.url = f"http://127.0.0.1:{self.address.port}"
         self._concurrency = concurrency
+        self._edge = edge
         self.home.environment |= {**self._settings(bundles), **(extra or {})}
         self.processes: dict[str, Process] = {}
 
@@ -86,7 +89,7 @@ class Cluster:
             for name, path in bundles.items()
         ]
         return {
-            "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+            "AIRFLOW__CORE__EXECUTOR": "EdgeExecutor" if self._edge else "CeleryExecutor",
             "AIRFLOW__CORE__FERNET_KEY": Fernet.generate_key().decode(),
             "AIRFLOW__CORE__PARALLELISM": "64",
             "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "2000",
@@ -96,7 +99,15 @@ class Cluster:
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{database}",
             "AIRFLOW__CELERY__BROKER_URL": f"redis://127.0.0.1:{self.ports['redis']}/0",
             "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql+psycopg2://{database}",
+            "AIRFLOW__EDGE__API_ENABLED": str(self._edge),
+            "AIRFLOW__EDGE__API_URL": f"{self.home.url}/edge_worker/v1/rpcapi",
+            "AIRFLOW__EDGE__JOB_POLL_INTERVAL": "1",
+            "AIRFLOW__EDGE__HEARTBEAT_INTERVAL": "5",
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundle_list),
+            # the DAGs do not change, and parsing them again takes half of a core
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
+            # the first callback of a DAG waits until the DAG processor has imported the execution API: a minute if busy
+            "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "300",
             # detect dead processes soon
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
@@ -124,9 +135,8 @@ class Cluster:
         self._add("s3", [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.ports["s3"])])
         for name in ("postgres", "redis", "s3"):
             self.processes[name].start()
-            self.await_port(name)
+        self.await_port("postgres")
         self._create_database()
-        urllib.request.urlopen(urllib.request.Request(f"{self.s3_url}/{BUCKET}", method="PUT"), timeout=30).close()
         passwords = self.home.folder / "simple_auth_manager_passwords.json.generated"
         passwords.write_text(json.dumps({"admin": "admin"}))
         self.home.environment |= {"CLUSTER_HOST": "setup"}
@@ -137,6 +147,8 @@ class Cluster:
         )
         self.home.run("connections", "import", str(known))
         known.unlink()
+        self.await_port("s3")
+        urllib.request.urlopen(urllib.request.Request(f"{self.s3_url}/{BUCKET}", method="PUT"), timeout=30).close()
         self._add_airflow()
         for name in (*API_SERVERS, *SCHEDULERS, "dag-processor", *TRIGGERERS, *WORKERS):
             self.processes[name].start()
@@ -168,6 +180,20 @@ class Cluster:
             time.sleep(0.1)
         raise RuntimeError(f"{name} does not listen:\n{self.processes[name].log[-3000:]}")
 
+    def kill(self, *names: str) -> None:
+        """Kill processes with all their descendants."""
+        for name in names:
+            self.processes[name].kill()
+
+    def start_again(self, *names: str) -> None:
+        """Start processes that were killed; each server listens when this returns."""
+        if "postgres" in names:
+            (self.data / "postmaster.pid").unlink(missing_ok=True)
+        for name in names:
+            self.processes[name].start()
+        for name in set(names) & set(self.ports):
+            self.await_port(name)
+
     def restart_ended(self) -> list[str]:
         """Start everything again that has ended by itself, and return its names."""
         ended = [name for name, process in self.processes.items() if not process.is_running]
@@ -191,13 +217,19 @@ class Cluster:
 
     def await_health(self) -> None:
         """Wait until scheduler, triggerer and DAG processor report to the database, and both workers take tasks."""
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 600
         while time.monotonic() < deadline:
             self.check()
-            if all(f"celery@{name} ready" in self.processes[name].log for name in WORKERS) and self.is_healthy():
+            if all(self._is_ready(name) for name in WORKERS) and self.is_healthy():
                 return
             time.sleep(0.5)
-        raise RuntimeError("Airflow is not healthy after three minutes")
+        raise RuntimeError("Airflow is not healthy after ten minutes")
+
+    def _is_ready(self, worker: str) -> bool:
+        """Return whether a worker has begun to take tasks."""
+        if self._edge:
+            return (self.folder / f"{worker}.pid").exists()
+        return f"celery@{worker} ready" in self.processes[worker].log
 
     # -- its parts
 
@@ -265,8 +297,13 @@ class Cluster:
         for name in TRIGGERERS:
             self._add_component(name, "triggerer", AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT=str(free_port()))
         for name in WORKERS:
+            of_kind = (
+                ("edge", "worker", "--edge-hostname", name, "--pid", str(self.folder / f"{name}.pid"))
+                if self._edge
+                else ("celery", "worker", "--celery-hostname", name)
+            )
             self._add_component(
-                name, "celery", "worker", "--celery-hostname", name, "--concurrency", str(self._concurrency),
+                name, *of_kind, "--concurrency", str(self._concurrency),
                 AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT=str(free_port()),
             )  # fmt: skip
 

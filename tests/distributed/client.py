@@ -6,7 +6,7 @@ import http.client
 import time
 import urllib.error
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from _airflow import Airflow
@@ -20,7 +20,7 @@ class ClusterClient(Airflow):
         self.cluster = cluster
         super().__init__(cluster.home)
 
-    def persist(self, method: str, path: str, body: object = None, seconds: float = 60) -> Any:
+    def persist(self, method: str, path: str, body: object = None, seconds: float = 120) -> Any:
         """Call the API until it responds: repeat the call while a server is down.
 
         :raises urllib.error.HTTPError: for a 4xx response.
@@ -57,21 +57,7 @@ class ClusterClient(Airflow):
             if len(found) >= page["total_entries"] or not page["task_instances"]:
                 return found
 
-    def await_instances(
-        self, dag_id: str, run_id: str, wanted: Callable[[list[dict[str, Any]]], bool], seconds: float = 120
-    ) -> list[dict[str, Any]]:
-        """Wait until the task instances of a run are as wanted, and return them."""
-        deadline = time.monotonic() + seconds
-        while True:
-            instances = self.instances(dag_id, run_id)
-            if wanted(instances):
-                return instances
-            if time.monotonic() > deadline:
-                states = {f"{one['task_id']}[{one['map_index']}]": one["state"] for one in instances}
-                raise AssertionError(f"{dag_id} {run_id} is still {states}\n{self.log(run_id)[-4000:]}")
-            time.sleep(0.5)
-
-    def await_runs(self, runs: Mapping[str, str], seconds: float = 240) -> dict[str, str]:
+    def await_runs(self, runs: Mapping[str, str], seconds: float = 600) -> dict[str, str]:
         """Wait until runs have ended, and return their states.
 
         :param runs: the DAG of each run id.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 
 import pytest
@@ -9,6 +10,10 @@ from matrix.expectations import MESSAGES, OF_A_DEADLINE, RUNS
 
 from airflow_provider_omnimessage.api.messages import sms, viber
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
+PUSHED = "matrix_pushed"
+#: How many messages a file has.
+ROWS = int(os.environ.get("OMNIMESSAGE_BULK", "10000"))
 
 
 def tasks_of(airflow, dag_id, run_id):
@@ -30,13 +35,25 @@ def test_the_cluster_has_two_of_each_process_and_an_encrypted_connection(cluster
     assert [(password == "sandbox", encrypted) for password, encrypted in rows] == [(False, True)]
 
 
-@pytest.mark.parametrize("dag_id", RUNS)
+def test_a_report_to_either_api_server_ends_a_wait_without_a_poll(airflow, eventually, pushing_sandbox):
+    def wait():
+        runs = airflow.persist("GET", f"/api/v2/dags/{PUSHED}/dagRuns")["dag_runs"]
+        return airflow.tasks(PUSHED, runs[0]["dag_run_id"]).get("wait") if runs else None
+
+    eventually(lambda: wait() == "deferred", "the message is waited for")
+    pushing_sandbox.advance_to_next_message()
+    pushing_sandbox.advance(30)
+    eventually(lambda: wait() == "success", "the wait has ended")
+    assert [request["call"] for request in pushing_sandbox.requests] == ["send"]
+
+
+@pytest.mark.parametrize("dag_id", [dag_id for dag_id in RUNS if dag_id != PUSHED])
 def test_a_matrix_dag_ends_as_on_one_machine(airflow, eventually, dag_id):
     def ended():
         runs = airflow.persist("GET", f"/api/v2/dags/{dag_id}/dagRuns?limit=10")["dag_runs"]
         return runs if runs and all(run["state"] in ("success", "failed") for run in runs) else []
 
-    runs = eventually(ended, f"{dag_id} has ended", 180)
+    runs = eventually(ended, f"{dag_id} has ended")
     state, tasks = RUNS[dag_id]
     assert {run["state"] for run in runs} == {state}
     assert tasks_of(airflow, dag_id, runs[0]["dag_run_id"]) == tasks, airflow.log(runs[0]["dag_run_id"])[-5000:]
@@ -55,7 +72,10 @@ def test_the_matrix_dags_send_what_they_send_on_one_machine(sandbox, eventually)
         found[of_a_deadline] = found[of_a_deadline][:1] if len(found[of_a_deadline]) == 2 else found[of_a_deadline]
         return {digits: sorted(found[digits]) for digits in expected}
 
-    eventually(lambda: all(len(states) >= len(expected[digits]) for digits, states in sent().items()), "all were sent")
+    eventually(
+        lambda: all(len(states) >= len(expected[digits]) for digits, states in sent().items()),
+        lambda: f"all were sent, but {sent()}",
+    )
     assert sent() == expected
 
 
@@ -63,6 +83,7 @@ def test_every_example_runs(airflow, sandbox):
     dags = airflow.persist("GET", "/api/v2/dags?limit=100")["dags"]
     examples = [dag["dag_id"] for dag in dags if dag["bundle_name"] == "examples"]
     assert len(examples) > 10
+    airflow.persist("PATCH", "/api/v2/dags/omnimessage_next_run", {"is_paused": False})
     runs = {airflow.trigger(dag_id): dag_id for dag_id in examples}
     ended = airflow.await_runs(runs)
     failed = {runs[run_id]: airflow.log(run_id)[-3000:] for run_id, state in ended.items() if state != "success"}
@@ -80,15 +101,16 @@ def test_a_wait_ends_in_every_mode(airflow, sandbox, monkeypatch):
         assert f"{ids[mode]}: delivered" in airflow.log(run_id, mode)
 
 
-@pytest.mark.parametrize(("then", "state"), [("cancel", "cancelled"), ("wait", "delivered")])
-def test_thousands_of_messages_go_from_a_file_in_s3_to_a_file_in_s3(airflow, sandbox, then, state):
-    run_id = airflow.trigger(f"cluster_bulk_{then}", rows=1000)
-    dag_id = f"cluster_bulk_{then}"
-    ended = airflow.await_runs({run_id: dag_id}, 300)
-    assert ended == {run_id: "success"}, airflow.log(run_id)[-5000:]
-    mine = texts(sandbox, run_id)
-    assert Counter(message["state"] for message in mine) == {state: 1000}
-    assert len({message["to"] for message in mine}) == 1000
+def test_ten_thousand_messages_go_from_a_file_in_s3_to_a_file_in_s3(airflow, bulk_sandbox):
+    states = {"cluster_bulk_cancel": "cancelled", "cluster_bulk_wait": "delivered"}
+    runs = {airflow.trigger(dag_id, rows=ROWS): dag_id for dag_id in states}
+    ended = airflow.await_runs(runs)
+    assert set(ended.values()) == {"success"}, [airflow.log(run_id)[-5000:] for run_id in runs]
+    for run_id, dag_id in runs.items():
+        mine = texts(bulk_sandbox, run_id)
+        assert Counter(message["state"] for message in mine) == {states[dag_id]: ROWS}
+        assert len({message["to"] for message in mine}) == ROWS
+    bulk_sandbox.reset()
 
 
 def test_every_callback_notifies(airflow, sandbox, eventually, tmp_path):
@@ -126,7 +148,7 @@ def test_a_deadline_sends_at_most_one_message_per_triggerer_and_a_sync_callback_
             )
         ]  # fmt: skip
 
-    eventually(lambda: sorted(states()) == ["failed", "success"], "both callbacks have ended", 180)
+    eventually(lambda: sorted(states()) == ["failed", "success"], "both callbacks have ended")
     messages = Counter(message["to"][-4:] for message in texts(sandbox, run_id))
     assert messages["6102"] == 0, "a token of a callback may not read connections of Airflow's database"
     assert 1 <= messages["6101"] <= 2

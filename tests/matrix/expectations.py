@@ -28,6 +28,7 @@ class Version:
     :param own_command: whether there is ``airflow omnimessage``.
     :param deadlines: whether there are deadline alerts.
     :param more: what else is installed.
+    :param is_early: whether it is a pre-release: what fails there warns, and fails nothing.
     """
 
     airflow: str
@@ -38,6 +39,7 @@ class Version:
     own_command: bool = True
     deadlines: bool = True
     more: tuple[str, ...] = ()
+    is_early: bool = False
 
     @property
     def is_2(self) -> bool:
@@ -87,6 +89,15 @@ VERSIONS = (
     Version("3.1.8", "2026-11-20", "3.12", own_command=False, more=("wtforms",)),
     Version("3.2.2", "2026-06-15", "3.13", hidden=("url_schema",)),
     Version("3.3.2", "2026-11-20", "3.13", hidden=("url_schema",)),
+    # uv takes a pre-release of what is named, and released packages otherwise
+    Version(
+        "3.4.0b2",
+        "2026-11-20",
+        "3.13",
+        hidden=("url_schema",),
+        more=("apache-airflow-core==3.4.0b2", "apache-airflow-task-sdk==1.4.0b2"),
+        is_early=True,
+    ),
 )
 
 #: The state of every run and of its tasks, the same on every version.

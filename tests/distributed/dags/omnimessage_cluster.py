@@ -5,7 +5,16 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
-from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference, ObjectStoragePath, SyncCallback, task
+from airflow.sdk import (
+    DAG,
+    AsyncCallback,
+    DeadlineAlert,
+    DeadlineReference,
+    ObjectStoragePath,
+    Param,
+    SyncCallback,
+    task,
+)
 
 from airflow_provider_omnimessage.alerts import DeadMansSwitch
 from airflow_provider_omnimessage.api.messages import sms
@@ -35,8 +44,8 @@ for then in ("cancel", "wait"):
     with DAG(
         f"cluster_bulk_{then}",
         schedule=None,
-        default_args=SOON,
-        params={"rows": 1000, "batch_size": 1000, "guarantee": "at_most_once"},
+        default_args={**SOON, "omnimessage_conn_id": "omnimessage_bulk"},
+        params={"rows": 1000},
     ):
 
         @task
@@ -63,6 +72,18 @@ for then in ("cancel", "wait"):
                 task_id=then, omnimessage_id=send.output, deferrable=True, poke_interval=5, timeout=600
             )
         export() >> send >> following
+
+with DAG("cluster_waits", schedule=None, params={"ids": Param([], type="array")}):
+
+    @task
+    def ids(params: dict) -> list[str]:
+        """Hand the ids over, one for each wait."""
+        return params["ids"]
+
+    # a deferred wait keeps the slot of its pool: a worker starts one, and the test copies it to the others
+    OmnimessageDeliverySensor.partial(
+        task_id="wait", deferrable=True, poke_interval=5, timeout=3600, retries=2, pool="one_at_a_time"
+    ).expand(omnimessage_id=ids())
 
 with (
     DAG("cluster_guarded", schedule=None, default_args=SOON),
