@@ -1,4 +1,4 @@
-"""What only ``scripts/test --full-size`` runs, and so CI: rare cases, and more variants of the other tests."""
+"""What only ``scripts/test --full-size`` runs: rare cases, and more variants of the other tests."""
 
 from __future__ import annotations
 
