@@ -115,10 +115,6 @@ class AlertTask(PlainStrings, SwitchTask):
             priority=self.priority,
         )
 
-    def _planner(self, hook: OmnimessageHook) -> Planner:
-        """Return what decides when the messages are sent."""
-        return Planner(hook, self.log, self.window, self.timezone)
-
     def _plan(self, hook: OmnimessageHook, begin: TimeToSend) -> tuple[list[PlannedNotice], list[Exception]]:
         """
         Return the alert and its steps with each of their recipients, and what is wrong with the rest.
@@ -127,7 +123,8 @@ class AlertTask(PlainStrings, SwitchTask):
 
         :param begin: when the alert is due; a time in the past means now.
         """
-        planned, problems = self._planner(hook).plan(notices(self.to, self.messages, self.escalate), begin)
+        planner = Planner(hook, self.log, self.window, self.timezone)
+        planned, problems = planner.plan(notices(self.to, self.messages, self.escalate), begin)
         return planned, list(problems)
 
 

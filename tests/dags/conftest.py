@@ -276,3 +276,22 @@ def strike(sandbox: Any, untrusted_server: Any, monkeypatch: pytest.MonkeyPatch)
             sandbox.add_fault(**{"call": call, "times": times, **FAULTS[name]})
 
     return bring
+
+
+@pytest.fixture
+def die_instead_of_post(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """End the process, as a kill would, in place of one request that sends a message."""
+    post = OmnimessageHook.post
+
+    def at(number: int) -> None:
+        posts: list[Any] = []
+
+        def dying(hook: Any, body: Any) -> Any:
+            posts.append(body)
+            if len(posts) == number:
+                raise SystemExit("as a kill would end it")
+            return post(hook, body)
+
+        monkeypatch.setattr(OmnimessageHook, "post", dying)
+
+    return at

@@ -98,19 +98,11 @@ def test_an_alert_and_its_steps_wait_for_the_window_and_a_repaired_run_cancels_a
 @pytest.mark.parametrize("kill_after", first(1, [3, 1]))
 @pytest.mark.usefixtures("each_try_has_a_process_of_its_own")
 def test_arming_that_is_killed_keeps_what_waits_for_the_window(
-    guarded, dag, run_dag, sandbox, monkeypatch, closed, kill_after
+    guarded, dag, run_dag, sandbox, die_instead_of_post, closed, kill_after
 ):
     guarded()
     guarded.fails[0] = False
-    post, posts = OmnimessageHook.post, []
-
-    def dying(hook, body):
-        posts.append(body)
-        if len(posts) == kill_after + 1:
-            raise SystemExit("as a kill would end it")
-        return post(hook, body)
-
-    monkeypatch.setattr(OmnimessageHook, "post", dying)
+    die_instead_of_post(kill_after + 1)
     run = run_dag(dag)
     assert run.tries["by_nine.arm"] == 2
     assert plan(sandbox.messages) == planned(closed.opens), "none twice: what was armed is known"

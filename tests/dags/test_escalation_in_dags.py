@@ -9,7 +9,6 @@ from airflow.sdk import DAG, task
 
 from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator, Step
 from airflow_provider_omnimessage.cli.alerts import known_alerts
-from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.notifications import event_store
 from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
 
@@ -92,19 +91,11 @@ def test_a_step_that_cannot_be_scheduled_is_named_and_the_others_stay_scheduled(
 @pytest.mark.parametrize("kill_after", [1, 3])
 @pytest.mark.usefixtures("each_try_has_a_process_of_its_own")
 def test_arming_that_is_killed_between_steps_knows_and_cancels_what_it_has_armed(
-    guarded, dag, run_dag, sandbox, monkeypatch, kill_after
+    guarded, dag, run_dag, sandbox, die_instead_of_post, kill_after
 ):
     guarded()
     guarded.fails[0] = False
-    post, posts = OmnimessageHook.post, []
-
-    def dying(hook, body):
-        posts.append(body)
-        if len(posts) == kill_after + 1:
-            raise SystemExit("as a kill would end it")
-        return post(hook, body)
-
-    monkeypatch.setattr(OmnimessageHook, "post", dying)
+    die_instead_of_post(kill_after + 1)
     run = run_dag(dag)
     assert run.tries["by_nine.arm"] == 2
     assert plan(sandbox.messages) == PLANNED, "none twice: what was armed is known"
