@@ -115,7 +115,11 @@ class Airflow:
         self._token = token["access_token"]
 
     def call(self, method: str, path: str, body: object = None, token: str | None = "") -> Any:
-        """Make a request; repeat a ``GET`` that fails: Airflow responds with 500 while its SQLite is locked."""
+        """
+        Make a request, and repeat it if Airflow responds with 500, as it does while its SQLite is locked.
+
+        :return: the response; ``None`` if a repeated request finds that the first one has created what it names.
+        """
         request = urllib.request.Request(
             f"{self.home.url}{path}",
             method=method,
@@ -124,12 +128,14 @@ class Airflow:
         )
         if token is not None:
             request.add_header("Authorization", f"Bearer {self._token}")
-        for pause in (1, 2, 4, 8, None) if method == "GET" else (None,):
+        for attempt, pause in enumerate((1, 2, 4, 8, 8, None)):
             try:
                 # long, because requests wait for Airflow's SQLite on a busy machine
                 with urllib.request.urlopen(request, timeout=120) as response:
                     return json.loads(response.read())
             except urllib.error.HTTPError as error:
+                if error.code == 409 and attempt:
+                    return None
                 if pause is None or error.code < 500:
                     raise
                 time.sleep(pause)
@@ -145,23 +151,14 @@ class Airflow:
 
     def trigger(self, dag_id: str, **conf: object) -> str:
         """
-        Start a run, and return its id. Repeat this while Airflow's SQLite is locked; all attempts have the same id.
+        Start a run, and return its id.
 
         :param dag_id: the DAG.
         :param conf: the parameters of the run.
         """
-        body = {"dag_run_id": f"run-{uuid.uuid4().hex}", "conf": conf, "logical_date": None}
-        for attempt in range(20):
-            try:
-                self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)
-                break
-            except urllib.error.HTTPError as error:
-                if error.code == 409:
-                    break
-                if error.code < 500 or attempt == 19:
-                    raise
-                time.sleep(1)
-        return str(body["dag_run_id"])
+        run_id = f"run-{uuid.uuid4().hex}"
+        self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "conf": conf, "logical_date": None})
+        return run_id
 
     def run(self, dag_id: str, **conf: object) -> str:
         """

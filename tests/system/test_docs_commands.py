@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -101,7 +102,7 @@ def test_the_commands_of_a_page_run(page, shell, omnimessage_sandbox):
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
     script = "\n".join(commands(page))
-    if "airflow dags" in script or "airflow omnimessage alerts" in script:
+    if re.search(r"^airflow (dags|pools|omnimessage alerts)\b", script, re.MULTILINE):
         script = f"airflow db migrate >/dev/null\n{script}"
     if "OMNIMESSAGE_ID" in script:
         with OmnimessageHook() as hook:

@@ -329,9 +329,7 @@ def test_reports_wake_waits_and_start_dags_on_a_whole_airflow(
     ids = [hook.send(f"+3725551{number:04}", [sms("a")]).omnimessage_id for number in range(2000, 2008)]
     for dag_id in ("pushed", "omnimessage_outcomes"):
         airflow.await_dag(dag_id)
-    run = airflow.call("POST", "/api/v2/dags/pushed/dagRuns", {"conf": {"ids": ids}, "logical_date": None})[
-        "dag_run_id"
-    ]
+    run = airflow.trigger("pushed", ids=ids)
 
     def instances() -> list[dict[str, Any]]:
         path = f"/api/v2/dags/pushed/dagRuns/{run}/taskInstances"
