@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
 import pytest
-from messente_api import ApiClient, Configuration
 
 from airflow_provider_omnimessage.sandbox import Sandbox
 
-Client = Callable[..., ApiClient]
+if TYPE_CHECKING:
+    from messente_api import ApiClient
+
+    Client = Callable[..., ApiClient]
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +34,8 @@ def messente(_messente: Sandbox) -> Sandbox:
 @pytest.fixture
 def client(messente: Sandbox) -> Iterator[Client]:
     """Return a function that builds an official client for the sandbox."""
+    from messente_api import ApiClient, Configuration
+
     opened: list[ApiClient] = []
 
     def build(password: str = messente.password) -> ApiClient:

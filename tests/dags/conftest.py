@@ -1,4 +1,8 @@
-"""Runs DAGs on Airflow's own ``dag.test()``: its real database, execution API and task runner, in this process."""
+"""
+Runs DAGs on Airflow's own ``dag.test()``: its real database, execution API and task runner, in this process.
+
+Airflow is imported by the fixtures: pytest's main process imports this file too, and runs no test.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from _runs import describe
-from airflow.sdk import DAG
-from delivery_sensor import TO, status_requests
 from faults_of_calls import CONNECTIONS, FAULTS
 from lockstep import Lockstep
 
-from airflow_provider_omnimessage._compat import TaskMemory
-from airflow_provider_omnimessage.api.messages import sms, viber
-from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
-from airflow_provider_omnimessage.tasks import sending
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
 
 
 class Run:
@@ -61,6 +60,7 @@ def _airflow() -> None:
     from airflow.utils.db import initdb
     from sqlalchemy import event
 
+    _serve_few_versions()
     event.listen(settings.engine, "connect", _do_not_wait_for_the_disk)
     settings.engine.dispose()
     initdb()
@@ -68,6 +68,18 @@ def _airflow() -> None:
     # a retry is due at once; Airflow makes the shortest delay a second if it is exponential
     TaskInstance.next_retry_datetime = lambda self: self.end_date  # type: ignore[method-assign]
     _read_signatures_once()
+
+
+def _serve_few_versions() -> None:
+    """Leave out the execution API's older versions, whose routes take seconds to build."""
+    from airflow.api_fastapi.execution_api import versions
+    from cadwyn import HeadVersion, Version, VersionBundle
+
+    # the oldest one that is left undoes nothing
+    *newer, oldest = versions.bundle.versions[:3]
+    for change in (change for version in newer for change in version.changes):
+        change._bound_version_bundle = None
+    versions.bundle = VersionBundle(HeadVersion(), *newer, Version(oldest.value))
 
 
 def _read_signatures_once() -> None:
@@ -94,6 +106,8 @@ def _do_not_wait_for_the_disk(connection: Any, _: Any) -> None:
 @pytest.fixture
 def dag(request: pytest.FixtureRequest) -> Iterator[DAG]:
     """A DAG named after the test, in which its tasks are created."""
+    from airflow.sdk import DAG
+
     with DAG(re.sub(r"\W+", "_", request.node.name), schedule=None) as dag:
         yield dag
 
@@ -117,6 +131,7 @@ def run_dag(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Run]:
     """Run a DAG to its end against the sandbox."""
+    from _runs import describe
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 
     monkeypatch.setattr(time, "sleep", _shorter_pauses_of_dag_test(time.sleep))
@@ -149,6 +164,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def clear_and_run(_airflow: None, capfd: pytest.CaptureFixture[str]) -> Callable[..., Run]:
     """Clear the tasks of a run that has ended, as the UI does, and run them again."""
+    from _runs import describe
     from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import clear_task_instances
     from airflow.utils.session import create_session
@@ -186,6 +202,11 @@ def each_try_has_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def sent(sandbox):
     """Send, and let it be delivered."""
+    from delivery_sensor import TO
+
+    from airflow_provider_omnimessage.api.messages import sms, viber
+    from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
     sandbox.freeze()
 
     def send(to=TO, seconds=60, **when):
@@ -199,6 +220,8 @@ def sent(sandbox):
 @pytest.fixture
 def later(sandbox):
     """Move the sandbox's clock after a number of report requests."""
+    from delivery_sensor import status_requests
+
     threads = []
 
     def when_asked(times, seconds):
@@ -224,6 +247,8 @@ class Died(Exception):
 @pytest.fixture
 def die(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let the worker die once: before or after it does one thing."""
+    from airflow_provider_omnimessage._compat import TaskMemory
+    from airflow_provider_omnimessage.tasks import sending
 
     dead: list[Died] = []
     keep, fail = TaskMemory.keep, sending.DurableMessage.fail
@@ -281,6 +306,8 @@ def strike(sandbox: Any, untrusted_server: Any, monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture
 def die_instead_of_post(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """End the process, as a kill would, in place of one request that sends a message."""
+    from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
     post = OmnimessageHook.post
 
     def at(number: int) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -19,6 +20,12 @@ from airflow_provider_omnimessage.receiver.database import open_url
 from airflow_provider_omnimessage.receiver.migrate import migrate
 print(migrate(open_url(sys.argv[1])))
 """
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    """Return the URL of a database without tables."""
+    return f"sqlite:///{tmp_path}/empty.db"
 
 
 def test_the_migrations_make_what_the_tables_say(database: str) -> None:

@@ -12,13 +12,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from full_size import full_size
+from full_size import first, full_size
 from receivers import CONN_ID, PASSWORD, Client, report
 from sqlalchemy import text
 
 from airflow_provider_omnimessage.__main__ import main
 from airflow_provider_omnimessage.receiver.database import open_url
-from airflow_provider_omnimessage.receiver.migrate import migrate
 
 
 def start(folder: Path, *options: str, **environment: str) -> subprocess.Popen[str]:
@@ -43,11 +42,11 @@ def announced(process: subprocess.Popen[str], file: Path) -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_it_announces_itself_receives_and_stops_on_a_signal(
-    tmp_path: Path, database: str, stop: signal.Signals
-) -> None:
+@full_size
+@pytest.mark.parametrize("stop", first(1, [signal.SIGTERM, signal.SIGINT]))
+def test_it_announces_itself_receives_and_stops_on_a_signal(tmp_path: Path, stop: signal.Signals) -> None:
     file = tmp_path / "announced.json"
+    database = f"sqlite:///{tmp_path}/new.db"
     process = start(
         tmp_path,
         *("--port", "0", "--database", database, "--announce", str(file)),
@@ -103,8 +102,6 @@ class TestErrors:
         assert "secret" not in said
 
     def test_a_schema_newer_than_the_program_is_named(self, error: Callable[..., str], database: str) -> None:
-        engine = open_url(database)
-        migrate(engine)
-        with engine.begin() as connection:
+        with open_url(database).begin() as connection:
             connection.execute(text("UPDATE omnimessage_alembic_version SET version_num = '9999'"))
         assert "newer than this program" in error("--port", "0", "--database", database)

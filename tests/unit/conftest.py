@@ -1,4 +1,4 @@
-"""Fixtures of the unit tests."""
+"""Fixtures of the unit tests. They import Airflow, so that pytest's main process, which runs no test, does not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 from airflow_provider_omnimessage.__main__ import main
 from airflow_provider_omnimessage.api import delivery, waiting
 from airflow_provider_omnimessage.api.messages import sms, viber
-from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
 TO = "+37255555555"
 
@@ -45,6 +44,8 @@ def run(capsys, sandbox):
 
 @pytest.fixture
 def scheduled(sandbox):
+    from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
     with OmnimessageHook() as hook:
         return hook.send(TO, [sms("a")], time_to_send=timedelta(hours=1)).omnimessage_id
 
@@ -68,6 +69,8 @@ def pushed(monkeypatch):
 
 @pytest.fixture
 def send(sandbox):
+    from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
     sandbox.freeze()
     return lambda to="+37255555555", **when: OmnimessageHook().send(to, [viber("a"), sms("a")], **when).omnimessage_id
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
@@ -162,6 +163,7 @@ def test_a_whole_dag_is_included_with_all_of_its_imports(page):
             assert imports[0].startswith(start)
 
 
+@cache
 def public_modules() -> dict[str, ast.Module]:
     return {name: ast.parse((PACKAGE / f"{name.replace('.', '/')}.py").read_text()) for name in FOR_USERS}
 
