@@ -55,7 +55,7 @@ sys.addaudithook(_stay_on_this_machine)
 hypothesis.settings.register_profile(
     "any machine",
     deadline=None,
-    max_examples=100 if IS_FULL_SIZE else 30,
+    max_examples=100 if IS_FULL_SIZE else 15,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("any machine")

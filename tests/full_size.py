@@ -19,7 +19,9 @@ def first(count: int, cases: Iterable[Any]) -> list[Any]:
 
     :param count: how many cases the plain run has. A tuple is a case of several parameters, unless it has names.
     """
-    return [
-        pytest.param(*(case if type(case) is tuple else (case,)), marks=full_size if index >= count else ())
-        for index, case in enumerate(cases)
-    ]
+    sets = [case if isinstance(case, type(pytest.param())) else pytest.param(*_values(case)) for case in cases]
+    return sets[:count] + [pytest.param(*each.values, id=each.id, marks=full_size) for each in sets[count:]]
+
+
+def _values(case: Any) -> tuple[Any, ...]:
+    return case if type(case) is tuple else (case,)

@@ -23,6 +23,8 @@ from airflow_provider_omnimessage.cli.alerts import known_alerts
 from airflow_provider_omnimessage.hooks import choosing
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
+pytestmark = full_size
+
 TO, OTHER, AMERICAN, WITHOUT_COUNTRY = "+37255555555", "+37255555556", "+12025550142", "+80012345678"
 STEPS = [Step(after=timedelta(minutes=15), to=OTHER), Step(after=timedelta(minutes=30), to=[TO, OTHER])]
 UTC = timezone.utc

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from bulk_sends import NEW_YEAR, bulk_calls, live, number, people, sending
-from full_size import full_size
+from full_size import first, full_size
 
 from airflow_provider_omnimessage.api.delivery import DeliveryReport
 from airflow_provider_omnimessage.api.messages import sms
@@ -19,6 +19,7 @@ from airflow_provider_omnimessage.triggers.awaited import awaited_of_row, list_a
 pytestmark = pytest.mark.usefixtures("each_try_has_a_process_of_its_own", "short_waits")
 
 
+@full_size
 class TestAFileOfResults:
     def test_the_file_holds_every_row_and_the_xcom_points_to_it(self, dag, run_dag, sandbox, tmp_path):
         rows = people(1000)
@@ -79,7 +80,7 @@ class TestAFileOfResults:
 
 
 class TestCancelling:
-    @pytest.mark.parametrize("in_a_file", [True, False])
+    @pytest.mark.parametrize("in_a_file", first(1, [True, False]))
     def test_the_whole_result_is_cancelled_and_counted(self, dag, run_dag, sandbox, delivered, tmp_path, in_a_file):
         rows = people(500)
         rows[3]["to"], rows[4]["to"] = "+37255550006", "+37255560006"  # a cancel comes too late
@@ -96,6 +97,7 @@ class TestCancelling:
         assert "500 messages: 498 cancelled, 2 already sent" in run.log
         assert len(run.log.splitlines()) < 100, "no line per message"
 
+    @full_size
     def test_too_late_fails_with_the_numbers(self, dag, run_dag, sandbox):
         rows = people(20)
         rows[3]["to"] = "+37255550006"
@@ -113,6 +115,7 @@ class TestCancelling:
         run = run_dag(dag)
         assert [run.xcom(name)["cancelled"] for name in ("first", "second")] == [50, 50]
 
+    @full_size
     def test_the_results_of_a_mapped_bulk_send_are_cancelled_together(self, dag, run_dag, sandbox):
         send = ScheduleBulkOmnimessageOperator.partial(
             task_id="send", messages=[sms("Hi $name")], time_to_send=NEW_YEAR
@@ -166,7 +169,7 @@ def delivered(sandbox, monkeypatch):
 
 
 class TestWaiting:
-    @pytest.mark.parametrize("mode", [POKE, DEFERRED], ids=["poke", "deferred"])
+    @pytest.mark.parametrize("mode", first(1, [POKE, DEFERRED]), ids=["poke", "deferred"])
     def test_the_whole_result_is_waited_for_and_counted(self, dag, run_dag, sandbox, delivered, mode):
         rows = people(100)
         rows[7]["to"] = "+37255550001"
@@ -200,6 +203,7 @@ class TestWaiting:
         assert counts["undelivered"][0]["reason"] == "failed (sms: UNDELIV (Delivery failure))"
         assert "of 60 were not, and require=0.95: " in run.log
 
+    @full_size
     def test_a_timeout_keeps_the_counts(self, dag, run_dag, sandbox):
         sandbox.freeze()
         waiting(sending(recipients=people(200)), timeout=2, **DEFERRED)
@@ -209,6 +213,7 @@ class TestWaiting:
         assert len(run.xcom("wait")["undelivered"]) == 100
         assert "; and 180 more" in run.log
 
+    @full_size
     def test_nothing_is_polled_before_the_time(self, dag, run_dag, sandbox):
         waiting(sending(recipients=people(50), time_to_send=NEW_YEAR), timeout=1, **DEFERRED)
         run = run_dag(dag)

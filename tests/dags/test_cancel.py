@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from airflow.sdk import task
+from full_size import first, full_size
 
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -53,10 +54,12 @@ class TestCancelTooLate:
         assert (run.tasks["cancel"], run.tasks["after"]) == ("failed", "upstream_failed")
         assert "was sent already" in run.log or "has been sent already" in run.log
 
+    @full_size
     def test_skip_skips(self, dag, run_dag, sandbox):
         run = cancel_two(dag, run_dag, sandbox, if_already_sent="skip")
         assert (run.tasks["cancel"], run.tasks["after"]) == ("skipped", "skipped")
 
+    @full_size
     def test_ignore_succeeds_and_says_so(self, dag, run_dag, sandbox):
         run = cancel_two(dag, run_dag, sandbox, if_already_sent="ignore")
         assert (run.tasks["cancel"], run.tasks["after"]) == ("success", "success")
@@ -68,6 +71,7 @@ class TestCancelTooLate:
         assert run.tasks == {"cancel": "failed"}
         assert f"{UNKNOWN} is unknown to Messente" in run.log
 
+    @full_size
     def test_cancelling_again_succeeds_again(self, dag, run_dag, sandbox):
         schedule = ScheduleOmnimessageOperator(task_id="schedule", to=TO, time_to_send=SOON, messages=[sms("a")])
         first = CancelScheduledMessageOperator(task_id="first", omnimessage_id=schedule.output)
@@ -76,7 +80,7 @@ class TestCancelTooLate:
         run = run_dag(dag)
         assert run.xcom("again") == run.xcom("first") == [run.xcom("schedule")]
 
-    @pytest.mark.parametrize("omnimessage_id", [None, "None", [], [None, None], "{{ none }}"])
+    @pytest.mark.parametrize("omnimessage_id", first(2, [None, "None", [], [None, None], "{{ none }}"]))
     def test_without_an_id_there_is_nothing_to_cancel(self, dag, run_dag, sandbox, omnimessage_id):
         CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=omnimessage_id)
         assert run_dag(dag).tasks == {"cancel": "skipped"}
@@ -88,6 +92,7 @@ class TestCancelTooLate:
         CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=f"{{{{ {ids!r} }}}}")
         assert run_dag(dag).xcom("cancel") == ids
 
+    @full_size
     def test_a_message_without_a_response_does_not_delay_the_others(self, dag, run_dag, sandbox):
         schedule = ScheduleOmnimessageOperator.partial(task_id="schedule", to=TO, messages=[sms("a")]).expand(
             time_to_send=[SOON, SOON, SOON]
@@ -112,6 +117,7 @@ class TestCancelDoesWhatItCan:
         assert run.xcom("cancel") == [run.xcom("schedule")]
         assert "'not an id!' is not an id" in run.log
 
+    @full_size
     def test_a_404_of_another_server_does_not_mean_already_sent(self, dag, run_dag, sandbox, monkeypatch):
         schedule = ScheduleOmnimessageOperator(task_id="schedule", to=TO, time_to_send=SOON, messages=[sms("a")])
         elsewhere = {**sandbox.connection, "host": sandbox.url.replace("/v1", "/elsewhere")}
@@ -144,6 +150,7 @@ class TestCancelDoesWhatItCan:
         assert "[0]: omnimessage_id: a dict is not an id" in log
         assert "S3CRET" not in log
 
+    @full_size
     def test_skipped_work_is_not_late_work(self, dag, run_dag, sandbox):
         @task.short_circuit(ignore_downstream_trigger_rules=False)
         def nothing_to_do() -> bool:
@@ -158,6 +165,7 @@ class TestCancelDoesWhatItCan:
         assert run_dag(dag).tasks["cancel"] == "success"
         assert sandbox.messages[0]["state"] == "cancelled"
 
+    @full_size
     def test_of_mapped_messages_those_that_were_scheduled_are_cancelled(self, dag, run_dag, sandbox):
         schedule = ScheduleOmnimessageOperator.partial(
             task_id="schedule", to=TO, messages=[sms("a")], on_past="skip"

@@ -32,6 +32,7 @@ class TestTheAlert:
         assert seen == {"before": [], "first": ["scheduled"], "last": ["scheduled"]}
         assert sandbox.messages[0]["state"] == "cancelled"
 
+    @full_size
     def test_many_recipients_all_channels_and_settings(self, dag, run_dag, sandbox):
         with DeadMansSwitch(
             "by_nine",
@@ -60,6 +61,7 @@ class TestTheAlert:
             for to in (TO, "+37255555556")
         ]
 
+    @full_size
     def test_the_log_shows_no_text_and_no_whole_number(self, dag, run_dag):
         with DeadMansSwitch("by_nine", to=TO, text="S3CRET", time_to_send="2099-01-01T09:00"):
             ok("a")
@@ -84,6 +86,7 @@ class TestTheAlert:
         assert [message["state"] for message in sandbox.messages] == ["scheduled", "cancelled"]
 
 
+@full_size
 class TestWorkThatIsLate:
     def test_done_after_the_deadline_says_so_and_does_not_fail(self, dag, run_dag, sandbox):
         @task
@@ -157,6 +160,7 @@ class TestSendNow:
         run_dag(dag)
         assert [message["state"] for message in sandbox.messages] == ["scheduled"]
 
+    @full_size
     def test_failed_work_alerts_even_if_nothing_was_scheduled(self, dag, run_dag, sandbox):
         sandbox.add_fault("unauthorized", call="send")
         with DeadMansSwitch("by_nine", on_failure="send_now", **ALERT):
@@ -192,6 +196,7 @@ class TestTheAlertNeverBlocksTheWork:
         assert "THE ALERT IS NOT SCHEDULED" in run.log
         assert sandbox.messages == []
 
+    @full_size
     def test_one_recipient_of_many_does_not_cost_the_others_their_alert(self, dag, run_dag, sandbox):
         with DeadMansSwitch("by_nine", to=["+37255550005", TO], text="Late", time_to_send=SOON):
             ok("a")
@@ -211,6 +216,7 @@ class TestTheAlertNeverBlocksTheWork:
             "by_nine.disarm": "upstream_failed",
         }
 
+    @full_size
     @pytest.mark.parametrize("fault", ["unauthorized", "cut"])
     def test_if_the_network_is_cut_the_run_succeeds_and_the_alert_is_sent(self, dag, run_dag, sandbox, fault):
         with DeadMansSwitch("by_nine", **ALERT) as switch:

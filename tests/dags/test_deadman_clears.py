@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG
+from full_size import full_size
 from lockstep import Lockstep
 
 from airflow_provider_omnimessage.alerts.deadman import DeadMansSwitch
@@ -52,6 +53,7 @@ def max_tries(run, task_id):
     return found
 
 
+@full_size
 def test_a_second_failure_is_sent(deploy, sandbox):
     run = deploy(fails, on_failure="send_now")
     assert len(sent(sandbox)) == 1
@@ -62,6 +64,7 @@ def test_a_second_failure_is_sent(deploy, sandbox):
     assert len(sent(sandbox)) == 2
 
 
+@full_size
 def test_a_deadline_that_counts_from_arm_counts_from_the_clear(deploy, sandbox):
     run = deploy(fails)
     (first,) = waiting(sandbox)
@@ -74,6 +77,7 @@ def test_a_deadline_that_counts_from_arm_counts_from_the_clear(deploy, sandbox):
     assert second["time_to_send"] > first["time_to_send"]
 
 
+@full_size
 def test_an_alert_that_was_cancelled_is_scheduled_anew(deploy, sandbox):
     deadline = {"time_to_send": "2099-01-01T09:00"}
     run = deploy(lambda: None, **deadline)

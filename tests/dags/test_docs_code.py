@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from full_size import full_size
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parent.parent.parent
@@ -59,6 +60,7 @@ def pieces(page: Path, language: str) -> Iterator[tuple[int, str]]:
 WITH_PYTHON = [page for page in PAGES if any(pieces(page, "python"))]
 
 
+@full_size
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
 def test_the_python_of_a_page_runs(page, run_dag, sandbox, monkeypatch):
     from airflow.sdk import DAG

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from airflow.sdk import DAG, task
+from full_size import full_size
 
 from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator, Step
 from airflow_provider_omnimessage.cli.alerts import known_alerts
@@ -76,6 +77,7 @@ def test_the_steps_stay_scheduled_if_the_work_fails_and_a_repaired_run_cancels_a
     assert states(sandbox) == ["cancelled"] * len(sandbox.messages)
 
 
+@full_size
 def test_a_step_that_cannot_be_scheduled_is_named_and_the_others_stay_scheduled(guarded, dag, run_dag, sandbox):
     escalate = [Step(after=timedelta(minutes=5), to=REJECTED), Step(after=timedelta(minutes=6), to=lambda _: "nobody")]
     guarded(escalate=[*escalate, Step(after=timedelta(minutes=30), to=OTHER)])
@@ -88,6 +90,7 @@ def test_a_step_that_cannot_be_scheduled_is_named_and_the_others_stay_scheduled(
     assert states(sandbox) == ["scheduled"] * 2
 
 
+@full_size
 @pytest.mark.parametrize("kill_after", [1, 3])
 @pytest.mark.usefixtures("each_try_has_a_process_of_its_own")
 def test_arming_that_is_killed_between_steps_knows_and_cancels_what_it_has_armed(
@@ -102,6 +105,7 @@ def test_arming_that_is_killed_between_steps_knows_and_cancels_what_it_has_armed
     assert states(sandbox) == ["cancelled"] * 4
 
 
+@full_size
 def test_sent_now_the_steps_count_from_now_and_a_repaired_run_cancels_them(
     guarded, dag, run_dag, clear_and_run, sandbox
 ):
@@ -117,6 +121,7 @@ def test_sent_now_the_steps_count_from_now_and_a_repaired_run_cancels_them(
     assert "scheduled" not in states(sandbox)
 
 
+@full_size
 def test_a_run_that_starts_after_its_deadline_escalates_from_now(guarded, dag, run_dag, sandbox):
     guarded(time_to_send="{{ (dag_run.run_after - macros.timedelta(hours=1)).isoformat() }}", escalate=STEPS[:1])
     run_dag(dag)
@@ -125,6 +130,7 @@ def test_a_run_that_starts_after_its_deadline_escalates_from_now(guarded, dag, r
     assert datetime.fromisoformat(step["time_to_send"]) > datetime.fromisoformat(sent["accepted_at"])
 
 
+@full_size
 def test_each_beat_moves_the_whole_escalation(dag, run_dag, sandbox):
     with dag:
         HeartbeatOperator(
@@ -139,6 +145,7 @@ def test_each_beat_moves_the_whole_escalation(dag, run_dag, sandbox):
     assert texts(sandbox)[5].startswith("2nd notice: Airflow may be down: no heartbeat from ")
 
 
+@full_size
 def test_the_notifier_escalates_until_something_succeeds(run_dag, sandbox):
     """The steps are scheduled even if the first message is lost."""
     alerts = OmnimessageNotifier.callbacks(

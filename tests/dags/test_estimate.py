@@ -7,6 +7,7 @@ import json
 from datetime import timedelta
 
 import pytest
+from full_size import full_size
 
 from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator
 from airflow_provider_omnimessage.api.errors import InvalidInputError
@@ -63,6 +64,7 @@ def test_a_dry_run_sends_nothing_and_returns_the_estimate(dag, run_dag, sandbox)
     assert "Dry run, nothing was sent: 3 of 4 rows can be sent, with 4 SMS parts; price: 0.16" in run.log
 
 
+@full_size
 @pytest.mark.parametrize(
     ("budget", "prices", "state", "words"),
     [
@@ -80,6 +82,7 @@ def test_a_budget_stops_a_send_before_the_first_request(dag, run_dag, sandbox, b
     assert run.tries == {"send": 1}
 
 
+@full_size
 def test_a_wait_returns_the_actual_cost_of_a_bulk_send(dag, run_dag, sandbox):
     sent = ScheduleBulkOmnimessageOperator(task_id="send", recipients=PEOPLE[:2], messages=[sms("$text")])
     OmnimessageDeliverySensor(task_id="wait", omnimessage_id=sent.output, poke_interval=0.1, mode="poke")

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from airflow.models import Variable
+from full_size import full_size
 
 from airflow_provider_omnimessage.notifications import event_store
 from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
@@ -54,6 +55,7 @@ def test_its_alert_is_sent_if_the_work_fails(examples, run_dag, sandbox):
     assert message["body"]["messages"][0]["text"].startswith("omnimessage_schedule_and_cancel is late: manual__")
 
 
+@full_size
 def test_omnimessage_fallback_channels(examples, run_dag, sandbox):
     run = run_dag(examples["omnimessage_fallback_channels"], to="+37255550002")
     sandbox.advance(timedelta(minutes=1))
@@ -65,6 +67,7 @@ def test_omnimessage_fallback_channels(examples, run_dag, sandbox):
     ]
 
 
+@full_size
 def test_omnimessage_local_times(examples, run_dag, sandbox):
     run = run_dag(examples["omnimessage_local_times"])
     moments = [datetime.fromisoformat(value) for value in run.xcoms("schedule", "time_to_send")]
@@ -74,6 +77,7 @@ def test_omnimessage_local_times(examples, run_dag, sandbox):
     assert [message["state"] for message in sandbox.messages] == ["scheduled"] * 3
 
 
+@full_size
 def test_omnimessage_wait_for_delivery(examples, run_dag, sandbox):
     run = run_dag(examples["omnimessage_wait_for_delivery"])
     assert run.state == "success"
@@ -81,6 +85,7 @@ def test_omnimessage_wait_for_delivery(examples, run_dag, sandbox):
     assert run.xcom("use_report").startswith("delivered by viber after ")
 
 
+@full_size
 @pytest.mark.parametrize(
     ("to", "next_task", "output"),
     [
@@ -102,6 +107,7 @@ def test_omnimessage_outcomes(examples, run_dag):
     assert run_dag(examples["omnimessage_outcomes"]).xcom("count") == {}
 
 
+@full_size
 def test_omnimessage_mapped_recipients(examples, run_dag, sandbox):
     run = run_dag(examples["omnimessage_mapped_recipients"])
     assert run.xcoms("schedule", "to") == ["+37255555551", "+12025550142", "+819012345678"]
@@ -111,6 +117,7 @@ def test_omnimessage_mapped_recipients(examples, run_dag, sandbox):
     assert [message["state"] for message in sandbox.messages] == ["scheduled"] * 3
 
 
+@full_size
 def test_omnimessage_dead_mans_switch(examples, run_dag, sandbox):
     run = run_dag(examples["omnimessage_dead_mans_switch"])
     assert run.state == "success"
@@ -129,6 +136,7 @@ def test_omnimessage_heartbeat(examples, run_dag, sandbox):
     assert text.startswith("Airflow may be down: no heartbeat from omnimessage_heartbeat since ")
 
 
+@full_size
 def test_omnimessage_notifier(examples, run_dag, sandbox):
     def texts():
         return [(message["to"], message["body"]["messages"][-1]["text"]) for message in sandbox.messages]
@@ -141,6 +149,7 @@ def test_omnimessage_notifier(examples, run_dag, sandbox):
     assert texts()[:2] == [("+37255555555", failed), ("+37255555556", failed)]
 
 
+@full_size
 def test_omnimessage_on_call(examples, run_dag, sandbox):
     run_dag(examples["omnimessage_on_call"], work_fails=False)
     assert [message["state"] for message in sandbox.messages] == ["cancelled"] * 3
@@ -155,6 +164,7 @@ def test_omnimessage_on_call(examples, run_dag, sandbox):
     assert [message["body"]["messages"][0]["text"] for message in (first, second)] == [late, f"2nd notice: {late}"]
 
 
+@full_size
 def test_omnimessage_storms(examples, run_dag, sandbox, monkeypatch):
     # dag.test() calls a DAG's callbacks where the SDK's Variables cannot be read; the DAG processor can
     monkeypatch.setattr(event_store, "Variable", Variable)  # noqa: AIR311
@@ -179,6 +189,7 @@ def test_omnimessage_send(examples, run_dag, sandbox):
     assert run.xcom("send") == message["omnimessage_id"]
 
 
+@full_size
 def test_omnimessage_backfills(examples, run_dag, sandbox):
     run = run_dag(examples["omnimessage_backfills"])
     sandbox.assert_one_cancelled(text="omnimessage_backfills is late: manual__")
@@ -189,6 +200,7 @@ def test_omnimessage_backfills(examples, run_dag, sandbox):
     assert sandbox.messages == []
 
 
+@full_size
 def test_omnimessage_bulk(examples, run_dag, sandbox):
     run = run_dag(examples["omnimessage_bulk"], recipients=300)
     assert run.tasks == {"send": "success", "what_next": "success", "cancel": "skipped", "wait": "skipped"}
@@ -205,11 +217,13 @@ def test_omnimessage_bulk(examples, run_dag, sandbox):
     assert run.xcom("cancel")["cancelled"] == 300
 
 
+@full_size
 def test_omnimessage_nightly(examples, run_dag, sandbox):
     assert run_dag(examples["omnimessage_nightly"]).state == "success"
     assert [message["state"] for message in sandbox.messages] == ["cancelled"]
 
 
+@full_size
 def test_omnimessage_remind(examples, run_dag, sandbox):
     run = run_dag(examples["omnimessage_remind"])
     assert run.state == "success"
@@ -217,12 +231,14 @@ def test_omnimessage_remind(examples, run_dag, sandbox):
     assert message["state"] == "scheduled"
 
 
+@full_size
 def test_omnimessage_cancel_reminder(examples, run_dag, sandbox):
     """Without an event, there is nothing to cancel."""
     run = run_dag(examples["omnimessage_cancel_reminder"])
     assert run.tasks == {"reminders": "success", "cancel": "skipped"}
 
 
+@full_size
 def test_omnimessage_next_run(examples, run_dag, sandbox):
     run = run_dag(examples["omnimessage_next_run"])
     assert run.state == "success"
@@ -241,12 +257,14 @@ def test_omnimessage_send_windows(examples, run_dag, sandbox):
         assert (local.hour, local.weekday() < 5) == (9, True)
 
 
+@full_size
 def test_omnimessage_reschedule(examples, run_dag, sandbox):
     run = run_dag(examples["omnimessage_reschedule"])
     assert [message["state"] for message in sandbox.messages] == ["cancelled", "scheduled"]
     assert run.xcom("reschedule") == sandbox.messages[1]["omnimessage_id"]
 
 
+@full_size
 def test_omnimessage_dry_run(examples, run_dag, sandbox):
     run = run_dag(examples["omnimessage_dry_run"])
     assert run.xcom("estimate")["price"] == 0.06

@@ -108,6 +108,7 @@ def test_a_beat_that_is_killed_leaves_one_message_and_the_next_cancels_any_other
         assert "The response to a request was lost" in run.log
 
 
+@full_size
 def test_a_lost_response_leaves_one_unknown_message_and_each_beat_logs_until_when(dag, run_dag, sandbox):
     HeartbeatOperator(task_id="beat", to=TO, grace=GRACE)
     run_dag(dag)
@@ -179,6 +180,7 @@ def test_without_beats_the_message_is_sent_after_grace_and_says_since_when(dag, 
     assert timedelta(0) <= datetime.fromisoformat(message["time_to_send"]) - local - GRACE < timedelta(minutes=2)
 
 
+@full_size
 def test_the_first_beat_after_the_message_was_sent_starts_again(dag, run_dag, sandbox):
     HeartbeatOperator(task_id="beat", to=TO, grace=GRACE)
     run_dag(dag)
@@ -205,6 +207,7 @@ def test_the_next_beat_cancels_what_one_could_not_cancel(dag, run_dag, sandbox, 
     assert len(scheduled(sandbox)) == 1
 
 
+@full_size
 def test_many_recipients_have_one_message_each_or_the_last_ones(dag, run_dag, sandbox):
     both = [TO, "+37255555556"]
     HeartbeatOperator(task_id="beat", to=both, grace=GRACE, messages=[viber("{{ since }}", ttl=60), sms("{{ since }}")])
@@ -269,6 +272,7 @@ def test_numbers_survive_native_rendering(run_dag, sandbox):
     assert [message["to"] for message in scheduled(sandbox)] == [TO]
 
 
+@full_size
 def test_mapped_heartbeats_keep_one_message_each(dag, run_dag, sandbox):
     both = [TO, "+37255555556"]
     HeartbeatOperator.partial(task_id="beat", grace=GRACE).expand(to=both)
@@ -277,6 +281,7 @@ def test_mapped_heartbeats_keep_one_message_each(dag, run_dag, sandbox):
         assert sorted(message["to"] for message in scheduled(sandbox)) == both
 
 
+@full_size
 def test_a_message_whose_id_cannot_be_stored_is_cancelled_and_the_last_one_stays(dag, run_dag, sandbox, monkeypatch):
     HeartbeatOperator(task_id="beat", to=TO, grace=GRACE)
     run_dag(dag)

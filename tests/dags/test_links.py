@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 
 import pytest
+from full_size import full_size
 
 from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator
 from airflow_provider_omnimessage.api.messages import sms
@@ -53,6 +54,7 @@ def test_every_task_leads_to_its_message(run_dag, sandbox, dashboard):
     assert sorted(run.xcoms("mapped", KEY)) == sorted(f"{sandbox.inbox_url}#{one}" for one in ids[1:])
 
 
+@full_size
 def test_an_alert_and_a_heartbeat_lead_to_theirs(run_dag, sandbox, dashboard):
     from airflow.providers.standard.operators.empty import EmptyOperator
     from airflow.sdk import DAG
@@ -71,6 +73,7 @@ def test_an_alert_and_a_heartbeat_lead_to_theirs(run_dag, sandbox, dashboard):
     assert run.xcom("beat", KEY) == beat
 
 
+@full_size
 def test_without_a_dashboard_there_is_no_link(run_dag, sandbox):
     run = run_dag(_dag())
     assert run.state == "success"

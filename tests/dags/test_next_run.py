@@ -68,6 +68,7 @@ def test_if_the_next_run_does_not_come_the_alert_goes_out(dag, run_dag, sandbox)
     assert message["body"]["messages"][0]["text"].startswith("expected by 20")
 
 
+@full_size
 def test_failed_work_changes_nothing_about_it_and_the_run_fails_as_without(dag, run_dag, sandbox):
     with DeadMansSwitch("report", **SWITCH):
 
@@ -212,6 +213,7 @@ def test_the_timetable_says_when_the_next_run_is_due(schedule, after, expected):
     assert expected_run(context_of(schedule, **more), after) == expected
 
 
+@full_size
 def test_a_run_that_is_cleared_months_later_finds_the_next_one():
     assert expected_run(context_of("* * * * *", due=utc(2026, 1, 1)), NOW) == NOW + timedelta(minutes=1)
 
@@ -254,6 +256,7 @@ def test_what_cannot_be_awaited_is_rejected_while_the_dag_is_parsed(settings, sc
         DeadMansSwitch("report", **{**SWITCH, **settings})
 
 
+@full_size
 class TestCommands:
     """What is scheduled can be listed, and cancelled before a pause."""
 

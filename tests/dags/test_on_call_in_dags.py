@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 from airflow.sdk import task
+from full_size import full_size
 
 from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator, OnCall
 from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
@@ -12,6 +13,7 @@ from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNo
 ANN, BOB, TEAM = "+37255555551", "+37255555552", "+37255555550"
 
 
+@full_size
 def test_each_alert_goes_to_whoever_is_on_call_when_it_is_sent(dag, run_dag, sandbox, tmp_path, caplog):
     """Ann's shift is over in half an hour, then comes Bob's of an hour; nobody follows him."""
     change = datetime.now(timezone.utc) + timedelta(minutes=30)

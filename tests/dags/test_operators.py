@@ -6,6 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from airflow.sdk import DAG, Param, task
+from full_size import full_size
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import sms, viber, whatsapp
@@ -130,6 +131,7 @@ class TestTemplatesAndMapping:
             "priority": "low",
         }
 
+    @full_size
     def test_outputs_of_tasks_fit_everywhere(self, dag, run_dag, sandbox):
         @task
         def person() -> dict:
@@ -151,6 +153,7 @@ class TestTemplatesAndMapping:
         assert [entry["text"] for entry in message["body"]["messages"]] == ["Hi", "Hi"]
         assert message["state"] == "cancelled"
 
+    @full_size
     def test_mapping_over_recipients_and_cancelling_all_of_them_in_one_task(self, dag, run_dag, sandbox):
         @task
         def people() -> list[str]:
@@ -170,6 +173,7 @@ class TestTemplatesAndMapping:
         assert {message["state"] for message in sandbox.messages} == {"cancelled"}
         assert "XCom not found" not in run.log
 
+    @full_size
     def test_what_comes_over_xcom_is_data_and_never_rendered_mapped_or_not(self, dag, run_dag, sandbox):
         @task
         def data() -> list:
@@ -186,6 +190,7 @@ class TestTemplatesAndMapping:
         sent = sorted(message["body"]["messages"][0]["text"] for message in sandbox.messages)
         assert sent == ["{% odd", "{% odd", "{{ 1+1 }} costs"]
 
+    @full_size
     def test_mapping_the_cancel_and_the_send(self, dag, run_dag, sandbox):
         schedule = ScheduleOmnimessageOperator.partial(task_id="schedule", to=TO, messages=[sms("a")]).expand(
             time_to_send=["2099-01-01T09:00", timedelta(hours=3)]
@@ -257,6 +262,7 @@ class TestWhileTheDagIsParsed:
             operator(task_id="task", **settings)
 
 
+@full_size
 def test_a_run_longer_than_a_clock_change_still_sends_at_the_local_time(dag, run_dag, sandbox):
     ScheduleOmnimessageOperator.partial(
         task_id="schedule", to=TO, timezone="Europe/Tallinn", messages=[whatsapp("Hi")]

@@ -13,7 +13,7 @@ import pytest
 import reschedule_tries
 from airflow.sdk.exceptions import AirflowFailException
 from faults_of_calls import FAULTS as EVERY_FAULT
-from full_size import full_size
+from full_size import first, full_size
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError, OmnimessageError
 from airflow_provider_omnimessage.api.messages import sms
@@ -98,6 +98,7 @@ HEALED = {
 }
 
 
+@full_size
 @pytest.mark.parametrize(("order", "call"), HEALED)
 def test_a_task_keeps_its_promise_at_any_time_whatever_fault_hits_either_call(
     sandbox, strike, monkeypatch, tmp_path, order, call
@@ -151,7 +152,9 @@ def test_a_task_replaces_a_message(dag, run_dag, sandbox, old, order):
     assert methods == (["DELETE", "POST"] if order == "cancel_first" else ["POST", "DELETE"])
 
 
-@pytest.mark.parametrize(("if_already_sent", "state"), [("fail", "failed"), ("skip", "skipped"), ("ignore", "success")])
+@pytest.mark.parametrize(
+    ("if_already_sent", "state"), first(1, [("fail", "failed"), ("skip", "skipped"), ("ignore", "success")])
+)
 def test_too_late_says_what_went_out(dag, run_dag, sandbox, old, if_already_sent, state):
     sandbox.advance(timedelta(hours=2))
     rescheduling(old, order="schedule_first" if state == "skipped" else "cancel_first", if_already_sent=if_already_sent)
@@ -178,12 +181,15 @@ def test_a_task_cancels_nothing_for_a_time_in_the_past(dag, run_dag, sandbox, ol
 
 @pytest.mark.parametrize(
     ("order", "owner", "name", "after"),
-    [
-        ("cancel_first", OmnimessageHook, "try_to_cancel", True),
-        ("cancel_first", DurableMessage, "send", True),
-        ("schedule_first", DurableMessage, "send", True),
-        ("schedule_first", OmnimessageHook, "try_to_cancel", True),
-    ],
+    first(
+        1,
+        [
+            ("cancel_first", OmnimessageHook, "try_to_cancel", True),
+            ("cancel_first", DurableMessage, "send", True),
+            ("schedule_first", DurableMessage, "send", True),
+            ("schedule_first", OmnimessageHook, "try_to_cancel", True),
+        ],
+    ),
 )
 def test_a_retry_after_a_death_in_between_ends_with_one_message(
     dag, run_dag, sandbox, old, die, order, owner, name, after

@@ -24,6 +24,7 @@ from delivery_sensor import (
     in_every_mode,
     status_requests,
 )
+from full_size import first, full_size
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import sms
@@ -64,6 +65,7 @@ class TestEveryMode:
         assert "failed (viber: UNDELIV (Delivery failure); sms: UNDELIV (Delivery failure))" in run.log
         assert len(status_requests(sandbox)) <= 3
 
+    @full_size
     @in_every_mode
     def test_a_failure_counts_only_after_the_second_poll(self, dag, run_dag, sandbox, sent, later, mode):
         """Another channel may follow one that failed."""
@@ -83,6 +85,7 @@ class TestEveryMode:
         assert run.tasks == {"wait": "failed", "skip": "skipped"}
         assert "cancelled before it was sent (viber: DELETED)" in run.log
 
+    @full_size
     @in_every_mode
     def test_soft_fail_skips_and_says_why(self, dag, run_dag, sent, mode):
         a_sensor(omnimessage_id=sent(UNDELIVERABLE), soft_fail=True, **mode)
@@ -100,7 +103,7 @@ class TestEveryMode:
         assert len(status_requests(sandbox)) == 1
 
     @in_every_mode
-    @pytest.mark.parametrize(("soft_fail", "state"), [(False, "failed"), (True, "skipped")])
+    @pytest.mark.parametrize(("soft_fail", "state"), first(1, [(False, "failed"), (True, "skipped")]))
     def test_its_timeout_holds_and_says_how_far_it_came(self, dag, run_dag, sent, mode, soft_fail, state):
         a_sensor(omnimessage_id=sent(STUCK), timeout=0.5, soft_fail=soft_fail, retries=2, **mode)
         run = run_dag(dag)
@@ -108,6 +111,7 @@ class TestEveryMode:
         if not soft_fail:
             assert re.search(r"Not delivered within the timeout of 0:00:00.5\d*: [0-9a-f-]+: viber: ACCEPTD", run.log)
 
+    @full_size
     @in_every_mode
     def test_a_slow_response_does_not_outlast_it(self, dag, run_dag, sandbox, sent, mode):
         a_sensor(omnimessage_id=sent(STUCK), timeout=0.3, **mode)
@@ -117,12 +121,13 @@ class TestEveryMode:
         assert re.search(r"Not delivered within the timeout of 0:00:00.3\d*: [0-9a-f-]+: no report yet", run.log)
 
     @in_a_worker_and_in_the_triggerer
-    @pytest.mark.parametrize(("soft_fail", "state"), [(False, "failed"), (True, "skipped")])
+    @pytest.mark.parametrize(("soft_fail", "state"), first(1, [(False, "failed"), (True, "skipped")]))
     def test_execution_timeout_holds(self, dag, run_dag, sent, mode, soft_fail, state):
         a_sensor(omnimessage_id=sent(STUCK), execution_timeout=timedelta(seconds=0.4), soft_fail=soft_fail, **mode)
         run = run_dag(dag)
         assert run.tasks == {"wait": state}
 
+    @full_size
     @pytest.mark.parametrize(("soft_fail", "state"), [(False, "failed"), (True, "skipped")])
     def test_rescheduled_execution_timeout_is_for_each_poll(self, dag, run_dag, sandbox, sent, soft_fail, state):
         """Airflow leaves out the time between two of them, whatever the sensor."""
@@ -133,6 +138,7 @@ class TestEveryMode:
         assert run.tasks == {"wait": state}
         assert len(status_requests(sandbox)) == 1
 
+    @full_size
     @in_a_worker_and_in_the_triggerer
     def test_delivered_is_not_enough_if_the_wait_is_for_seen(self, dag, run_dag, sent, mode):
         a_sensor(omnimessage_id=sent(READ), wait_for="seen", **mode)
@@ -143,6 +149,7 @@ class TestEveryMode:
         assert "Not seen within" in run.log
 
 
+@full_size
 @in_a_worker_and_in_the_triggerer
 @pytest.mark.parametrize(
     ("to", "counted"),
@@ -162,6 +169,7 @@ def test_how_a_message_ended_is_counted_once(dag, run_dag, sandbox, sent, monkey
     assert [name for name in names if name != "omnimessage.retried"] == counted
 
 
+@full_size
 @in_every_mode
 def test_what_was_delivered_in_a_wait_that_timed_out_is_counted(dag, run_dag, sent, monkeypatch, mode):
     from airflow_provider_omnimessage import metrics
@@ -175,6 +183,7 @@ def test_what_was_delivered_in_a_wait_that_timed_out_is_counted(dag, run_dag, se
 
 
 class TestWhenItPolls:
+    @full_size
     @in_every_mode
     def test_nothing_is_polled_before_the_time(self, dag, run_dag, sandbox, sent, mode):
         when = datetime.now(timezone.utc) + timedelta(hours=1)
@@ -198,6 +207,7 @@ class TestWhenItPolls:
         seconds = run_dag(dag).xcom("wait")["seconds_to_delivery"]
         assert seconds == pytest.approx((sent_at - when).total_seconds() + 2, abs=1)
 
+    @full_size
     @in_every_mode
     def test_the_log_shows_changes_and_not_each_poll(self, dag, run_dag, sandbox, sent, later, mode):
         id_ = sent(seconds=0)
@@ -210,6 +220,7 @@ class TestWhenItPolls:
         assert statuses == ["viber: in progress", "viber: ACK", "delivered"], log
         assert log.count(f"Waiting for {id_}") == 1
 
+    @full_size
     @in_every_mode
     def test_a_message_that_has_ended_is_not_polled_again(self, dag, run_dag, sandbox, sent, mode):
         come, stuck = sent(), sent(STUCK)
@@ -221,6 +232,7 @@ class TestWhenItPolls:
         # the trigger begins with what the worker has seen, and keeps none of it in its row
         assert polled.count(True) == (2 if mode is DEFERRED else 1)
 
+    @full_size
     def test_a_store_that_fails_costs_polls_and_fails_no_task(self, dag, run_dag, sandbox, sent, later, monkeypatch):
         def fails(self, *_):
             raise RuntimeError("no store today")
@@ -233,6 +245,7 @@ class TestWhenItPolls:
 
 
 class TestFromTaskToTask:
+    @full_size
     @in_a_worker_and_in_the_triggerer
     def test_id_and_time_come_from_the_schedule_task(self, dag, run_dag, sandbox, mode):
         sandbox.freeze()
@@ -251,6 +264,7 @@ class TestFromTaskToTask:
         assert run.xcom("wait")["omnimessage_id"] == run.xcom("schedule")
         assert run.xcom("wait")["seconds_to_delivery"] > 0
 
+    @full_size
     @in_a_worker_and_in_the_triggerer
     def test_all_messages_of_a_mapped_task(self, dag, run_dag, sandbox, mode):
         send = SendOmnimessageOperator.partial(task_id="send", messages=[sms("a")]).expand(
@@ -272,7 +286,7 @@ class TestFromTaskToTask:
         run = run_dag(dag)
         assert [report["outcome"] for report in run.xcom("wait")] == ["in_progress", "delivered"]
 
-    @pytest.mark.parametrize("omnimessage_id", [None, "{{ none }}", [], [None]])
+    @pytest.mark.parametrize("omnimessage_id", first(2, [None, "{{ none }}", [], [None]]))
     def test_if_nothing_was_sent_there_is_nothing_to_wait_for(self, dag, run_dag, sandbox, omnimessage_id):
         a_sensor(omnimessage_id=omnimessage_id)
         assert run_dag(dag).tasks == {"wait": "skipped"}
@@ -284,6 +298,7 @@ class TestFromTaskToTask:
         assert run.tasks == {"wait": "failed"}
         assert "time_to_send: 2 times for 3 ids" in run.log
 
+    @full_size
     def test_an_unknown_message_is_polled_again_at_first(self, dag, run_dag, sandbox):
         a_sensor(omnimessage_id=UNKNOWN, timeout=0.3)
         run = run_dag(dag)

@@ -13,6 +13,7 @@ from delivery_sensor import (
     a_sensor,
     in_every_mode,
 )
+from full_size import first, full_size
 
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
@@ -39,6 +40,7 @@ class TestWaitAndBranch:
 
         return make
 
+    @full_size
     @OUTCOMES
     def test_return_succeeds_with_the_report(self, dag, run_dag, message, mode, option, outcome):
         wait = a_sensor(**message(option), timeout=30 if option != "on_timeout" else 0.5, **{option: "return"}, **mode)
@@ -53,7 +55,7 @@ class TestWaitAndBranch:
         assert run.xcom("read") == outcome
 
     @OUTCOMES
-    @pytest.mark.parametrize(("action", "state"), [("fail", "failed"), ("skip", "skipped")])
+    @pytest.mark.parametrize(("action", "state"), first(1, [("fail", "failed"), ("skip", "skipped")]))
     def test_the_report_is_pushed_before_the_task_ends_otherwise(
         self, dag, run_dag, message, mode, option, outcome, action, state
     ):

@@ -35,6 +35,7 @@ from airflow_provider_omnimessage.sensors.polling import WorkerPoller
 pytestmark = pytest.mark.usefixtures("short_waits")
 
 
+@full_size
 class TestOneLimitForTheWholeTask:
     @full_size
     @in_every_mode

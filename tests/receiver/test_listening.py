@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from blockbuster import blockbuster_ctx
+from full_size import full_size
 from receivers import CONN_ID, RunningReceiver, report
 from sqlalchemy import text
 
@@ -83,6 +84,7 @@ def test_reports_of_the_sandbox_reach_subscribers(pushing_sandbox: Sandbox) -> N
     assert [request["call"] for request in pushing_sandbox.requests] == ["send"]
 
 
+@full_size
 def test_reports_stored_before_a_subscriber_joins_reach_it_at_once(
     receiver: RunningReceiver, pushing_sandbox: Sandbox
 ) -> None:

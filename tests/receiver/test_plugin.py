@@ -74,6 +74,7 @@ def run(folder: Path, code: str, **environment: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@full_size
 def test_with_the_receiver_off_nothing_is_mounted_and_nothing_imported(tmp_path: Path) -> None:
     assert run(tmp_path, IMPORTED_BY_THE_PLUGIN)[-2:] == ["[]", "[]"]
 
@@ -88,5 +89,6 @@ def test_no_trigger_imports_what_only_the_receiver_needs(tmp_path: Path) -> None
     assert run(tmp_path, IMPORTED_BY_TRIGGERS)[-1] == "[]"
 
 
+@full_size
 def test_with_the_receiver_on_the_application_is_mounted(tmp_path: Path) -> None:
     assert run(tmp_path, MOUNTED, AIRFLOW__OMNIMESSAGE__RECEIVER="True")[-1] == "FastAPI"

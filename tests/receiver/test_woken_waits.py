@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from full_size import full_size
 from receivers import CONN_ID, RunningReceiver
 
 from airflow_provider_omnimessage.api import delivery, waiting
@@ -93,6 +94,7 @@ def test_a_message_delivered_before_the_wait_needs_no_poll_either(
     assert polls(pushing_sandbox) == 0
 
 
+@full_size
 def test_waits_for_different_messages_share_one_long_poll(receiver: RunningReceiver, pushing_sandbox: Sandbox) -> None:
     ids = [send(f"+3725551{number:04}") for number in range(2000, 2040)]
     payloads = run(*map(trigger, ids), meanwhile=lambda: pushing_sandbox.advance(30))
@@ -138,6 +140,7 @@ def test_a_message_that_must_be_read_ends_when_it_is(pushing_sandbox: Sandbox) -
     assert polls(pushing_sandbox) == 0
 
 
+@full_size
 def test_reports_that_are_lost_are_found_by_polling(pushing_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[str] = []
     monkeypatch.setattr(listening.metrics, "count", lambda event, *_, **__: counted.append(event))

@@ -7,6 +7,7 @@ import json
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from full_size import first, full_size
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -302,7 +303,7 @@ class Alerts:
             assert each["omnimessage_id"] not in self.cancelled or each["sent_at"] is None
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", first(2, FAULTS))
 @pytest.mark.parametrize("call", ["cancel", "any"])
 def test_under_every_fault_a_cancel_is_reported_as_it_happened(sandbox, fault, call):
     alerts = Alerts(sandbox)
@@ -366,6 +367,7 @@ class Cancels(RuleBasedStateMachine):
             self.alerts.check()
 
 
+@full_size
 def test_a_cancel_is_reported_as_it_happened_in_any_order_of_faults(sandbox):
     Cancels.sandbox = sandbox
     run_state_machine_as_test(

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from full_size import IS_FULL_SIZE
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -359,7 +360,11 @@ def make_bulk(text: str, guarantee: Any) -> ScheduleBulkOmnimessageOperator:
 @pytest.mark.parametrize(
     ("make", "recipients"), [(make_single, PEOPLE[:1]), (make_bulk, PEOPLE)], ids=["single", "bulk"]
 )
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100 if IS_FULL_SIZE else 25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @example(retries=2, guarantee="at_most_once", steps=A_RETRY_THAT_LOOKS_LIKE_A_CLEAR)
 @example(retries=2, guarantee="at_most_once", steps=A_CLEAR_THAT_LOOKS_LIKE_A_RETRY)
 @example(retries=2, guarantee="at_most_once", steps=A_CLEAR_WHILE_IT_RUNS)

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 import yaml
+from full_size import full_size
 
 from airflow_provider_omnimessage.api.messages import sms, viber
 from airflow_provider_omnimessage.cli import inputs, watch
@@ -245,6 +246,7 @@ def test_airflows_own_command_line_has_the_same_commands():
     assert (parsed.omnimessage_id, parsed.output, parsed.conn_id) == (["an-id"], "yaml", "omnimessage_default")
 
 
+@full_size
 def test_offering_the_commands_costs_airflow_no_imports():
     lines = (
         "import sys, airflow.cli.cli_config",

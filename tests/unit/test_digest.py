@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from airflow.sdk import DAG
+from full_size import full_size
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import sms, viber
@@ -196,6 +197,7 @@ class TestFaults:
         assert variables == {}
 
 
+@full_size
 def test_many_tasks_that_fail_at_once_cost_three_messages_at_most(sandbox, variables, monkeypatch):
     """Four at a time, on a slow store; tests/system/test_storms.py does the same on a running Airflow."""
     variables.delay = 0.005

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 from blockbuster import blockbuster_ctx
+from full_size import full_size
 from triggering import CONNECTION, a_trigger, fire, fired, now, status_requests
 
 from airflow_provider_omnimessage.api.calls import delivery_report
@@ -68,6 +69,7 @@ class TestTheSharedPoller:
 
         asyncio.run(cancel())
 
+    @full_size
     def test_a_thousand_waits_that_start_together_and_restart_make_no_extra_requests(self, send, sandbox):
         """Their polls are spread over ``poke_interval``, and a restart repeats none of them."""
         ids = [f"m-{number}" for number in range(1000)]
@@ -93,6 +95,7 @@ class TestTheSharedPoller:
         allowed = sum(next_poll(3600.0, 600.0, spread_of(id_)) <= until for id_ in ids)
         assert len(polled) <= allowed, "only messages that were due in that time"
 
+    @full_size
     def test_hundreds_of_waits_that_are_due_at_once_are_polled_a_few_at_a_time(self, delivered, sandbox, monkeypatch):
         in_flight, most, make = 0, 0, AiohttpTransport.make
 
@@ -111,6 +114,7 @@ class TestTheSharedPoller:
         assert len(status_requests(sandbox)) == 300
         assert 1 < most <= IN_FLIGHT
 
+    @full_size
     def test_nothing_blocks_the_loop(self, send, sandbox):
         """Blockbuster raises if the event loop calls something that blocks: a file, a socket, a sleep, a lock."""
         ids = [send() for _ in range(100)]
@@ -129,6 +133,7 @@ class TestTheSharedPoller:
         assert reasons
         assert all("rate limited by Messente" in reason for reason in reasons)
 
+    @full_size
     def test_after_the_pause_all_go_on(self, send, sandbox):
         ids = [send() for _ in range(40)]
         sandbox.advance(10)

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 import requests
+from full_size import full_size
 
 from airflow_provider_omnimessage.api.messages import sms, viber
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -180,6 +181,7 @@ def test_plugin_works_in_a_project_that_only_installs_the_package(tmp_path):
     assert "3 passed" in done.stdout, done.stdout + done.stderr
 
 
+@full_size
 def test_failed_assertion_shows_the_line_of_the_test(tmp_path):
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "test_theirs.py").write_text(
@@ -208,6 +210,7 @@ def in_a_project_without_the_extra(tmp_path_factory):
     return pytest_in_another_process(folder, "-s")
 
 
+@full_size
 def test_unused_plugin_imports_one_module(in_a_project_without_the_extra):
     (line,) = [line for line in in_a_project_without_the_extra.stdout.splitlines() if "MODULES" in line]
     # plugins of Airflow or of a dependency would show here too

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import requests
-from full_size import full_size
+from full_size import first, full_size
 
 from airflow_provider_omnimessage.sandbox import SandboxClient
 
@@ -50,7 +50,7 @@ def announced(file: Path, process: subprocess.Popen[str]) -> dict[str, Any]:
     return value
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", first(1, [signal.SIGINT, signal.SIGTERM]))
 def test_sandbox_announces_itself_and_stops_cleanly_while_an_inbox_is_open(
     start: Start, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -81,6 +81,7 @@ def test_sandbox_announces_itself_and_stops_cleanly_while_an_inbox_is_open(
     }
 
 
+@full_size
 def test_sandbox_is_controlled_from_another_process(start: Start, tmp_path: Path) -> None:
     file = tmp_path / "sandbox.json"
     process = start("--port", "0", "--announce", str(file), "--delivery-seconds", "60")

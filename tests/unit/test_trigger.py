@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
+from full_size import first, full_size
 from triggering import CONNECTION, a_trigger, again, fire, fired, in_triggerer, now, status_requests
 
 from airflow_provider_omnimessage.hooks import lookup
@@ -63,7 +64,7 @@ class TestTheTrigger:
         sandbox.advance(10)
         assert fired(a_trigger(stuck, good, require="any"))["ending"] == "fulfilled"
 
-    @pytest.mark.parametrize("fault", ["server_error", "cut", "lost_answer", "broken_json", "html"])
+    @pytest.mark.parametrize("fault", first(2, ["server_error", "cut", "lost_answer", "broken_json", "html"]))
     def test_a_transient_error_does_not_end_the_wait(self, delivered, sandbox, fault):
         sandbox.add_fault(fault, call="status", times=3)
         assert fired(a_trigger(delivered))["ending"] == "fulfilled"
@@ -164,6 +165,7 @@ class TestTheTrigger:
         assert isinstance(asyncio.run(event()), TaskSuccessEvent)
         assert pushed[0]["value"]["outcome"] == "failed"
 
+    @full_size
     def test_it_ends_by_its_deadline_though_responses_are_slow(self, send, sandbox):
         ids = [send("+37255550004") for _ in range(12)]
         sandbox.add_fault("slow", call="status", seconds=20, times="always")
@@ -252,6 +254,7 @@ class TestThousands:
     def a_bulk(self, ids, **settings):
         return a_trigger(**{"bulk": {"ids": " ".join(ids), "moments": "-"}, **settings})
 
+    @full_size
     def test_they_are_counted(self, send, sandbox):
         ids = [send("+37255550001" if index < 3 else "+37255555555") for index in range(60)]
         sandbox.advance(10)
@@ -277,6 +280,7 @@ class TestThousands:
         assert isinstance(asyncio.run(event()), TaskSuccessEvent)
         assert pushed[0]["value"]["delivered"] == 1
 
+    @full_size
     def test_nothing_is_polled_during_the_pause_after_a_429(self, send, sandbox):
         ids = [send() for _ in range(40)]
         sandbox.advance(10)
