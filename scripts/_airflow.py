@@ -70,6 +70,8 @@ class AirflowHome:
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
+            # a cold API server on a busy machine takes longer than the usual 5 s for its first requests
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             "NO_PROXY": "127.0.0.1,localhost",
@@ -207,23 +209,31 @@ class RunningAirflow:
         """
         Start processes, each in a process group of its own, and wait until the API server responds.
 
+        The scheduler starts last: tasks that it starts before the API server listens fail.
+
         :param components: their names.
         """
-        logs = self.home.folder / "processes"
-        logs.mkdir(exist_ok=True)
         for component in components:
-            with open(logs / f"{component}.log", "ab") as log:
-                self._processes[component] = subprocess.Popen(
-                    [self.home.python, "-m", "airflow", component],
-                    env=self.home.environment,
-                    cwd=self.home.folder,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
+            if component != "scheduler":
+                self._start(component)
         if "api-server" in components:
             self._await_api_server()
+        if "scheduler" in components:
+            self._start("scheduler")
+
+    def _start(self, component: str) -> None:
+        logs = self.home.folder / "processes"
+        logs.mkdir(exist_ok=True)
+        with open(logs / f"{component}.log", "ab") as log:
+            self._processes[component] = subprocess.Popen(
+                [self.home.python, "-m", "airflow", component],
+                env=self.home.environment,
+                cwd=self.home.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def kill(self, components: Sequence[str] = COMPONENTS) -> None:
         """

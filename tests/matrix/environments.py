@@ -49,8 +49,6 @@ class Environment:
             connections={"omnimessage_default": json.dumps({**sandbox.connection, "extra": dashboard})},
             extra={
                 "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-                # a cold API server on a busy machine takes longer than the usual 5 s for its first requests
-                "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
                 "PYTHONWARNINGS": "ignore",
                 **version.settings(folder),
             },
