@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from airflow_provider_omnimessage._compat import core_timetable
-from airflow_provider_omnimessage.alerts.next_run import run_type
+from airflow_provider_omnimessage.alerts.next_run import expected_run, run_time, run_type
 
 LONG_PAST = timedelta(hours=24)
 """A deadline that passed longer ago than this alerts nobody, if the timetable has no next run to compare with."""
@@ -34,15 +33,7 @@ def silent_because(context: Mapping[str, Any], deadline: datetime, now: datetime
 def _following_run(context: Mapping[str, Any]) -> datetime | None:
     """Return when the run after this one is due, or ``None`` if there is none, or the timetable cannot be queried."""
     try:
-        from airflow.timetables.base import DataInterval, TimeRestriction
-
-        dag_run, dag = context["dag_run"], context["dag"]
-        start = dag_run.data_interval_start or dag_run.run_after
-        following = core_timetable(dag).next_dagrun_info(
-            last_automated_data_interval=DataInterval(start, dag_run.data_interval_end or start),
-            restriction=TimeRestriction(earliest=None, latest=getattr(dag, "end_date", None), catchup=True),
-        )
+        return expected_run(context, after=run_time(context) or datetime.min.replace(tzinfo=timezone.utc))
     except Exception:
-        # a custom timetable may need what a worker does not have
+        # no further run; or a custom timetable that needs what a worker does not have
         return None
-    return following.run_after.astimezone(timezone.utc) if following else None
