@@ -8,7 +8,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from _airflow import Airflow, AirflowHome, running_airflow
+from _airflow import Airflow
+from whole_airflow import DETECTS_DEAD_WORKERS, eventually
 
 from airflow_provider_omnimessage.sandbox import SandboxClient
 
@@ -16,21 +17,8 @@ DAGS = Path(__file__).parent / "alert_dags"
 
 
 @pytest.fixture(scope="module")
-def processes(tmp_path_factory, sandbox):
-    home = AirflowHome(
-        tmp_path_factory.mktemp("airflow"),
-        dags=DAGS,
-        connections={"omnimessage_default": sandbox.airflow_conn},
-        extra={
-            "AIRFLOW__CORE__PARALLELISM": "16",
-            # a task that dies with its supervisor is detected by its missing heartbeat only
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
-            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
-        },
-    )
-    with running_airflow(home) as running:
-        yield running
+def processes(start_airflow):
+    return start_airflow(DAGS, {"AIRFLOW__CORE__PARALLELISM": "16", **DETECTS_DEAD_WORKERS})
 
 
 @pytest.fixture(scope="module")
@@ -137,13 +125,6 @@ class Details:
             path.read_text(errors="replace")[-2500:] for path in (self._airflow.home.folder / "processes").glob("*.log")
         )
         return f"{self._ask()}\n{self._airflow.log(self._run_id)[-4000:] if self._run_id else ''}\n{logs}"
-
-
-def eventually(holds, what, about="", seconds=120):
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} seconds: {about}"
-        time.sleep(0.2)
 
 
 def test_of_overlapping_runs_only_the_one_that_fails_alerts(guarded, sandbox):

@@ -8,11 +8,12 @@ import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from _airflow import Airflow, AirflowHome, RunningAirflow, running_airflow
+from _airflow import Airflow, AirflowHome, RunningAirflow
+from whole_airflow import DETECTS_DEAD_WORKERS
 
 from airflow_provider_omnimessage.sandbox import SandboxClient
 
@@ -49,21 +50,13 @@ def sandbox_password() -> str:
 
 
 @pytest.fixture(scope="module")
-def processes(tmp_path_factory: pytest.TempPathFactory, sandbox: SandboxClient) -> Iterator[RunningAirflow]:
-    home = AirflowHome(
-        tmp_path_factory.mktemp("airflow"),
-        dags=Path(__file__).parent / "dags",
-        connections={"omnimessage_default": sandbox.airflow_conn},
-        extra={
-            # a worker that dies with its supervisor is detected by its missing heartbeat only
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "12",
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
-            "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
-            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
-        },
-    )
-    with running_airflow(home) as processes:
-        yield processes
+def processes(start_airflow: Callable[..., RunningAirflow]) -> RunningAirflow:
+    settings = {
+        **DETECTS_DEAD_WORKERS,
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "12",
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
+    }
+    return start_airflow(Path(__file__).parent / "dags", settings)
 
 
 @pytest.fixture(scope="module")

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from _airflow import Airflow, AirflowHome, running_airflow
+from _airflow import Airflow
+from whole_airflow import eventually
 
 DAGS = Path(__file__).parent / "people_dags"
 
 
 @pytest.fixture(scope="module")
-def processes(tmp_path_factory, sandbox):
-    home = AirflowHome(
-        tmp_path_factory.mktemp("airflow"),
-        dags=DAGS,
-        connections={"omnimessage_default": sandbox.airflow_conn},
-        extra={"AIRFLOW__CORE__PARALLELISM": "4"},
-    )
-    with running_airflow(home) as running:
-        Airflow(running.home).await_dag("escalates")
-        yield running
-
-
-def eventually(holds, what, seconds=180):
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} seconds"
-        time.sleep(0.2)
+def processes(start_airflow):
+    running = start_airflow(DAGS, {"AIRFLOW__CORE__PARALLELISM": "4"})
+    Airflow(running.home).await_dag("escalates")
+    return running
 
 
 def alerts(sandbox, to):

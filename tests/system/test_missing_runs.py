@@ -14,9 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from _airflow import Airflow, AirflowHome, RunningAirflow, running_airflow
-
-from airflow_provider_omnimessage.sandbox import SandboxClient
+from _airflow import Airflow, RunningAirflow
+from whole_airflow import DETECTS_DEAD_WORKERS, eventually
 
 DAG_FILE = '''
 from datetime import datetime, timedelta, timezone
@@ -59,21 +58,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def processes(tmp_path_factory: pytest.TempPathFactory, folder: Path, sandbox: SandboxClient):
-    home = AirflowHome(
-        tmp_path_factory.mktemp("airflow"),
-        dags=folder,
-        connections={"omnimessage_default": sandbox.airflow_conn},
-        extra={
-            "AIRFLOW__CORE__PARALLELISM": "8",
-            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
-            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
-        },
-    )
-    with running_airflow(home) as running:
-        yield running
+def processes(start_airflow: Callable[..., RunningAirflow], folder: Path) -> RunningAirflow:
+    settings = {"AIRFLOW__CORE__PARALLELISM": "8", "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True"}
+    return start_airflow(folder, {**settings, **DETECTS_DEAD_WORKERS})
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +71,6 @@ def airflow(processes: RunningAirflow) -> Airflow:
         running.await_dag(name)
         running.call("PATCH", f"/api/v2/dags/{name}", {"is_paused": False})
     return running
-
-
-def eventually(condition: Callable[[], object], what: str, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"still not: {what}"
-        time.sleep(0.5)
 
 
 def test_only_the_run_that_does_not_start_alerts(airflow, processes, folder, sandbox):
@@ -121,7 +101,9 @@ def test_only_the_run_that_does_not_start_alerts(airflow, processes, folder, san
             kill_a_worker()
         time.sleep(1)
     for name in RECIPIENTS:
-        eventually(lambda name=name: of_next_runs(name)[-1:] == ["scheduled"], f"{name} awaits its next run", 60)
+        eventually(
+            lambda name=name: of_next_runs(name)[-1:] == ["scheduled"], f"{name} awaits its next run", seconds=60
+        )
         assert set(of_next_runs(name)) <= {"cancelled", "scheduled"}
         assert of_next_runs(name).count("scheduled") <= 1
 
@@ -129,14 +111,14 @@ def test_only_the_run_that_does_not_start_alerts(airflow, processes, folder, san
     (folder / "broken.py").write_text("this is no Python")
     airflow.call("PATCH", "/api/v2/pools/full?update_mask=slots", {"slots": 0})
     for name in ("paused", "broken", "full"):
-        eventually(lambda name=name: "delivered" in of_next_runs(name), f"{name}: the alert goes out", 300)
+        eventually(lambda name=name: "delivered" in of_next_runs(name), f"{name}: the alert goes out", seconds=300)
     # meanwhile this one has gone on
     assert set(of_next_runs("in_time")) <= {"cancelled", "scheduled"}
     assert ended("in_time") > RUNS
 
-    eventually(lambda: of_next_runs("in_time")[-1:] == ["scheduled"], "in_time awaits its next run", 120)
+    eventually(lambda: of_next_runs("in_time")[-1:] == ["scheduled"], "in_time awaits its next run", seconds=120)
     processes.kill(["scheduler"])
-    eventually(lambda: "delivered" in of_next_runs("in_time"), "the scheduler is dead: the alert goes out", 300)
+    eventually(lambda: "delivered" in of_next_runs("in_time"), "the scheduler is dead: the alert goes out", seconds=300)
 
 
 def _session_of(stat: Path) -> int:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from _airflow import Airflow, AirflowHome, running_airflow
+from _airflow import Airflow
 
 DAGS = Path(__file__).parent / "shape_dags"
 #: Whether the work of each shape is done at its end.
@@ -26,21 +26,14 @@ OWN = ("before_arm", "arm", "after_arm", "disarm")
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, sandbox):
+def runs(start_airflow):
     """Run all DAGs at the same time, and return the state of each run and of its tasks."""
-    home = AirflowHome(
-        tmp_path_factory.mktemp("airflow"),
-        dags=DAGS,
-        connections={"omnimessage_default": sandbox.airflow_conn},
-        extra={"AIRFLOW__CORE__PARALLELISM": "6"},
-    )
-    with running_airflow(home) as running:
-        airflow = Airflow(running.home)
-        dag_ids = [f"{kind}_{shape}" for shape in SHAPES for kind in ("plain", "guarded")]
-        for dag_id in dag_ids:
-            airflow.await_dag(dag_id)
-        run_ids = {dag_id: airflow.trigger(dag_id) for dag_id in dag_ids}
-        yield {dag_id: end_of(airflow, dag_id, run_id) for dag_id, run_id in run_ids.items()}
+    airflow = Airflow(start_airflow(DAGS, {"AIRFLOW__CORE__PARALLELISM": "6"}).home)
+    dag_ids = [f"{kind}_{shape}" for shape in SHAPES for kind in ("plain", "guarded")]
+    for dag_id in dag_ids:
+        airflow.await_dag(dag_id)
+    run_ids = {dag_id: airflow.trigger(dag_id) for dag_id in dag_ids}
+    return {dag_id: end_of(airflow, dag_id, run_id) for dag_id, run_id in run_ids.items()}
 
 
 def end_of(airflow, dag_id, run_id):

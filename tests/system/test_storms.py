@@ -8,24 +8,17 @@ import time
 from pathlib import Path
 
 import pytest
-from _airflow import Airflow, AirflowHome, running_airflow
+from _airflow import Airflow
 
 DAGS = Path(__file__).parent / "people_dags"
 TO = "+37255558888"
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory, sandbox):
-    home = AirflowHome(
-        tmp_path_factory.mktemp("airflow"),
-        dags=DAGS,
-        connections={"omnimessage_default": sandbox.airflow_conn},
-        extra={"AIRFLOW__CORE__PARALLELISM": "4"},
-    )
-    with running_airflow(home) as running:
-        airflow = Airflow(running.home)
-        airflow.await_dag("storm")
-        yield airflow
+def airflow(start_airflow):
+    airflow = Airflow(start_airflow(DAGS, {"AIRFLOW__CORE__PARALLELISM": "4"}).home)
+    airflow.await_dag("storm")
+    return airflow
 
 
 def run_to_its_end(airflow, **conf):
