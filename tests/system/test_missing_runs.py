@@ -109,7 +109,7 @@ def test_only_the_run_that_does_not_start_alerts(airflow, processes, folder, san
 
     airflow.call("PATCH", "/api/v2/dags/paused", {"is_paused": True})
     (folder / "broken.py").write_text("this is no Python")
-    airflow.call("PATCH", "/api/v2/pools/full?update_mask=slots", {"slots": 0})
+    processes.home.run("pools", "set", "full", "0", "no task fits in")
     for name in ("paused", "broken", "full"):
         eventually(lambda name=name: "delivered" in of_next_runs(name), f"{name}: the alert goes out", seconds=300)
     # meanwhile this one has gone on
