@@ -23,7 +23,6 @@ from airflow_provider_omnimessage.alerts.deadman import TRIES
 from airflow_provider_omnimessage.alerts.disarming import DisarmDeadMansSwitchOperator
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.sandbox.faults import FAULTS
-from airflow_provider_omnimessage.sandbox.messages import Message
 
 TO = "+37255555555"
 OTHER = "+37255555556"
@@ -34,27 +33,6 @@ OWN = {f"{GROUP}.{name}" for name in ("before_arm", "arm", "after_arm", "disarm"
 DONE = {"success", "skipped", "removed"}
 #: Seconds that ``arm`` may hold the work up: the ``deadline`` of a connection.
 BUDGET = 120.0
-
-
-def _with_status(word):
-    return lambda report: {**report, "statuses": [{**entry, "status": word} for entry in report["statuses"]]}
-
-
-#: What Messente's delivery report is turned into. None of them says that a scheduled message has ended.
-ODD_REPORTS = {
-    "as it is": lambda report: report,
-    "no entry": lambda report: {**report, "statuses": []},
-    "no status": _with_status(None),
-    "an unknown status": _with_status("BRANDNEW"),
-    "in progress before its time": _with_status("ACK"),
-    "the deleted entry of one channel of two": lambda report: {
-        **report,
-        "statuses": [*_with_status("DELETED")(report)["statuses"], *_with_status(None)(report)["statuses"]],
-    },
-    "of another message": lambda report: {**report, "omnimessage_id": "6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6"},
-    "an error with status 200": lambda report: {"errors": [{"title": "Internal", "code": "103", "detail": "odd"}]},
-    "not an object": lambda report: [report],
-}
 EXAMPLES = int(os.environ.get("OMNIMESSAGE_SHAPES", "4"))
 _numbers = count()
 
@@ -87,20 +65,7 @@ def check(_airflow, sandbox, tmp_path, monkeypatch, capfd, seconds_in_arm, each_
     monkeypatch.setitem(TRIES, "retry_delay", timedelta(0))
     monkeypatch.setitem(TRIES, "retry_exponential_backoff", False)
 
-    report = Message.report
-
-    def checking(
-        shape,
-        *,
-        seed=0,
-        clears=(),
-        on_failure="wait",
-        required=False,
-        recipients=(TO,),
-        faults=(),
-        reports="as it is",
-    ):
-        monkeypatch.setattr(Message, "report", lambda message: ODD_REPORTS[reports](report(message)))
+    def checking(shape, *, seed=0, clears=(), on_failure="wait", required=False, recipients=(TO,), faults=()):
         sandbox.reset()
         seconds_in_arm.clear()
         number = next(_numbers)
@@ -126,8 +91,7 @@ def check(_airflow, sandbox, tmp_path, monkeypatch, capfd, seconds_in_arm, each_
             return refusal
         for fault in faults:
             sandbox.add_fault(**fault)
-        is_odd = bool(faults) or reports != "as it is"
-        outcome = Outcome(guarded, plain, sandbox, shape, recipients, faults, required, is_odd)
+        outcome = Outcome(guarded, plain, sandbox, shape, recipients, faults, required)
         guarded.run(seed=seed)
         plain.run(order=guarded.order)
         outcome.check()
@@ -159,14 +123,13 @@ def _plain(shape, dag_id, folder):
 class Outcome:
     """Outcomes of a DAG with a switch, and of the same DAG with a plain group."""
 
-    def __init__(self, guarded, plain, sandbox, shape, recipients, faults, required, is_odd):
+    def __init__(self, guarded, plain, sandbox, shape, recipients, faults, required):
         self.guarded, self.plain = guarded, plain
         self._sandbox = sandbox
         self._shape = shape
         self._recipients = recipients
         self._faults = faults
         self._required = required
-        self._is_odd = is_odd
 
     def check(self):
         states = self.guarded.states()
@@ -197,11 +160,11 @@ class Outcome:
         sent = {message["to"] for message in messages if message["sent_at"]}
         if is_done:
             # an alert whose response was lost cannot be cancelled; other alerts that remain fail a task
-            assert not waiting or self._is_odd, (own, messages)
+            assert not waiting or self._faults, (own, messages)
             assert not waiting or own[f"{GROUP}.disarm"] == "failed" or self._loses_responses
         else:
             # an alert that could not be scheduled fails a task
-            is_shown = self._is_odd and own[f"{GROUP}.arm"] == "failed"
+            is_shown = bool(self._faults) and own[f"{GROUP}.arm"] == "failed"
             assert waiting | sent == expected or is_shown, (own, messages)
 
     @property
@@ -247,7 +210,6 @@ relaxed = settings(
     required=st.sampled_from((False, False, True)),
     recipients=st.sampled_from(((TO,), (TO,), (TO, OTHER), (REJECTED, TO))),
     faults=st.just([]) | st.lists(faults(), max_size=2),
-    reports=st.sampled_from(sorted(ODD_REPORTS)),
 )
 def test_the_work_runs_as_in_a_plain_group_and_is_guarded(check, shape, **settings):
     with warnings.catch_warnings():
