@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from airflow.sdk import task
-from full_size import first, full_size
+from full_size import full_size
 from hypothesis import given
 from hypothesis import strategies as st
 from windows_by_hand import is_open_by_hand
@@ -97,7 +97,7 @@ def test_an_alert_and_its_steps_wait_for_the_window_and_a_repaired_run_cancels_a
     assert len(sandbox.messages) == 4, "the cleared run keeps what is scheduled"
 
 
-@pytest.mark.parametrize("kill_after", first(1, [3, 1]))
+@pytest.mark.parametrize("kill_after", [3, 1])
 @pytest.mark.usefixtures("each_try_has_a_process_of_its_own")
 def test_arming_that_is_killed_keeps_what_waits_for_the_window(
     guarded, dag, run_dag, sandbox, die_instead_of_post, closed, kill_after
@@ -123,7 +123,6 @@ def test_sent_now_means_once_in_the_window(guarded, dag, run_dag, clear_and_run,
     assert states(sandbox) == {"cancelled"}
 
 
-@full_size
 def test_sent_now_goes_out_in_an_earlier_window_and_a_repaired_run_cancels_it(
     guarded, dag, run_dag, clear_and_run, sandbox, closed
 ):

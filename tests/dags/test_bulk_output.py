@@ -40,7 +40,6 @@ class TestAFileOfResults:
         )
         assert [line["state"] for line in lines if line["state"] != "accepted"] == ["rejected", "invalid"]
 
-    @full_size
     def test_after_a_resume_it_is_complete(self, dag, run_dag, sandbox, tmp_path):
         sandbox.add_fault("rate_limited", call="bulk", after=2, retry_after=500)
         path = tmp_path / "out.jsonl"
@@ -57,7 +56,6 @@ class TestAFileOfResults:
         assert run_dag(dag).tasks == {"send": "failed"}
         assert sandbox.requests == []
 
-    @full_size
     def test_a_retry_writes_the_file_again_and_sends_nothing(self, dag, run_dag, sandbox, tmp_path, monkeypatch):
         from airflow_provider_omnimessage.bulk import results
 

@@ -119,14 +119,12 @@ class TestTheOutputOfAMappedTask:
         assert run.xcom("cancel")["cancelled"] == 9
         assert not live(sandbox)
 
-    @full_size
     def test_it_can_be_cancelled_from_files(self, dag, run_dag, sandbox, tmp_path):
         send = self.mapped(results_path=f"{tmp_path}/{{{{ ti.map_index }}}}.jsonl")
         CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=send.output)
         run = run_dag(dag)
         assert run.xcom("cancel")["cancelled"] == 9
 
-    @full_size
     @pytest.mark.parametrize("deferrable", [True, False])
     def test_it_can_be_awaited(self, dag, run_dag, sandbox, deferrable):
         rows = [[{"to": number(index), "name": "x"}] for index in range(3)]

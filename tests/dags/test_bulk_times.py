@@ -138,7 +138,6 @@ def test_equal_datetimes_in_a_repeated_hour_keep_their_own_times(dag, run_dag, s
 class TestClear:
     """A clear after a success first withdraws what is still scheduled, and then judges the new times."""
 
-    @full_size
     @pytest.mark.parametrize(("on_past", "state", "sent"), [("skip", "skipped", 0), ("send_now", "success", 3)])
     def test_a_time_that_has_passed_by_now(self, dag, run_dag, clear_and_run, sandbox, on_past, state, sent):
         task = sending(recipients=people(3), time_to_send=NEW_YEAR, on_past=on_past, batch_size=2)

@@ -78,7 +78,6 @@ class TestBranches:
 
 @full_size
 class TestWhatIsOutsideTheGroup:
-    @full_size
     def test_the_next_run_starts_although_disarm_failed(self, dag, run, sandbox):
         with DeadMansSwitch("by_nine", **ALERT):
             ok("a", wait_for_downstream=True) >> ends("b", ["success"], wait_for_downstream=True)

@@ -301,7 +301,6 @@ class TestCommands:
         assert command("disarm", dag.dag_id)[0] == 0
         assert command("disarm", "another")[2] == "No alert of the DAG another is known\n"
 
-    @full_size
     def test_what_cannot_be_cancelled_stays_known(self, dag, run_dag, sandbox, command):
         with DeadMansSwitch("report", **SWITCH):
             EmptyOperator(task_id="work")

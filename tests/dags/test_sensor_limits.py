@@ -37,7 +37,6 @@ pytestmark = pytest.mark.usefixtures("short_waits")
 
 @full_size
 class TestOneLimitForTheWholeTask:
-    @full_size
     @in_every_mode
     @pytest.mark.parametrize("count", [8, 12])
     def test_slow_responses_to_many_ids_do_not_exceed_the_timeout(self, dag, run_dag, sandbox, sent, mode, count):

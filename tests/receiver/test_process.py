@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from full_size import first, full_size
+from full_size import full_size
 from receivers import CONN_ID, PASSWORD, Client, report
 from sqlalchemy import text
 
@@ -43,7 +43,7 @@ def announced(process: subprocess.Popen[str], file: Path) -> dict[str, object]:
 
 
 @full_size
-@pytest.mark.parametrize("stop", first(1, [signal.SIGTERM, signal.SIGINT]))
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_it_announces_itself_receives_and_stops_on_a_signal(tmp_path: Path, stop: signal.Signals) -> None:
     file = tmp_path / "announced.json"
     database = f"sqlite:///{tmp_path}/new.db"
