@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _UNKNOWN = ("Etc/Unknown",)
 _CACHED = 65_536
 _NORTH_AMERICA = "1"
-#: Zones by the digits that decide on them.
-_known_prefixes: dict[str, tuple[tzinfo, ...]] = {}
+#: Zones by what decides on them: the first digits, and how many digits there are.
+_known_zones: dict[tuple[str, int], tuple[tzinfo, ...]] = {}
 
 
 def zones_of_number(number: str) -> tuple[tzinfo, ...]:
@@ -78,7 +78,13 @@ def _require_library() -> None:
 
 
 def _country_code(number: str) -> str:
-    return next((number[1:end] for end in (2, 3, 4) if number[1:end] in _country_codes()), "")
+    return _country_code_in(number[1:4])
+
+
+@lru_cache(1000)
+def _country_code_in(first_digits: str) -> str:
+    candidates = (first_digits[:length] for length in (1, 2, 3))
+    return next((digits for digits in candidates if digits in _country_codes()), "")
 
 
 @lru_cache
@@ -97,23 +103,25 @@ def _zones_of_country(code: str) -> tuple[tzinfo, ...]:
 
 def _zones_within(number: str, code: str) -> tuple[tzinfo, ...]:
     """Return the zones of a number in a country with several; empty: it is not assigned."""
-    prefix = number[1 : _deciding_digits(code) + 1]
-    found = _known_prefixes.get(prefix)
+    prefix = number[1 : _deciding_digits(code, number[1 + len(code) : 2 + len(code)]) + 1]
+    key = (prefix, len(number))
+    found = _known_zones.get(key)
     if found is None:
         names = _names_of_area(prefix) if code == _NORTH_AMERICA else _names_of_number(number, code)
         found = () if names == _UNKNOWN else _resolve(names)
-        if found and len(_known_prefixes) < _CACHED:
-            _known_prefixes[prefix] = found
+        if found and len(_known_zones) < _CACHED:
+            _known_zones[key] = found
     return found
 
 
-@lru_cache(512)
-def _deciding_digits(code: str) -> int:
+@lru_cache(4096)
+def _deciding_digits(code: str, next_digit: str) -> int:
     """Return how many digits decide on the zones: one more than the longest prefix that the library knows."""
     from phonenumbers.tzdata import TIMEZONE_DATA
 
-    longest = max(len(prefix) for prefix in TIMEZONE_DATA if prefix.startswith(code))
-    return longest if code == _NORTH_AMERICA else max(longest, len(code) + 2) + 1
+    begin = code if code == _NORTH_AMERICA else code + next_digit
+    longest = max((len(prefix) for prefix in TIMEZONE_DATA if prefix.startswith(begin)), default=0)
+    return longest if code == _NORTH_AMERICA else max(longest + 1, len(code) + 4)
 
 
 def _names_of_area(prefix: str) -> tuple[str, ...]:

@@ -62,6 +62,23 @@ def test_the_zones_are_those_of_the_library_for_every_country():
             require_possible(number)
 
 
+def test_numbers_that_share_their_first_digits_have_the_zones_of_the_library():
+    """Zones are kept by first digits, so numbers that differ only behind them are compared."""
+    generator = random.Random(18)
+    kept = len(number_zones._known_zones)
+    for code in ("44", "61", "62", "7", "55", "599", "976", "86", "52"):
+        region = phonenumbers.region_code_for_country_code(int(code))
+        lengths = phonenumbers.PhoneMetadata.metadata_for_region(region).general_desc.possible_length
+        every_zone = {str(zone) for zone in number_zones._zones_of_country(code)}
+        for start in (f"+{code}{generator.randrange(1000):03}" for _ in range(20)):
+            for _ in range(20):
+                number = f"{start}{generator.randrange(10**12):012}"[: 1 + len(code) + generator.choice(lengths)]
+                library_number = number_zones._library_number(number, code)
+                theirs = set(library.time_zones_for_number(library_number)) - {"Etc/Unknown"}
+                assert names(number) == (theirs or every_zone)
+    assert kept < len(number_zones._known_zones) < kept + 1500
+
+
 @pytest.mark.parametrize(
     ("number", "words"),
     [
