@@ -96,6 +96,11 @@ class _Work:
             raise switch.invalid("has no tasks; create the work inside the 'with', or pass task_group= to its tasks")
         self.ids = {task.task_id for task in self.tasks}
         self.counted = [task for task in self.tasks if not task.is_teardown or _fails_the_run(task)]
+        if not self.counted:
+            raise switch.invalid(
+                "has only teardowns, which do not count as work; put the work into the group, too, or give a teardown "
+                "on_failure_fail_dagrun=True"
+            )
         self.dag = dag
         self.is_required = bool(getattr(dag.task_dict.get(switch.task_id_of("arm")), "required", False))
 

@@ -219,6 +219,21 @@ class TestWhatCannotBeGuarded:
         with pytest.raises(InvalidInputError, match=r"cannot guard by_nine.a, whose trigger_rule 'one_failed'"):
             dag.validate()
 
+    @pytest.mark.parametrize("place", ["alone", "beside"])
+    def test_a_group_whose_tasks_do_not_count_is_named(self, dag, place):
+        if place == "beside":
+            ok("other")
+        with DeadMansSwitch("by_nine", **ALERT):
+            ok("a").as_teardown()
+        with pytest.raises(InvalidInputError, match=r"'by_nine': has only teardowns, which do not count as work; put"):
+            dag.validate()
+
+    def test_a_teardown_that_fails_the_run_is_work(self, dag):
+        with DeadMansSwitch("by_nine", **ALERT) as switch:
+            ok("a").as_teardown(on_failure_fail_dagrun=True)
+        dag.validate()
+        assert switch.disarm.upstream_task_ids >= {"by_nine.a"}
+
 
 class TestDefaultArgs:
     NAMES = sorted(
