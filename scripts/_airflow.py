@@ -170,11 +170,17 @@ class Airflow:
         :param conf: the parameters of the run.
         """
         run_id = self.trigger(dag_id, **conf)
+        self.await_end(dag_id, run_id)
+        return run_id
+
+    def await_end(self, dag_id: str, run_id: str, seconds: float = 180) -> str:
+        """Wait until a run has ended, and return its state."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if self.call("GET", path)["state"] in ("success", "failed"):
-                return run_id
+            state = str(self.call("GET", path)["state"])
+            if state in ("success", "failed"):
+                return state
             time.sleep(0.5)
         raise AssertionError(f"{dag_id} did not end: {self.tasks(dag_id, run_id)}")
 

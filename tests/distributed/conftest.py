@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from _airflow import ROOT, running_sandbox
@@ -84,17 +82,3 @@ def _clean(sandbox: SandboxClient, bulk_sandbox: SandboxClient, cluster: Cluster
     bulk_sandbox.clear_faults()
     sandbox.resume()
     cluster.check()
-
-
-@pytest.fixture
-def eventually() -> Callable[..., Any]:
-    def wait(condition: Callable[[], Any], what: str | Callable[[], str], seconds: float = 300) -> Any:
-        """Poll until a condition holds, and return its value."""
-        deadline = time.monotonic() + seconds
-        while not (value := condition()):
-            if time.monotonic() > deadline:
-                raise AssertionError(f"still not: {what if isinstance(what, str) else what()}")
-            time.sleep(0.2)
-        return value
-
-    return wait

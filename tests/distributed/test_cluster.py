@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 
 import pytest
 from matrix.expectations import MESSAGES, OF_A_DEADLINE, RUNS
+from waiting import eventually
 
 from airflow_provider_omnimessage.api.messages import sms, viber
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -35,7 +36,7 @@ def test_the_cluster_has_two_of_each_process_and_an_encrypted_connection(cluster
     assert [(password == "sandbox", encrypted) for password, encrypted in rows] == [(False, True)]
 
 
-def test_a_report_to_either_api_server_ends_a_wait_without_a_poll(airflow, eventually, pushing_sandbox):
+def test_a_report_to_either_api_server_ends_a_wait_without_a_poll(airflow, pushing_sandbox):
     def wait():
         runs = airflow.persist("GET", f"/api/v2/dags/{PUSHED}/dagRuns")["dag_runs"]
         return airflow.tasks(PUSHED, runs[0]["dag_run_id"]).get("wait") if runs else None
@@ -48,7 +49,7 @@ def test_a_report_to_either_api_server_ends_a_wait_without_a_poll(airflow, event
 
 
 @pytest.mark.parametrize("dag_id", [dag_id for dag_id in RUNS if dag_id != PUSHED])
-def test_a_matrix_dag_ends_as_on_one_machine(airflow, eventually, dag_id):
+def test_a_matrix_dag_ends_as_on_one_machine(airflow, dag_id):
     def ended():
         runs = airflow.persist("GET", f"/api/v2/dags/{dag_id}/dagRuns?limit=10")["dag_runs"]
         return runs if runs and all(run["state"] in ("success", "failed") for run in runs) else []
@@ -59,7 +60,7 @@ def test_a_matrix_dag_ends_as_on_one_machine(airflow, eventually, dag_id):
     assert tasks_of(airflow, dag_id, runs[0]["dag_run_id"]) == tasks, airflow.log(runs[0]["dag_run_id"])[-5000:]
 
 
-def test_the_matrix_dags_send_what_they_send_on_one_machine(sandbox, eventually):
+def test_the_matrix_dags_send_what_they_send_on_one_machine(sandbox):
     expected = {**MESSAGES, **OF_A_DEADLINE}
     (of_a_deadline,) = OF_A_DEADLINE
 
@@ -74,7 +75,8 @@ def test_the_matrix_dags_send_what_they_send_on_one_machine(sandbox, eventually)
 
     eventually(
         lambda: all(len(states) >= len(expected[digits]) for digits, states in sent().items()),
-        lambda: f"all were sent, but {sent()}",
+        "all were sent",
+        sent,
     )
     assert sent() == expected
 
@@ -113,7 +115,7 @@ def test_ten_thousand_messages_go_from_a_file_in_s3_to_a_file_in_s3(airflow, bul
     bulk_sandbox.reset()
 
 
-def test_every_callback_notifies(airflow, sandbox, eventually, tmp_path):
+def test_every_callback_notifies(airflow, sandbox, tmp_path):
     before = Counter(message["to"][-4:] for message in sandbox.messages)
     instructions = tmp_path / "instructions"
     failing = airflow.trigger("failing_work", instructions=str(instructions))
@@ -134,7 +136,7 @@ def test_every_callback_notifies(airflow, sandbox, eventually, tmp_path):
 
 
 def test_a_deadline_sends_at_most_one_message_per_triggerer_and_a_sync_callback_names_the_way_out(
-    airflow, cluster, sandbox, eventually
+    airflow, cluster, sandbox
 ):
     sandbox.add_fault("slow", call="send", seconds=4, processed=True, times="always")
     run_id = airflow.trigger("cluster_deadline")

@@ -12,6 +12,7 @@ from collections import Counter
 import pytest
 from _airflow import ROOT
 from _cluster import API_SERVERS, SCHEDULERS, TRIGGERERS, WORKERS
+from waiting import eventually
 from workload import IN_DOUBT, Workload, messages_of
 
 from airflow_provider_omnimessage.api.messages import sms
@@ -29,7 +30,7 @@ def host_of(airflow, dag_id, run_id, task_id):
     return one["hostname"]
 
 
-def test_workers_killed_in_the_middle_of_a_post_break_no_guarantee(cluster, airflow, sandbox, eventually):
+def test_workers_killed_in_the_middle_of_a_post_break_no_guarantee(cluster, airflow, sandbox):
     sandbox.add_fault("slow", call="send", seconds=60, processed=True, times=2)
     run_id = airflow.trigger("cluster_schedule")
     eventually(lambda: len(messages_of(sandbox, run_id)) == 2, "both requests were accepted")
@@ -45,9 +46,7 @@ def test_workers_killed_in_the_middle_of_a_post_break_no_guarantee(cluster, airf
     assert IN_DOUBT in log["at_most_once"]
 
 
-def test_a_worker_killed_in_the_middle_of_a_bulk_send_loses_one_batch_at_most(
-    cluster, airflow, bulk_sandbox, eventually
-):
+def test_a_worker_killed_in_the_middle_of_a_bulk_send_loses_one_batch_at_most(cluster, airflow, bulk_sandbox):
     bulk_sandbox.add_fault("slow", call="bulk", seconds=60, processed=True, after=4)
     run_id = airflow.trigger("cluster_bulk_cancel", rows=1000)
     eventually(lambda: len(messages_of(bulk_sandbox, run_id)) == 500, "the fifth batch was accepted")
@@ -63,7 +62,7 @@ def test_a_worker_killed_in_the_middle_of_a_bulk_send_loses_one_batch_at_most(
     assert (counts["accepted"], counts["unknown"]) == (900, 100), log[-4000:]
 
 
-def test_a_killed_triggerer_loses_no_wait(cluster, airflow, sandbox, eventually, monkeypatch):
+def test_a_killed_triggerer_loses_no_wait(cluster, airflow, sandbox, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_OMNIMESSAGE_DEFAULT", sandbox.airflow_conn)
     sandbox.freeze()
     with OmnimessageHook() as hook:
@@ -102,19 +101,17 @@ def test_a_killed_triggerer_loses_no_wait(cluster, airflow, sandbox, eventually,
     [(SCHEDULERS[0],), SCHEDULERS, ("redis",), (API_SERVERS[0],), ("dag-processor",)],
     ids=["one scheduler", "both schedulers", "redis", "one API server", "the DAG processor"],
 )
-def test_what_dies_and_comes_back_breaks_nothing(cluster, airflow, sandbox, eventually, names):
+def test_what_dies_and_comes_back_breaks_nothing(cluster, airflow, sandbox, names):
     work = Workload(airflow, sandbox)
-    work.await_start(eventually)
+    work.await_start()
     cluster.kill(*names)
     cluster.start_again(*names)
     work.judge()
 
 
-def test_a_killed_database_breaks_nothing_once_what_it_took_down_is_started_again(
-    cluster, airflow, sandbox, eventually
-):
+def test_a_killed_database_breaks_nothing_once_what_it_took_down_is_started_again(cluster, airflow, sandbox):
     work = Workload(airflow, sandbox)
-    work.await_start(eventually)
+    work.await_start()
     cluster.kill("postgres")
     cluster.start_again("postgres")
     # as systemd or Kubernetes would, for as long as it takes
@@ -123,11 +120,9 @@ def test_a_killed_database_breaks_nothing_once_what_it_took_down_is_started_agai
     cluster.restart_ended()
 
 
-def test_an_outage_of_all_api_servers_doubles_nothing_and_an_alert_is_armed_after_it(
-    cluster, airflow, sandbox, eventually
-):
+def test_an_outage_of_all_api_servers_doubles_nothing_and_an_alert_is_armed_after_it(cluster, airflow, sandbox):
     work = Workload(airflow, sandbox)
-    work.await_start(eventually)
+    work.await_start()
     cluster.kill(*API_SERVERS)
     run_id = f"begun-in-the-outage-{uuid.uuid4().hex}"
     cluster.home.run("dags", "trigger", "cluster_guarded", "--run-id", run_id)
@@ -141,7 +136,7 @@ def test_an_outage_of_all_api_servers_doubles_nothing_and_an_alert_is_armed_afte
     )
 
 
-def test_an_evicted_worker_still_reads_its_response(cluster, airflow, sandbox, eventually):
+def test_an_evicted_worker_still_reads_its_response(cluster, airflow, sandbox):
     sandbox.add_fault("slow", call="send", seconds=5, processed=True, times=2)
     run_id = airflow.trigger("cluster_schedule")
     eventually(lambda: len(messages_of(sandbox, run_id)) == 2, "both requests were accepted")

@@ -12,6 +12,7 @@ import time
 
 import pytest
 from _cluster import API_SERVERS, SCHEDULERS, TRIGGERERS, WORKERS
+from waiting import eventually
 from workload import Workload, messages_of
 
 MINUTES = float(os.environ.get("OMNIMESSAGE_SOAK_MINUTES", "0"))
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 @pytest.mark.skipif(not MINUTES, reason="only with OMNIMESSAGE_SOAK_MINUTES")
-def test_whatever_dies_in_whatever_order_every_message_is_accounted_for(cluster, airflow, sandbox, eventually):
+def test_whatever_dies_in_whatever_order_every_message_is_accounted_for(cluster, airflow, sandbox):
     log.warning("OMNIMESSAGE_SEED=%d", SEED)
     chance = random.Random(SEED)
     before = len(sandbox.messages)

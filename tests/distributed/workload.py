@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from client import ClusterClient
+from waiting import eventually
 
 from airflow_provider_omnimessage.sandbox import SandboxClient
 
@@ -28,7 +28,7 @@ class Workload:
         self.outage = [airflow.trigger("omnimessage_outage") for _ in range(number)]
         self.guarded = [airflow.trigger("cluster_guarded") for _ in range(number)]
 
-    def await_start(self, eventually: Callable[..., Any]) -> None:
+    def await_start(self) -> None:
         """Wait until tasks of every run are in the middle of their work."""
         eventually(
             lambda: all(messages_of(self._sandbox, f"{run_id} is S3CRET") for run_id in self.outage),

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from _airflow import Airflow
-from whole_airflow import DETECTS_DEAD_WORKERS, eventually
+from waiting import eventually
+from whole_airflow import DETECTS_DEAD_WORKERS
 
 from airflow_provider_omnimessage.sandbox import SandboxClient
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from _airflow import Airflow
-from whole_airflow import eventually
+from waiting import eventually
 
 DAGS = Path(__file__).parent / "people_dags"
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 from _airflow import Airflow, RunningAirflow
-from whole_airflow import DETECTS_DEAD_WORKERS, eventually
+from waiting import eventually
+from whole_airflow import DETECTS_DEAD_WORKERS
 
 DAG_FILE = '''
 from datetime import datetime, timedelta, timezone

@@ -21,6 +21,7 @@ from _airflow import ROOT, Airflow, AirflowHome, RunningAirflow
 from postgres import Postgres
 from sqlalchemy import text
 from sqlalchemy.engine import Row
+from waiting import eventually
 
 from airflow_provider_omnimessage.api.messages import sms, viber
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -104,11 +105,11 @@ class PushedWaits(Airflow):
         return lines.count("Trigger fired event")
 
     def until(self, condition: Callable[[], object]) -> None:
-        end = time.monotonic() + PATIENCE
-        while not condition():
+        def holds() -> object:
             self.processes.check()
-            assert time.monotonic() < end, "it did not happen in time"
-            time.sleep(0.2)
+            return condition()
+
+        eventually(holds, "it did not happen in time", seconds=PATIENCE)
 
     def kill_triggerer(self) -> None:
         self.processes.kill(["triggerer"])

@@ -24,6 +24,7 @@ from _airflow import ROOT, Airflow, AirflowHome, RunningAirflow
 from postgres import Postgres
 from receivers import CONN_ID, PASSWORD, Client, report
 from sqlalchemy import text
+from waiting import eventually
 
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -57,7 +58,7 @@ class Process:
         self._announced = announced
 
     def client(self) -> Client:
-        until(lambda: self._announced.exists() or self.process.poll() is not None, 240)
+        eventually(lambda: self._announced.exists() or self.process.poll() is not None, "it listens", seconds=240)
         assert self.process.poll() is None, self.output.read_text()
         url = urlsplit(json.loads(self._announced.read_text())["url"])
         assert url.port
@@ -76,13 +77,6 @@ def receiver(folder: Path, database: str) -> Iterator[tuple[Process, Client]]:
         yield process, process.client()
     finally:
         process.end()
-
-
-def until(condition: Callable[[], object], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def stored(database: str) -> Counter[str]:
@@ -159,7 +153,7 @@ def test_a_database_that_restarts_makes_503_and_loses_nothing(postgres: Postgres
 
         accepted, statuses = post_under_load([client], 600, restart, at=200)
         assert set(statuses) <= {200, 503}
-        until(lambda: client.post(report("last")).status == 200, 30)
+        eventually(lambda: client.post(report("last")).status == 200, "reports are accepted again", seconds=30)
     found = stored(database)
     assert accepted | {"last"} <= set(found)
     assert set(found.values()) == {1}
@@ -177,7 +171,7 @@ def test_a_database_that_does_not_respond_makes_503_until_it_does(postgres: Post
             assert client.request("GET", "/health").status == 503
         finally:
             postgres.go_on()
-        until(lambda: client.post(report("after")).status == 200, 60)
+        eventually(lambda: client.post(report("after")).status == 200, "reports are accepted again", seconds=60)
     assert {"before", "after"} <= set(stored(database))
 
 
@@ -233,7 +227,7 @@ def api_servers(postgres: Postgres, tmp_path: Path) -> Iterator[tuple[list[Runni
             list(pool.map(lambda server: server.start(["api-server"]), servers))
         clients = [Client("127.0.0.1", home.port, "/omnimessage") for home in homes]
         for client in clients:
-            until(lambda client=client: client.request("GET", "/health").status == 200, 60)
+            eventually(lambda client=client: client.request("GET", "/health").status == 200, "healthy", seconds=60)
         yield servers, clients, receivers
     finally:
         for server in servers:
@@ -335,12 +329,12 @@ def test_reports_wake_waits_and_start_dags_on_a_whole_airflow(
         path = f"/api/v2/dags/pushed/dagRuns/{run}/taskInstances"
         return [each for each in airflow.call("GET", path)["task_instances"] if each["task_id"] == "wait"]
 
-    until(lambda: [each["state"] for each in instances()] == ["deferred"] * 8, 240)
+    eventually(lambda: [each["state"] for each in instances()] == ["deferred"] * 8, "all wait", instances, seconds=240)
     # the watcher's trigger is there, and has its place in the log
-    until(lambda: consumers(running.home.folder.parent / "receiver.db"), 120)
+    eventually(lambda: consumers(running.home.folder.parent / "receiver.db"), "a triggerer listens", seconds=120)
     # messages that are scheduled ahead test that nothing is polled; on a slow machine, one of these may be
     sandbox.advance(30)
-    until(lambda: {each["state"] for each in instances()} == {"success"}, 120)
+    eventually(lambda: {each["state"] for each in instances()} == {"success"}, "all end", instances, seconds=120)
 
     def payloads() -> list[dict[str, Any]]:
         events = airflow.call("GET", "/api/v2/assets/events?limit=100")["asset_events"]
@@ -358,10 +352,10 @@ def test_reports_wake_waits_and_start_dags_on_a_whole_airflow(
         another = hook.send("+37255512345", [sms(f"message {len(ids)}")]).omnimessage_id
         sandbox.advance(30)
         running.start(["triggerer"])
-        until(lambda: another in fired(), 240)
+        eventually(lambda: another in fired(), "the first event is fired", seconds=240)
         return another
 
-    until(lambda: fired() == set(ids), 180)
+    eventually(lambda: fired() == set(ids), "all events are fired", fired)
     # killed before it has acknowledged anything: what it has fired may come again, and is the same
     ids.append(deliver_another_while_the_triggerer_is_dead())
     assert fired() == set(ids)
@@ -370,7 +364,7 @@ def test_reports_wake_waits_and_start_dags_on_a_whole_airflow(
         assert len(same) <= 2
         assert all(payload == same[0] for payload in same)
     # Airflow decides how many of the events one run takes
-    until(lambda: "asset_triggered" in runs(), 120)
+    eventually(lambda: "asset_triggered" in runs(), "the asset starts a run", runs, seconds=120)
     # killed after it has acknowledged everything: nothing comes again
     time.sleep(15)
     before = len(payloads())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -38,15 +37,9 @@ def runs(start_airflow):
 
 def end_of(airflow, dag_id, run_id):
     """Return the state of a run that has ended, and of its task instances."""
-    run = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
-    deadline = time.monotonic() + 400
-    while time.monotonic() < deadline:
-        state = airflow.call("GET", run)["state"]
-        if state in ("success", "failed"):
-            found = airflow.call("GET", f"{run}/taskInstances")["task_instances"]
-            return state, {(task["task_id"], task["map_index"]): task["state"] for task in found}
-        time.sleep(0.5)
-    raise AssertionError(f"{dag_id} does not end: {airflow.tasks(dag_id, run_id)}")
+    state = airflow.await_end(dag_id, run_id, seconds=400)
+    found = airflow.call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
+    return state, {(task["task_id"], task["map_index"]): task["state"] for task in found}
 
 
 @pytest.mark.parametrize(("number", "shape"), enumerate(SHAPES), ids=SHAPES)

@@ -23,11 +23,7 @@ def airflow(start_airflow):
 
 def run_to_its_end(airflow, **conf):
     run_id = airflow.trigger("storm", **conf)
-    end = time.monotonic() + 600
-    while (state := airflow.call("GET", f"/api/v2/dags/storm/dagRuns/{run_id}")["state"]) not in ("success", "failed"):
-        assert time.monotonic() < end, airflow.tasks("storm", run_id)
-        time.sleep(1)
-    return state, run_id
+    return airflow.await_end("storm", run_id, seconds=600), run_id
 
 
 def texts(sandbox, state=None):
