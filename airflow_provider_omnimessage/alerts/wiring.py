@@ -176,8 +176,7 @@ def _reject_if_not_held_back(switch: Switch, root: Any, work: _Work) -> None:
 def _edges_after(switch: Switch, work: _Work) -> Iterable[Edge]:
     if work.is_required:
         for task in work.tasks:
-            if _rule(task) == "always" or (task.is_setup and work.is_leaf(task)):
-                reason = "has trigger_rule 'always'" if _rule(task) == "always" else "is a setup with no work after it"
+            if reason := _why_not_held_back(task, work):
                 raise switch.invalid(
                     f"cannot hold back {task.task_id}, which {reason}, as required=True promises; change the task, or "
                     "remove required=True"
@@ -194,6 +193,17 @@ def _edges_after(switch: Switch, work: _Work) -> Iterable[Edge]:
             ended = switch.marker_after(task, work.dag)
             yield task.task_id, ended.task_id
             yield ended.task_id, disarm
+
+
+def _why_not_held_back(task: Any, work: _Work) -> str:
+    """Return why Airflow would run a task although ``arm``, a setup, has failed; empty: it would not."""
+    if _rule(task) == "always":
+        return "has trigger_rule 'always'"
+    if task.is_setup and work.is_leaf(task):
+        return "is a setup with no work after it"
+    if task.is_teardown and not any(one.is_setup and one.task_id in work.ids for one in work.upstream(task)):
+        return "is a teardown without a setup in the group"
+    return ""
 
 
 def _is_mapped(task: Any) -> bool:

@@ -201,6 +201,22 @@ class TestRequired:
         with pytest.raises(InvalidInputError, match=f"cannot hold back by_nine.a, .*{rule}.*; "):
             dag.validate()
 
+    def test_a_teardown_is_held_back_with_its_setup(self, run, sandbox):
+        sandbox.add_fault("unauthorized", call="send")
+        with DeadMansSwitch("by_nine", required=True, **ALERT):
+            begin = ok("begin").as_setup()
+            begin >> ok("a") >> ok("end").as_teardown(setups=begin)
+        ended = run()
+        assert {state(ended, f"by_nine.{name}") for name in ("begin", "a", "end")} == {"upstream_failed"}
+
+    @pytest.mark.parametrize("setup", ["none", "outside"])
+    def test_a_teardown_without_a_setup_is_named(self, dag, setup):
+        begin = ok("begin").as_setup() if setup == "outside" else None
+        with DeadMansSwitch("by_nine", required=True, **ALERT):
+            ok("a") >> ok("end").as_teardown(setups=begin)
+        with pytest.raises(InvalidInputError, match=r"cannot hold back by_nine.end, which is a teardown without"):
+            dag.validate()
+
 
 class TestWhatCannotBeGuarded:
     def test_a_switch_in_a_mapped_group_is_named(self, dag):
