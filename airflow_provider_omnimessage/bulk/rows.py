@@ -14,6 +14,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
@@ -145,8 +146,6 @@ class Spool:
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=KEPT_IN_MEMORY)  # noqa: SIM115 - closed in __exit__
-        # most rows have the same time as the one before
-        self._last_time: tuple[datetime | None, bytes] = (None, b"")
         self.rows = 0
 
     def __enter__(self) -> Spool:
@@ -165,11 +164,8 @@ class Spool:
         :param body: the omnimessage, without its time.
         """
         self.rows += 1
-        if time_to_send is not self._last_time[0]:
-            written = time_to_send.isoformat(timespec="seconds").encode() if time_to_send else b""
-            self._last_time = (time_to_send, written)
-        mark = b"" if window is NO_WINDOW else b"%d %d" % window
-        self._file.write(b"%s\t%s\t%s\n" % (self._last_time[1], mark, json.dumps(body).encode()))
+        time = _write_time(time_to_send) if time_to_send else b""
+        self._file.write(b"%s\t%s\t%s\n" % (time, _write_window(window), json.dumps(body).encode()))
 
     def leave_out(self, problem: str) -> None:
         """Add the next row as one that is not sent, with the reason."""
@@ -197,6 +193,18 @@ class Spool:
             yield batch
 
 
+# Many rows share few times and windows.
+@lru_cache(4096)
+def _write_time(time_to_send: datetime) -> bytes:
+    return time_to_send.isoformat(timespec="seconds").encode()
+
+
+@lru_cache(4096)
+def _write_window(window: RowWindow) -> bytes:
+    return b"" if window == NO_WINDOW else b"%d %d" % window
+
+
+@lru_cache(4096)
 def _read_window(mark: bytes) -> RowWindow:
     if not mark:
         return NO_WINDOW
