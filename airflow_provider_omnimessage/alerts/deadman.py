@@ -276,7 +276,6 @@ class DeadMansSwitch(TaskGroup):
                 before = MarkerOperator(task_id=self.task_id_of("before_arm"), **common)
                 before.as_setup()  # type: ignore[no-untyped-call]
                 arm.as_teardown()
-                gate.as_teardown()
                 before.set_downstream([arm, gate, disarm])
             if following is not None:
                 # a teardown too: the state of the run stays that of the work
@@ -285,6 +284,7 @@ class DeadMansSwitch(TaskGroup):
                     variable=variable,
                     **{**own, **following},
                 ).as_teardown().set_upstream(disarm)
+        gate.as_teardown()
         disarm.as_teardown()
         arm.set_downstream([gate, disarm])
 

@@ -193,6 +193,20 @@ class TestRequired:
         assert state(ended, "before") == "success"
         assert {state(ended, f"by_nine.{name}") for name in "ab"} == {"upstream_failed"}
 
+    @pytest.mark.parametrize("rule", ["all_success", "one_done"])
+    def test_to_clear_the_work_arms_again_and_the_work_runs(self, run, sandbox, rule):
+        sandbox.add_fault("unauthorized", call="send")
+        with DeadMansSwitch("by_nine", required=True, **ALERT):
+            ok("a", trigger_rule=rule)
+        ended = run()
+        assert state(ended, "by_nine.arm") == "failed"
+        assert state(ended, "by_nine.a") == "upstream_failed"
+        sandbox.clear_faults()
+        ended.clear(["by_nine.a"], downstream=True)
+        ended.resume()
+        assert {state(ended, f"by_nine.{name}") for name in ("arm", "a", "disarm")} == {"success"}
+        assert alerts(sandbox) == ["cancelled"]
+
     @pytest.mark.parametrize("rule", ["always", "one_failed", "all_skipped", "none_failed_min_one_success"])
     def test_what_cannot_be_held_back_is_named(self, dag, rule):
         with DeadMansSwitch("by_nine", required=True, **ALERT) as switch:

@@ -187,7 +187,7 @@ class Outcome:
         own = {task_id: state for (task_id, _), state in states.items() if is_own(task_id)}
         note(f"{own} {self.guarded.order}")
         work = {key: state for key, state in states.items() if not is_own(key[0])}
-        if self._required and own[f"{GROUP}.arm"] in ("failed", "upstream_failed"):
+        if self._is_held_back(own):
             guarded = {key: state for key, state in work.items() if key[0].startswith(f"{GROUP}.")}
             assert not set(guarded.values()) & {"success", "failed"}, guarded
         else:
@@ -195,14 +195,20 @@ class Outcome:
             assert self.guarded.state == self.plain.state
         self._check_alerts(work, own)
 
+    def _is_held_back(self, own):
+        return self._required and own[f"{GROUP}.arm"] in ("failed", "upstream_failed")
+
     def _check_alerts(self, states, own):
         counted = {
             self._shape.task_id(position)
             for position, node in enumerate(self._shape.nodes)
             if node.place != "out" and node.kind != "teardown"
         }
-        # the clock does not move: an alert can only have been sent because work failed
-        is_done = all(state in DONE for (task_id, _), state in states.items() if task_id in counted)
+        # The clock does not move: an alert can only have been sent because work failed. Work that is held back is
+        # skipped if its rule is one_done.
+        is_done = not self._is_held_back(own) and all(
+            state in DONE for (task_id, _), state in states.items() if task_id in counted
+        )
         if self._shape.fail_fast and "failed" in states.values() and "skipped" in states.values():
             return
         expected = set(self._recipients) - {REJECTED}
