@@ -18,7 +18,7 @@ from airflow_provider_omnimessage.alerts.steps import Step, plan_escalation
 from airflow_provider_omnimessage.alerts.wiring import wire
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
-from airflow_provider_omnimessage.tasks.arguments import require_choice
+from airflow_provider_omnimessage.tasks.arguments import require_choice, require_flag
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -125,8 +125,7 @@ class DeadMansSwitch(TaskGroup):
         **kwargs: Any,
     ) -> None:
         require_choice("on_failure", on_failure, ("wait", "send_now"))
-        if not isinstance(required, bool):
-            raise InvalidInputError.of("required", f"{required!r} is not accepted; use True or False")
+        require_flag("required", required)
         drafts = alert_messages(text, messages)
         steps = plan_escalation(escalate)
         check_alert_at_parse(

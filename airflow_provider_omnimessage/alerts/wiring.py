@@ -10,8 +10,8 @@ All tasks of the switch stand beside the group, at the top level of the DAG. Not
   put behind it: those with nothing else upstream, and those with a rule that one more success does not change.
 - ``disarm`` is a teardown, so the run's state is that of the work, and a short circuit does not skip it.
 
-With ``required=True``, ``arm`` itself is the setup of the other two, so ``after_arm`` waits for its success, and Airflow
-holds back every task between a failed setup and its teardown.
+With ``required=True``, ``arm`` itself is the setup of the other two. So ``after_arm`` waits for its success, and
+Airflow holds back every task between a failed setup and its teardown.
 """
 
 from __future__ import annotations

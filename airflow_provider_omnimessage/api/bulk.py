@@ -24,6 +24,7 @@ from airflow_provider_omnimessage.api.placeholders import Filler, compile_placeh
 from airflow_provider_omnimessage.api.records import as_plain, is_mapping
 from airflow_provider_omnimessage.api.responses import Accepted, NotAccepted, Response
 from airflow_provider_omnimessage.api.send_times import ChosenTime, TimeChooser, TimeRules
+from airflow_provider_omnimessage.api.windows import RECIPIENT
 
 #: The largest number of messages in one call: what Messente recommends.
 MOST_IN_A_CALL = 1000
@@ -116,7 +117,8 @@ class Composer:
         try:
             if is_sound:
                 require_possible(body["to"])
-            if (own_time is not None or not self._any_time) and (is_sound or not self._asks_for_zones):
+            asks_for_zones = self._asks_for_zones or own_zone == RECIPIENT
+            if (own_time is not None or not self._any_time) and (is_sound or not asks_for_zones):
                 # an empty cell of a CSV file means that the row has no time of its own
                 choice = self.chooser.choose(str(body.get("to")), None if own_time == "" else own_time, own_zone)
         except UnknownZoneError as error:

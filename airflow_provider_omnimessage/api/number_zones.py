@@ -32,7 +32,7 @@ def zones_of_number(number: str) -> tuple[tzinfo, ...]:
     :raises UnknownZoneError: if the number has no country, such as ``+800``.
     :raises InvalidInputError: if the library is not installed.
     """
-    _require_library()
+    require_library()
     code = _country_code(number)
     zones = _zones_of_country(code) if code else ()
     if len(zones) > 1:
@@ -70,7 +70,8 @@ def is_installed() -> bool:
     return True
 
 
-def _require_library() -> None:
+def require_library() -> None:
+    """Raise unless the extra ``[zones]`` is installed."""
     if not is_installed():
         raise InvalidInputError.of(
             "timezone", "'recipient' needs the package phonenumbers; pip install '.[zones]', or pass a time zone"

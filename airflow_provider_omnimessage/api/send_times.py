@@ -10,7 +10,7 @@ from typing import Any
 from airflow_provider_omnimessage.api import timing
 from airflow_provider_omnimessage.api.errors import InvalidInputError, UnknownZoneError
 from airflow_provider_omnimessage.api.fields import is_deferred
-from airflow_provider_omnimessage.api.number_zones import zones_of_number
+from airflow_provider_omnimessage.api.number_zones import require_library, zones_of_number
 from airflow_provider_omnimessage.api.timing import TimeToSend
 from airflow_provider_omnimessage.api.windows import RECIPIENT, SendWindow
 
@@ -91,15 +91,20 @@ class TimeChooser:
         TimeChooser(rules, now=now).choose("+12025550142").chosen
 
     :param now: a timedelta is added to it.
-    :raises InvalidInputError: if the rules are wrong for every recipient.
+    :raises InvalidInputError: if the rules are wrong for every recipient, or need a library that is not installed.
     """
 
     def __init__(self, rules: TimeRules, *, now: datetime) -> None:
         check_on_unknown_zone(rules.on_unknown_zone)
+        if rules.asks_for_zones:
+            require_library()
+        if rules.window is not None:
+            rules.window.load_holidays()
         self._rules = rules
         self._now = now
         self._cache: dict[tuple[Any, ...], tuple[Zones | None, ChosenTime]] = {}
-        self._openings: dict[tuple[datetime, Zones], datetime] = {}
+        self._openings: dict[tuple[datetime, Zones], datetime | InvalidInputError] = {}
+        self._zones_matter: dict[tuple[str | None, str | None], bool] = {}
         #: What clock changes do to some of the times, each once.
         self.warnings: dict[str, None] = {}
         if rules.time_to_send is not None and rules.timezone != RECIPIENT:
@@ -120,13 +125,27 @@ class TimeChooser:
         # change repeats.
         if not isinstance(own_time, (str, type(None))) or not isinstance(own_zone, (str, type(None))):
             return self._choose(value, to, own_zone)
-        zones = self._zones_of(to) if self._rules.asks_for_zones and not own_zone else None
+        zones = self._zones_of(to) if self._needs_zones(own_time, own_zone) else None
         key = (own_time, own_zone, id(zones))  # few tuples are shared by many numbers; hashing zones takes long
         known_zones, found = self._cache.get(key, (None, None))
         if found is None or known_zones is not zones:
             found = self._choose(value, to, own_zone)
             if len(self._cache) < _CACHED:
                 self._cache[key] = (zones, found)
+        return found
+
+    def _needs_zones(self, own_time: str | None, own_zone: str | None) -> bool:
+        """Return whether the time of a row depends on the zones of its recipient."""
+        key = (own_time, own_zone)
+        found = self._zones_matter.get(key)
+        if found is None:
+            value = self._rules.time_to_send if own_time is None else own_time
+            zone = own_zone or self._rules.timezone
+            window = self._rules.window
+            is_local = zone == RECIPIENT and value is not None and value not in _UNSET and timing.is_local(value)
+            found = is_local or (window is not None and _zone_of(window, own_zone, zone) == RECIPIENT)
+            if len(self._zones_matter) < _CACHED:
+                self._zones_matter[key] = found
         return found
 
     def next_opening(self, now: datetime, zones: Zones) -> datetime | None:
@@ -146,8 +165,7 @@ class TimeChooser:
         window = self._rules.window
         if window is None:
             return ChosenTime(wanted, wanted, among)
-        zones = self._named(window.timezone) if window.timezone not in (None, RECIPIENT) else ()
-        zones = zones or self._zones(own_zone or window.timezone or zone, to)
+        zones = self._zones(_zone_of(window, own_zone, zone), to)
         start = wanted.utc if wanted else self._now.replace(microsecond=0)
         opening = self._open(start, zones)
         if opening == start:
@@ -164,7 +182,8 @@ class TimeChooser:
             return self._resolve(value, self._named(None if zone == RECIPIENT else zone)), ""
         zones = self._zones(zone, to)
         latest = self._resolve(value, zones)
-        return latest, f"the latest of {len(zones)} time zones of the recipient" if len(zones) > 1 else ""
+        is_earlier_elsewhere = any(timing.resolve(value, zone=zone, now=self._now).utc < latest.utc for zone in zones)
+        return latest, f"the latest of {len(zones)} time zones of the recipient" if is_earlier_elsewhere else ""
 
     def _resolve(self, value: Any, zones: Zones) -> TimeToSend:
         time = max((timing.resolve(value, zone=zone, now=self._now) for zone in zones), key=lambda time: time.utc)
@@ -176,9 +195,14 @@ class TimeChooser:
         assert self._rules.window is not None
         found = self._openings.get((start, zones))
         if found is None:
-            found = self._rules.window.earliest(start, zones)
+            try:
+                found = self._rules.window.earliest(start, zones)
+            except InvalidInputError as error:  # the search takes long, so it is not repeated for each row
+                found = error
             if len(self._openings) < _CACHED:
                 self._openings[start, zones] = found
+        if isinstance(found, InvalidInputError):
+            raise InvalidInputError(found.problems)
         return found
 
     def _zones(self, zone: str | None, to: str) -> Zones:
@@ -194,6 +218,13 @@ class TimeChooser:
 
     def _named(self, zone: str | None) -> Zones:
         return (timing.resolve_zone(zone),)
+
+
+def _zone_of(window: SendWindow, own_zone: str | None, zone: str | None) -> str | None:
+    """Return in which zone a window is: its own; if it is the recipient's or has none, the row's comes first."""
+    if window.timezone not in (None, RECIPIENT):
+        return window.timezone
+    return own_zone or window.timezone or zone
 
 
 def _in_words(zones: Sequence[tzinfo]) -> str:

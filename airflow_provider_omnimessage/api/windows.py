@@ -107,6 +107,13 @@ class SendWindow:
                 parts.append(f"{name}={value if isinstance(value, str) else ','.join(map(str, value))}")
         return "; ".join(parts)
 
+    def load_holidays(self) -> None:
+        """Read the calendar of the holidays, if there are any.
+
+        :raises InvalidInputError: if there is none of that name, or if the library is not installed.
+        """
+        _ = self._holidays
+
     def is_open(self, time: datetime, zones: Sequence[tzinfo]) -> bool:
         """Return whether the window is open at ``time`` in every one of ``zones``."""
         return all(self._is_open(time, zone) for zone in zones)

@@ -138,7 +138,7 @@ class CheckedRows:
                 self._add(number, row)
             except UnknownZoneError as error:
                 self.dropped += 1
-                self._spool.leave_out(str(error))
+                self._spool.leave_out(str(error), "skipped")
             except InvalidInputError as error:
                 self.problems.add(number, error.problems)
                 self._spool.leave_out(str(error))

@@ -123,6 +123,7 @@ class PendingBatch:
         for position, entry in zip(self.posted, entries, strict=True):
             if isinstance(entry, Accepted):
                 ids[position] = entry.omnimessage_id
+                self._note_if_late(position)
             elif entry.maybe_processed:
                 unknown.add(position)
                 reason = entry.reason
@@ -138,6 +139,11 @@ class PendingBatch:
             times=pack_times(self.times),
         )
         self._was_read = True
+
+    def _note_if_late(self, position: int) -> None:
+        row, time = self._sendable[position], self.times[position]
+        if self._windows is not None and time and time != row.time_to_send:
+            self._windows.note_late(row.row, row.time_to_send or None, time)
 
     def leave(self, reason: BaseException) -> None:
         """Note why the batch is not posted."""
@@ -162,7 +168,8 @@ class PendingBatch:
             known = [each._replace(error=self._reason) if each.state == self._unread else each for each in known]
         sendable = iter(known)
         return [
-            RowResult(row.row, "invalid", error=row.problem) if row.problem else next(sendable) for row in self.rows
+            RowResult(row.row, row.left_out_as, error=row.problem) if row.problem else next(sendable)
+            for row in self.rows
         ]
 
     def _still_to_post(self, stored: Batch, settings: SendSettings) -> list[int]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeGuard
 
 from airflow_provider_omnimessage._compat import object_storage_path
 from airflow_provider_omnimessage.api.errors import InvalidInputError
@@ -32,7 +32,8 @@ KEPT_IN_MEMORY = 1024 * 1024
 
 JSON_LINES = (".jsonl", ".ndjson")
 CSV = (".csv",)
-_INVALID = b"!"
+#: What stands in place of the time of a row that is left out.
+_LEFT_OUT: dict[bytes, Literal["invalid", "skipped"]] = {b"!": "invalid", b"-": "skipped"}
 
 _ACCEPTED = (
     "a list of dicts, the output of a task, a function that returns them, or the path of a file: "
@@ -122,6 +123,7 @@ class CheckedRow(NamedTuple):
     :param body: the omnimessage as JSON, without its time; empty if the row is left out.
     :param problem: why it is left out.
     :param window: in which it is sent if its time passes before it is posted.
+    :param left_out_as: the state of a row that is left out.
     """
 
     row: int
@@ -129,6 +131,7 @@ class CheckedRow(NamedTuple):
     body: bytes
     problem: str = ""
     window: RowWindow = NO_WINDOW
+    left_out_as: Literal["invalid", "skipped"] = "invalid"
 
     def json(self, time_to_send: str) -> bytes:
         """
@@ -167,10 +170,11 @@ class Spool:
         time = _write_time(time_to_send) if time_to_send else b""
         self._file.write(b"%s\t%s\t%s\n" % (time, _write_window(window), json.dumps(body).encode()))
 
-    def leave_out(self, problem: str) -> None:
+    def leave_out(self, problem: str, state: Literal["invalid", "skipped"] = "invalid") -> None:
         """Add the next row as one that is not sent, with the reason."""
         self.rows += 1
-        self._file.write(b"%s\t\t%s\n" % (_INVALID, json.dumps(problem).encode()))
+        mark = b"!" if state == "invalid" else b"-"
+        self._file.write(b"%s\t\t%s\n" % (mark, json.dumps(problem).encode()))
 
     def batches(self, size: int) -> Iterator[list[CheckedRow]]:
         """
@@ -182,8 +186,8 @@ class Spool:
         batch: list[CheckedRow] = []
         for row, line in enumerate(self._file, 1):
             time_to_send, mark, rest = line.rstrip(b"\n").split(b"\t", 2)
-            if time_to_send == _INVALID:
-                batch.append(CheckedRow(row, "", b"", json.loads(rest)))
+            if left_out_as := _LEFT_OUT.get(time_to_send):
+                batch.append(CheckedRow(row, "", b"", json.loads(rest), left_out_as=left_out_as))
             else:
                 batch.append(CheckedRow(row, time_to_send.decode(), rest, "", _read_window(mark)))
             if len(batch) == size:

@@ -129,7 +129,6 @@ class BulkRun:
             raise
         if not spool.rows:
             raise AirflowSkipException("There are no rows, so there is nobody to send to")
-        results.extra.update(checked.windows.as_dict())
         if self._memory and checked.problem is None:
             self._memory.keep_plan(checked.plan)
         sender = self._sender = BulkSender(
@@ -153,7 +152,7 @@ class BulkRun:
         self, sender: BulkSender, spool: Spool, checked: Checked, results: Results
     ) -> dict[str, Any]:
         def send() -> dict[str, Any]:
-            xcom = self._xcom = self._send(sender, spool, checked.fingerprints, results)
+            xcom = self._xcom = self._send(sender, spool, checked, results)
             if self._memory and self._interruption is None:
                 self._end(self._memory, checked.plan)
             return xcom
@@ -167,12 +166,15 @@ class BulkRun:
             raise self._interruption
         return xcom
 
-    def _send(self, sender: BulkSender, spool: Spool, fingerprints: list[str], results: Results) -> dict[str, Any]:
+    def _send(self, sender: BulkSender, spool: Spool, checked: Checked, results: Results) -> dict[str, Any]:
         """Send, and return the XCom. If the task does not succeed, push the XCom first."""
         try:
             try:
-                sender.run(spool, fingerprints)
+                sender.run(spool, checked.fingerprints)
             finally:
+                results.extra.update(checked.windows.as_dict())
+                if checked.windows.late is not None:
+                    self._log_choice(checked.windows.late)
                 tags = task_tags(self._context)
                 metrics.count("scheduled", tags, sender.scheduled)
                 metrics.count("sent", tags, sender.sent)
@@ -252,14 +254,17 @@ class BulkRun:
                 "Leaving out %s rows whose time zone is unknown, because on_unknown_zone='drop'", f"{checked.dropped:,}"
             )
         for each in checked.windows.as_dict().get("time_choices", [])[:10]:
-            self._log.info(
-                "%s rows are sent at another time than wanted: %s. The first is row %s: wanted %s, chosen %s",
-                f"{each['rows']:,}",
-                each["reason"],
-                f"{each['first_row']:,}",
-                each["wanted"] or "now",
-                each["chosen"] or "now",
-            )
+            self._log_choice(each)
+
+    def _log_choice(self, choice: Mapping[str, Any]) -> None:
+        self._log.info(
+            "%s rows are sent at another time than wanted: %s. The first is row %s: wanted %s, chosen %s",
+            f"{choice['rows']:,}",
+            choice["reason"],
+            f"{choice['first_row']:,}",
+            choice["wanted"] or "now",
+            choice["chosen"] or "now",
+        )
 
     def _judge_problems(self, checked: CheckedRows, rows: int, resumed: Plan | None) -> Exception | None:
         if not checked.problems.rows:

@@ -10,6 +10,7 @@ from airflow_provider_omnimessage.api.send_times import ChosenTime, TimeChooser,
 #: How many reasons for another time the XCom holds.
 REASONS_REPORTED = 20
 _CHOICES_CACHED = 4096
+_LATE = "its time had passed when it was posted, and the window was closed"
 
 
 class RowWindow(NamedTuple):
@@ -44,6 +45,8 @@ class RowWindows:
         self._openings: dict[tuple[int, str], str] = {}
         #: How many rows are sent at another time than the wanted one.
         self.moved = 0
+        #: What became of the rows whose window was closed when they were posted.
+        self.late: dict[str, Any] | None = None
 
     def of(self, row: int, choice: ChosenTime) -> RowWindow:
         """
@@ -91,11 +94,25 @@ class RowWindows:
             self._openings[key] = found
         return found
 
+    def note_late(self, row: int, wanted: str | None, chosen: str) -> None:
+        """
+        Note a row that was posted for another time than its own.
+
+        :param row: its number, from 1.
+        :param wanted: ISO 8601 in UTC; ``None``: now.
+        :param chosen: the same.
+        """
+        self.moved += 1
+        if self.late is None:
+            self.late = {"wanted": wanted, "chosen": chosen, "reason": _LATE, "rows": 0, "first_row": row}
+        self.late["rows"] += 1
+
     def as_dict(self) -> dict[str, Any]:
         """Return what the windows changed, for the XCom: each reason with the number of its rows, and the first one."""
         if not self.moved:
             return {}
-        return {"moved": self.moved, "time_choices": list(self._reasons.values())}
+        choices = [*self._reasons.values(), *([self.late] if self.late else [])]
+        return {"moved": self.moved, "time_choices": choices}
 
     def _count(self, row: int, choice: ChosenTime) -> None:
         self.moved += 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from airflow_provider_omnimessage.api.cancel_result import Cancellation, CancelResult
+from airflow_provider_omnimessage.api.errors import OmnimessageError
 from airflow_provider_omnimessage.api.fields import choice, require
 from airflow_provider_omnimessage.api.ids import checked_id
 from airflow_provider_omnimessage.hooks.choosing import Composer, prepare
@@ -95,8 +96,10 @@ def reschedule(
         return Rescheduled(old)
     try:
         return Rescheduled(old, post())
-    except BaseException:
-        log.error("The old message %s is cancelled; it is not certain that the new one is scheduled", omnimessage_id)
+    except BaseException as error:
+        is_certain = isinstance(error, OmnimessageError) and not error.maybe_processed
+        fate = "the new one is not scheduled" if is_certain else "it is not certain that the new one is scheduled"
+        log.error("The old message %s is cancelled; %s", omnimessage_id, fate)
         raise
 
 

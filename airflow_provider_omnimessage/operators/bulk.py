@@ -16,6 +16,7 @@ from airflow_provider_omnimessage.tasks.arguments import (
     check_time_at_parse,
     check_window_at_parse,
     require_choice,
+    require_flag,
 )
 from airflow_provider_omnimessage.tasks.failures import constructor_errors
 from airflow_provider_omnimessage.tasks.rendering import PlainStrings
@@ -159,6 +160,7 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
             require_choice("on_past", on_past, ON_PAST)
             require_choice("on_invalid", on_invalid, ("fail", "drop"))
             require_numbers(batch_size, parallel, max_failed)
+            require_flag("dry_run", dry_run)
             if time_to_send is not None:
                 check_time_at_parse(time_to_send, timezone)
             require_results_path(results_path)

@@ -11,13 +11,16 @@ from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.tasks.arguments import (
+    IF_ALREADY_SENT,
     ON_PAST,
+    ORDERS,
     check_time_at_parse,
     check_window_at_parse,
+    check_zone_at_parse,
     require_choice,
     task_tags,
 )
-from airflow_provider_omnimessage.tasks.failures import constructor_errors, task_failures
+from airflow_provider_omnimessage.tasks.failures import constructor_errors, log_kill, task_failures
 from airflow_provider_omnimessage.tasks.rendering import PlainStrings, PrivateTemplates
 
 if TYPE_CHECKING:
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
     from airflow_provider_omnimessage.tasks.scheduling import Schedule
     from airflow_provider_omnimessage.tasks.sending import DurableMessage
 
-IF_ALREADY_SENT = ("fail", "skip", "ignore")
 #: A cancel task with more ids logs numbers instead of a line for each id.
 LOGGED_ONE_BY_ONE = 20
 
@@ -57,6 +59,7 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
     :param window: when the message may be sent, a :class:`~airflow_provider_omnimessage.api.windows.SendWindow` or its
         text form; outside of it, the message is scheduled for the next time in it. Default: the connection's.
         ``"00:00-24:00"`` is any time. (templated)
+    :param timezone: of a window without its own: IANA name, or ``"recipient"``; default: the connection's. (templated)
     :param on_unknown_zone: what to do if the time zone of the recipient counts and is unknown: ``"fail"`` (default),
         ``"drop"`` to skip the task, or the IANA name of a zone to use. (templated)
     :param dlr_url: where Messente posts delivery reports; default: the connection's. (templated)
@@ -77,6 +80,7 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
         "to",
         "messages",
         "window",
+        "timezone",
         "on_unknown_zone",
         "dlr_url",
         "text_store",
@@ -93,6 +97,7 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
         to: Text,
         messages: Messages,
         window: SendWindow | Mapping[str, Any] | str | None = None,
+        timezone: str | None = None,
         on_unknown_zone: str = "fail",
         dlr_url: str | None = None,
         text_store: str | None = None,
@@ -109,9 +114,11 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
             require_choice("delivery_guarantee", delivery_guarantee, ("at_most_once", "at_least_once"))
             drafts = draft_omnimessage(to, messages, dlr_url=dlr_url, text_store=text_store, priority=priority)
             window_argument = check_window_at_parse(window, on_unknown_zone)
+            check_zone_at_parse(timezone)
         self.to = to
         self.messages = drafts
         self.window = window_argument
+        self.timezone = timezone
         self.on_unknown_zone = on_unknown_zone
         self.dlr_url = dlr_url
         self.text_store = text_store
@@ -151,17 +158,7 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
 
     def on_kill(self) -> None:
         """Log what a kill interrupts."""
-        call = self.hook.unanswered_call
-        if call is None:
-            self.log.warning("Killed; no request to Messente was in flight")
-        elif "POST" in call:
-            self.log.warning(
-                "Killed while waiting for the response to %s. Messente may have accepted the message: unless its "
-                "omnimessage_id follows in this log, look for it in Messente's dashboard before it is sent again",
-                call,
-            )
-        else:
-            self.log.warning("Killed while waiting for the response to %s, which may have been carried out", call)
+        log_kill(self.hook.unanswered_call, self.log)
 
     @property
     def _at_least_once(self) -> bool:
@@ -175,7 +172,7 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
         """Return when to send."""
         from airflow_provider_omnimessage.tasks.scheduling import Schedule
 
-        return Schedule(window=self.window, on_unknown_zone=self.on_unknown_zone)
+        return Schedule(timezone=self.timezone, window=self.window, on_unknown_zone=self.on_unknown_zone)
 
     def _report(self, context: Context, message: MessageRecord, to: str) -> None:
         values: dict[str, Any] = {
@@ -212,22 +209,20 @@ class ScheduleOmnimessageOperator(SendOmnimessageOperator):
         ``"skip"`` the task, or ``"send_now"``. (templated)
     """
 
-    template_fields: Sequence[str] = (*SendOmnimessageOperator.template_fields, "time_to_send", "timezone", "on_past")
+    template_fields: Sequence[str] = (*SendOmnimessageOperator.template_fields, "time_to_send", "on_past")
 
     def __init__(
         self,
         *,
         time_to_send: str | datetime | timedelta | Deferred,
-        timezone: str | None = None,
         on_past: Literal["fail", "skip", "send_now"] = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         with constructor_errors(self):
             require_choice("on_past", on_past, ON_PAST)
-            check_time_at_parse(time_to_send, timezone)
+            check_time_at_parse(time_to_send, self.timezone)
         self.time_to_send = time_to_send
-        self.timezone = timezone
         self.on_past = on_past
 
     def _schedule(self) -> Schedule:
@@ -254,7 +249,7 @@ class RescheduleOmnimessageOperator(ScheduleOmnimessageOperator):
     :param omnimessage_id: the message to replace. ``None`` stands for one whose scheduling was skipped: this task is
         skipped too. (templated)
     :param order: ``"cancel_first"`` (default): there are never two messages, but none if the second request fails.
-        ``"schedule_first"``: there is never none, but two until the second request succeeds.
+        ``"schedule_first"``: there is never none, but two until the second request succeeds. (templated)
     :param if_already_sent: what to do if it is too late, because the message was sent or is unknown to Messente:
         ``"fail"`` without a retry (default), ``"skip"`` the task, or ``"ignore"``. With ``schedule_first``, the new
         message is cancelled again if the old one was sent. (templated)
@@ -263,6 +258,7 @@ class RescheduleOmnimessageOperator(ScheduleOmnimessageOperator):
     template_fields: Sequence[str] = (
         *ScheduleOmnimessageOperator.template_fields,
         "omnimessage_id",
+        "order",
         "if_already_sent",
     )
 
@@ -276,7 +272,7 @@ class RescheduleOmnimessageOperator(ScheduleOmnimessageOperator):
     ) -> None:
         super().__init__(**kwargs)
         with constructor_errors(self):
-            require_choice("order", order, ("cancel_first", "schedule_first"))
+            require_choice("order", order, ORDERS)
             require_choice("if_already_sent", if_already_sent, IF_ALREADY_SENT)
         self.omnimessage_id = omnimessage_id
         self.order = order
@@ -285,6 +281,7 @@ class RescheduleOmnimessageOperator(ScheduleOmnimessageOperator):
     def _send(self, message: DurableMessage, draft: dict[str, Any]) -> MessageRecord | None:
         from airflow_provider_omnimessage.tasks.rescheduling import RescheduleTask
 
+        require_choice("order", self.order, ORDERS, rendered=True)
         require_choice("if_already_sent", self.if_already_sent, IF_ALREADY_SENT, rendered=True)
         task = RescheduleTask(self.hook, message, self.order, self.if_already_sent, self.log)
         return task.run(self.omnimessage_id, draft, self._schedule())

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from datetime import timezone as utc_offset
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.fields import choice, is_deferred, require
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 #: As a time zone: that of each recipient's number.
 RECIPIENT = "recipient"
 ON_PAST = ("fail", "skip", "send_now")
+IF_ALREADY_SENT = ("fail", "skip", "ignore")
+ORDERS = ("cancel_first", "schedule_first")
 
 
 def task_tags(context: Context | Mapping[str, Any]) -> dict[str, str]:
@@ -30,6 +33,18 @@ def check_time_at_parse(time_to_send: object, timezone: object) -> None:
     known_zone = None if is_deferred(timezone) or timezone == RECIPIENT else timezone
     known_time = timedelta(0) if is_deferred(time_to_send) else time_to_send
     resolve(known_time, zone=known_zone, now=datetime.now(utc_offset.utc))
+
+
+def require_flag(field: str, value: object) -> None:
+    """Raise unless a value is ``True`` or ``False``."""
+    if not isinstance(value, bool):
+        raise InvalidInputError.of(field, f"{value!r} is not accepted; use True or False")
+
+
+def check_zone_at_parse(timezone: object) -> None:
+    """Check, while the DAG is parsed, a time zone that is known by then."""
+    if timezone is not None:
+        check_time_at_parse(timedelta(0), timezone)
 
 
 def check_budget_at_parse(budget: object, prices: object) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from airflow_provider_omnimessage._compat import AirflowFailException, is_made_at_run_time
 from airflow_provider_omnimessage.api.errors import OmnimessageError
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import Logger
 
 
 def as_task_failure(error: BaseException, doubt: str = "", *, again: bool = False) -> BaseException:
@@ -55,3 +59,21 @@ def constructor_errors(operator: object) -> Iterator[None]:
         return
     with task_failures():
         yield
+
+
+def log_kill(call: str | None, log: Logger) -> None:
+    """
+    Log what a kill interrupts in a task that sends.
+
+    :param call: the request that has no response yet, if any.
+    """
+    if call is None:
+        log.warning("Killed; no request to Messente was in flight")
+    elif "POST" in call:
+        log.warning(
+            "Killed while waiting for the response to %s. Messente may have accepted the message: unless its "
+            "omnimessage_id follows in this log, look for it in Messente's dashboard before it is sent again",
+            call,
+        )
+    else:
+        log.warning("Killed while waiting for the response to %s, which may have been carried out", call)

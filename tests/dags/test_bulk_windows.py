@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from airflow_provider_omnimessage.api.messages import sms
+from airflow_provider_omnimessage.api.responses import Accepted
 from airflow_provider_omnimessage.api.send_times import TimeChooser, TimeRules
 from airflow_provider_omnimessage.api.windows import SendWindow
 from airflow_provider_omnimessage.bulk import pending
@@ -39,6 +40,7 @@ def test_each_row_is_sent_in_its_own_window(dag, run_dag, sandbox):
         on_unknown_zone="drop",
     )
     run = run_dag(dag)
+    assert run.tasks == {"send": "success"}
     result = run.xcom("send")
     assert result["time_to_send"] == [
         "2098-11-24T07:00:00+00:00",
@@ -47,7 +49,7 @@ def test_each_row_is_sent_in_its_own_window(dag, run_dag, sandbox):
         "2098-11-24T10:00:00+00:00",
         None,
     ]
-    assert (result["accepted"], result["invalid"], result["moved"]) == (4, 1, 3)
+    assert (result["accepted"], result["skipped"], result["moved"]) == (4, 1, 3)
     assert result["time_choices"][1] == {
         "wanted": "2098-11-24T10:00:00+00:00",
         "chosen": "2098-11-24T14:00:00+00:00",
@@ -57,6 +59,21 @@ def test_each_row_is_sent_in_its_own_window(dag, run_dag, sandbox):
     }
     assert "The first is row 2: wanted 2098-11-24T10:00:00+00:00, chosen 2098-11-24T14:00:00+00:00" in run.log
     assert "Leaving out 1 rows whose time zone is unknown" in run.log
+
+
+def test_if_all_recipients_are_dropped_the_task_is_skipped(dag, run_dag, sandbox):
+    send(recipients=[{"to": NOWHERE}], window=SendWindow("09:00-20:00", timezone="recipient"), on_unknown_zone="drop")
+    run = run_dag(dag)
+    assert run.tasks == {"send": "skipped"}
+    assert not sandbox.messages
+
+
+def test_a_window_that_no_row_could_use_is_an_error_even_if_invalid_rows_are_left_out(dag, run_dag, sandbox):
+    send(recipients=[{"to": TALLINN}], window="09:00-20:00; holidays={{ 'XX' }}", on_invalid="drop")
+    run = run_dag(dag)
+    assert run.tasks == {"send": "failed"}
+    assert "window.holidays: " in run.log
+    assert not sandbox.messages
 
 
 class Clock(datetime):
@@ -107,6 +124,30 @@ def test_the_window_is_applied_again_when_a_row_is_posted(monkeypatch, wanted, o
     (body,) = batch.next_attempt()
     assert batch.times == [posted[1]]
     assert (str(posted[1]).encode() in body) == (posted[1] is not None)
+    moved = windows.moved
+    batch.read([Accepted("6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6", TALLINN, {})])
+    own_time = rows[0].time_to_send
+    if posted[1] in (None, own_time):
+        assert windows.late is None
+    else:
+        assert windows.moved == moved + 1
+        assert windows.as_dict()["time_choices"][-1] == {
+            "wanted": own_time or None,
+            "chosen": posted[1],
+            "reason": "its time had passed when it was posted, and the window was closed",
+            "rows": 1,
+            "first_row": 1,
+        }
+
+
+def test_what_a_closed_window_delays_when_it_is_posted_is_in_log_and_xcom(dag, run_dag):
+    window = f"{datetime.now(timezone.utc) - timedelta(hours=1):%H:%M}-{datetime.now(timezone.utc):%H:%M}; timezone=UTC"
+    past = datetime.now(timezone.utc) - timedelta(minutes=30)
+    send(recipients=[{"to": TALLINN}], time_to_send=past, window=window, on_past="send_now")
+    run = run_dag(dag)
+    result = run.xcom("send")
+    assert (result["moved"], result["time_choices"][0]["chosen"]) == (1, result["time_to_send"])
+    assert "1 rows are sent at another time than wanted: its time had passed when it was posted" in run.log
 
 
 def test_what_the_window_delayed_is_cancelled_when_the_task_is_cleared(dag, run_dag, clear_and_run, sandbox):

@@ -152,17 +152,38 @@ def test_a_task_replaces_a_message(dag, run_dag, sandbox, old, order):
     assert methods == (["DELETE", "POST"] if order == "cancel_first" else ["POST", "DELETE"])
 
 
+@pytest.mark.parametrize("durable", first(1, [False, True]))
 @pytest.mark.parametrize(
-    ("if_already_sent", "state"), first(1, [("fail", "failed"), ("skip", "skipped"), ("ignore", "success")])
+    ("if_already_sent", "state"), first(2, [("fail", "failed"), ("skip", "skipped"), ("ignore", "success")])
 )
-def test_too_late_says_what_went_out(dag, run_dag, sandbox, old, if_already_sent, state):
+def test_too_late_says_what_went_out(dag, run_dag, sandbox, old, if_already_sent, state, durable):
     sandbox.advance(timedelta(hours=2))
-    rescheduling(old, order="schedule_first" if state == "skipped" else "cancel_first", if_already_sent=if_already_sent)
+    order = "schedule_first" if state == "skipped" else "cancel_first"
+    rescheduling(old, order=order, if_already_sent=if_already_sent, durable=durable)
     run = run_dag(dag)
     assert run.tasks == {"later": state}
     assert f"Too late to reschedule: {old} has been sent already" in run.log
     assert states(sandbox)["old"] == "delivered"
     assert states(sandbox).get("new", "cancelled") == "cancelled"
+
+
+def test_an_order_that_a_template_renders_to_something_else_is_rejected(dag, run_dag, sandbox, old):
+    rescheduling(old, order="{{ 'schedule' }}")
+    run = run_dag(dag)
+    assert run.tasks == {"later": "failed"}
+    assert "order: 'schedule' is not accepted; use one of cancel_first, schedule_first" in run.log
+    assert states(sandbox) == {"old": "scheduled"}
+
+
+@pytest.mark.parametrize("fault", ["unauthorized", "lost_answer"])
+def test_the_log_says_whether_the_new_message_may_be_there(dag, run_dag, sandbox, old, fault):
+    sandbox.add_fault(fault, call="send", times="always")
+    rescheduling(old, retries=0)
+    run = run_dag(dag)
+    fate = (
+        "the new one is not scheduled" if fault == "unauthorized" else "it is not certain that the new one is scheduled"
+    )
+    assert f"The old message {old} is cancelled; {fate}" in run.log
 
 
 @pytest.mark.parametrize("problem", [{"time_to_send": "2020-01-01T09:00Z"}, {"to": "+3725"}])

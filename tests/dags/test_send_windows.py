@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone, tzinfo
+from zoneinfo import ZoneInfo
 
 import pytest
 from full_size import first, full_size
@@ -19,7 +20,7 @@ AUSTRALIAN = "+61412345678"
 WITHOUT_COUNTRY = "+80012345678"
 
 
-def closed_now(zone: timezone = timezone.utc) -> str:
+def closed_now(zone: tzinfo = timezone.utc) -> str:
     """A window of a minute that opened an hour ago, and opens again tomorrow."""
     opened = datetime.now(zone) - timedelta(hours=1)
     return f"{opened:%H:%M}-{opened + timedelta(minutes=1):%H:%M}"
@@ -53,6 +54,12 @@ def test_a_send_outside_its_window_is_scheduled(dag, run_dag, sandbox):
     reason = f"outside the window '{hours}; timezone=UTC' (UTC)"
     assert run.xcom("send", "time_choice") == {"wanted": None, "chosen": chosen.isoformat(), "reason": reason}
     assert f"Wanted: now. Chosen: {chosen:%Y-%m-%d %H:%M:%S} UTC: {reason}" in run.log
+
+
+def test_a_send_takes_the_time_zone_of_its_window(dag, run_dag, sandbox):
+    sending(window=closed_now(ZoneInfo("Asia/Tokyo")), timezone="{{ 'recipient' }}", to="+819012345678")
+    run = run_dag(dag)
+    assert run.xcom("send", "time_choice")["reason"].endswith("(Asia/Tokyo)")
 
 
 def test_the_window_of_the_connection_holds_for_a_task_without_its_own(dag, run_dag, sandbox, connection_window):
