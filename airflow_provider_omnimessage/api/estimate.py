@@ -11,13 +11,14 @@ from typing import Any
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.fields import describe
+from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.api.send_times import ChosenTime
 from airflow_provider_omnimessage.api.sms_parts import count_parts
 
 #: How many recipients a summary lists one by one: those with the most SMS parts.
 LISTED = 20
-_PRICES_WANTED = "map country prefixes to the price of an SMS part, such as {'372': 0.05}"
+_PRICES_WANTED = 'map country prefixes to the price of an SMS part, such as {"372": 0.05}'
 
 
 class Prices:
@@ -44,7 +45,8 @@ class Prices:
 
     @classmethod
     def of(cls, prices: object) -> Prices:
-        """Return the prices of a mapping."""
+        """Return the prices of a mapping, or of its text: JSON, or what a template renders from a dict."""
+        prices = plain_argument(prices)
         if not isinstance(prices, Mapping):
             raise InvalidInputError.of("prices", f"{describe(prices)} is not accepted; {_PRICES_WANTED}")
         return cls(prices)

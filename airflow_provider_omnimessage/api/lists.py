@@ -44,6 +44,16 @@ def plain(value: object) -> Any:
     return value
 
 
+def as_tuple(value: object) -> Any:
+    """Return a list in any form, also as text, as a tuple; anything else as it is."""
+    if isinstance(value, str):
+        structure = structure_in(value)
+        return tuple(structure) if isinstance(structure, list) else value
+    if hasattr(value, "iter_references") or not isinstance(value, Iterable):
+        return value
+    return tuple(value[:] if isinstance(value, Sequence) else value)
+
+
 def structure_in(text: str) -> list[Any] | dict[Any, Any] | None:
     """
     Return the list or dict that a text holds, as JSON or as Python; ``None`` if it is any other text.
@@ -56,7 +66,7 @@ def structure_in(text: str) -> list[Any] | dict[Any, Any] | None:
     for read in (json.loads, ast.literal_eval):
         try:
             value = read(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):  # TypeError: a key that is a list
             continue
         if isinstance(value, (list, tuple)):
             return list(value)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.fields import describe
+from airflow_provider_omnimessage.api.lists import as_tuple
 
 #: The names, Monday first: the index is what ``datetime.weekday()`` returns.
 NAMES = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -21,26 +21,34 @@ def parse_weekdays(value: object, field: str = "days") -> frozenset[int]:
 
     Example: ``parse_weekdays("mon-wed,sat") == {0, 1, 2, 5}``.
 
-    :param value: names of at least three letters, alone, in ranges, or several of both; ``None``: every day.
+    :param value: names of at least three letters, alone, in ranges, or several of both: as text, as a list, or as a
+        list that a template rendered as text. ``None``: every day.
     :raises InvalidInputError: for anything else.
     """
     if value is None:
         return EVERY_DAY
-    if isinstance(value, str):
-        parts = [part.strip() for part in value.split(",")]
-    elif isinstance(value, Iterable):
-        parts = [part.strip() if isinstance(part, str) else "" for part in value]
-    else:
+    entries = as_tuple(value)
+    if isinstance(entries, str):
+        entries = entries.split(",")
+    elif not isinstance(entries, tuple):
         raise InvalidInputError.of(field, f"{describe(value)} does not name days; {_WANTED}")
     days: set[int] = set()
-    for part in parts:
-        match = re.fullmatch(r"([a-z]{3,9})(?:\s*[-–]\s*([a-z]{3,9}))?", part.lower())
+    for entry in entries:
+        text = entry.strip().lower() if isinstance(entry, str) else ""
+        match = re.fullmatch(r"([a-z]{3,9})(?:\s*[-–]\s*([a-z]{3,9}))?", text)
         first = _index(match[1]) if match else None
         last = _index(match[2]) if match and match[2] else first
         if first is None or last is None:
-            raise InvalidInputError.of(field, f"{part[:20]!r} is not a day of the week; {_WANTED}")
+            shown = value if text == "" and isinstance(value, str) else entry  # 'mon,,fri', not ''
+            raise InvalidInputError.of(field, f"{_shown(shown)} is not a day of the week; {_WANTED}")
         days.update((first + step) % 7 for step in range((last - first) % 7 + 1))
+    if not days:
+        raise InvalidInputError.of(field, "is empty; leave it out for every day")
     return frozenset(days)
+
+
+def _shown(value: object) -> str:
+    return repr(value.strip()[:20]) if isinstance(value, str) else repr(value)[:20]
 
 
 def _index(name: str) -> int | None:

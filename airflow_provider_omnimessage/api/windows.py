@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,13 @@ from typing import Any
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.fields import describe, is_deferred
-from airflow_provider_omnimessage.api.holiday_calendars import Holidays, check_holidays, read_holidays
+from airflow_provider_omnimessage.api.holiday_calendars import (
+    Holidays,
+    PlainHolidays,
+    plain_holidays,
+    read_holidays,
+)
+from airflow_provider_omnimessage.api.lists import as_tuple, structure_in
 from airflow_provider_omnimessage.api.timing import resolve_zone
 from airflow_provider_omnimessage.api.weekdays import parse_weekdays
 
@@ -27,12 +32,13 @@ RECIPIENT = "recipient"
 DAYS_AHEAD = 370
 
 _NAMES = ("hours", "days", "timezone", "holidays")
+_FIELDS = "the fields are hours, days, timezone, holidays"
 _DAY = 24 * 60
 _HOURS_WANTED = "use times such as '09:00-20:00', or several such as '09:00-12:00, 14:00-20:00'"
 _SPAN = re.compile(r"(\d{1,2}):(\d{2})\s*[-–]\s*(\d{1,2}):(\d{2})")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class SendWindow:
     """The hours of the day, on some days, in which messages may be sent.
 
@@ -48,39 +54,47 @@ class SendWindow:
     does not exist on that day, and if it repeats a part, the window is open both times.
 
     :param hours: one span or several, separated by commas. ``"00:00-24:00"`` is the whole day.
-    :param days: names and ranges such as ``"mon-fri"`` or ``"sat,sun"``; default: every day.
-    :param timezone: an IANA name; ``"recipient"``: the zone of each recipient's number; default: the zone in which
-        ``time_to_send`` is meant.
+    :param days: names and ranges such as ``"mon-fri"`` or ``"sat,sun"``, or a list of them; default: every day.
+    :param timezone: an IANA name, or the object of such a zone; ``"recipient"``: the zone of each recipient's number;
+        default: the zone in which ``time_to_send`` is meant.
     :param holidays: days on which no span starts: a country such as ``"EE"`` or a part of one such as ``"US-CA"``, by
-        the extra ``[holidays]``; or a list of dates. Default: none.
+        the extra ``[holidays]``; or a date, or a list of dates. The date of a datetime is that of its own time zone.
+        Default: none.
     :raises InvalidInputError: names each field that is wrong. Templates are checked once they are rendered.
     """
 
     hours: str
-    days: str | Sequence[str] | None = None
-    timezone: str | None = None
-    holidays: str | Sequence[date | str] | None = None
+    days: str | tuple[str, ...] | None
+    timezone: str | None
+    holidays: PlainHolidays
 
-    def __post_init__(self) -> None:
-        for name in ("days", "holidays"):
-            value = getattr(self, name)
-            if isinstance(value, Iterable) and not isinstance(value, str) and not is_deferred(value):
-                object.__setattr__(self, name, tuple(value))  # hashable, and read once
+    def __init__(
+        self,
+        hours: str,
+        days: str | Iterable[str] | None = None,
+        timezone: str | tzinfo | None = None,
+        holidays: str | date | Iterable[date | str] | None = None,
+    ) -> None:
+        # plain from the start: it can be hashed, compared, and written into a template field
+        plain = {
+            "hours": hours,
+            "days": as_tuple(days),
+            "timezone": _zone_name(timezone),
+            "holidays": plain_holidays(holidays),
+        }
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
         if not is_deferred(self.hours):
             _parse_hours(self.hours)
-        if not _has_template(self.days) and not self._weekdays:
-            raise InvalidInputError.of("window.days", "is empty; leave it out for every day")
-        if not is_deferred(self.timezone) and self.timezone not in (None, RECIPIENT):
-            _require_zone(self.timezone)
-        if not _has_template(self.holidays):
-            check_holidays(self.holidays)
+        if not _has_template(self.days):
+            parse_weekdays(self.days, "window.days")
 
     @classmethod
     def of(cls, value: object) -> SendWindow:
         """Return the window that a value describes.
 
         :param value: a ``SendWindow``; a mapping of its parameters; or text: the form of ``str(window)``, or a mapping
-            as JSON.
+            as JSON, or as a template renders it.
         :raises InvalidInputError: for anything else.
         """
         if isinstance(value, SendWindow):
@@ -89,10 +103,11 @@ class SendWindow:
             value = _read_text(value)
         if not isinstance(value, Mapping):
             raise InvalidInputError.of("window", f"{describe(value)} is not a window; {_HOURS_WANTED}")
-        unknown = [str(name) for name in value if name not in _NAMES]
-        if unknown or "hours" not in value:
-            problem = f"has no field '{unknown[0][:30]}'" if unknown else "has no hours"
-            raise InvalidInputError.of("window", f"{problem}; the fields are {', '.join(_NAMES)}")
+        for name in value:
+            if name not in _NAMES:
+                raise InvalidInputError.of("window", f"has no field '{str(name)[:30]}'; {_FIELDS}")
+        if "hours" not in value:
+            raise InvalidInputError.of("window", f"has no hours; {_FIELDS}")
         return cls(**{name: _none_if_empty(part) for name, part in value.items()})
 
     def as_dict(self) -> dict[str, Any]:
@@ -100,11 +115,9 @@ class SendWindow:
         return {name: _plain(value) for name in _NAMES if (value := getattr(self, name)) is not None}
 
     def __str__(self) -> str:
-        parts = [str(self.hours)]
-        for name in _NAMES[1:]:
-            value = getattr(self, name)
-            if value is not None:
-                parts.append(f"{name}={value if isinstance(value, str) else ','.join(map(str, value))}")
+        parts = [str(self.hours).strip()]
+        for name, value in list(self.as_dict().items())[1:]:
+            parts.append(f"{name}={','.join(map(str, value)) if isinstance(value, list) else value}")
         return "; ".join(parts)
 
     def load_holidays(self) -> None:
@@ -201,11 +214,31 @@ class SendWindow:
         yield from _clock_changes(time, until, zone)
 
 
-def _require_zone(zone: str | None) -> None:
+def _zone_name(zone: object) -> Any:
+    """Return the name of a time zone; what is deferred stays."""
+    if zone is None or is_deferred(zone) or zone == RECIPIENT:
+        return zone
+    name = _name_of(zone) if isinstance(zone, tzinfo) else zone
+    if name is None:
+        raise InvalidInputError.of(
+            "window.timezone",
+            f"a {type(zone).__name__} without an IANA name is not accepted; use a name such as 'Europe/Tallinn', or "
+            "'recipient'",
+        )
     try:
-        resolve_zone(zone)
+        resolve_zone(name)
     except InvalidInputError as error:
         raise InvalidInputError.of("window.timezone", f"{error.problems[0].reason}, or 'recipient'") from None
+    return str(name)
+
+
+def _name_of(zone: tzinfo) -> str | None:
+    # zoneinfo and Pendulum; pytz; Pendulum 2. Not str(): that of a fixed offset can be 'EET', which changes its clock
+    for attribute in ("key", "zone", "name"):
+        name = getattr(zone, attribute, None)
+        if isinstance(name, str):
+            return name
+    return "UTC" if zone.utcoffset(None) == timedelta(0) else None
 
 
 class _NeverOpensError(Exception):
@@ -239,7 +272,8 @@ def _parse_hours(hours: object) -> tuple[tuple[int, int], ...]:
     for part in hours.split(","):
         match = _SPAN.fullmatch(part.strip())
         if match is None:
-            raise InvalidInputError.of("window.hours", f"{part.strip()[:20]!r} is not a span; {_HOURS_WANTED}")
+            shown = (part.strip() or hours.strip())[:20]  # '09:00-20:00,', not ''
+            raise InvalidInputError.of("window.hours", f"{shown!r} is not a span; {_HOURS_WANTED}")
         start, end = (_minute(part, *match.groups()[index : index + 2]) for index in (0, 2))
         if start == _DAY:
             raise InvalidInputError.of("window.hours", f"{part.strip()!r} starts at the end of the day; use 00:00")
@@ -257,23 +291,22 @@ def _minute(span: str, hour: str, minute: str) -> int:
 
 
 def _read_text(text: str) -> object:
+    structure = structure_in(text)
+    if structure is not None:
+        return structure
     if text.lstrip().startswith("{") and not is_deferred(text):
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            raise InvalidInputError.of("window", "is not valid JSON; write it as {'hours': '09:00-20:00'}") from None
+        raise InvalidInputError.of("window", 'is not valid JSON; write it as {"hours": "09:00-20:00"}')
     hours, *settings = text.split(";")
     fields: dict[str, object] = {"hours": hours.strip()}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals:
+    for setting in filter(str.strip, settings):
+        name, equals, value = map(str.strip, setting.partition("="))
+        if not equals or not name:
             raise InvalidInputError.of(
                 "window", f"{setting.strip()[:30]!r} is not a setting; write it as '09:00-20:00; days=mon-fri'"
             )
-        fields[name.strip()] = value.strip()
-    holidays = fields.get("holidays")
-    if isinstance(holidays, str) and holidays[:1].isdigit():
-        fields["holidays"] = [day.strip() for day in holidays.split(",")]
+        if name in fields and name in _NAMES:
+            raise InvalidInputError.of(f"window.{name}", "is set twice; leave one of them out")
+        fields[name] = value
     return fields
 
 
@@ -282,9 +315,9 @@ def _none_if_empty(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, str) or hasattr(value, "iter_references"):
+    if not isinstance(value, tuple):
         return value
-    return [str(each) for each in value]
+    return [each.isoformat() if isinstance(each, date) else each for each in value]
 
 
 def _has_template(value: object) -> bool:

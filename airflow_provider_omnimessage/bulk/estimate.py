@@ -11,6 +11,7 @@ from airflow_provider_omnimessage._compat import object_storage_path
 from airflow_provider_omnimessage.api.bulk import Composer
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.estimate import Estimate, Prices
+from airflow_provider_omnimessage.api.lists import structure_in
 from airflow_provider_omnimessage.bulk.check import CheckedRows, StoredBatches
 from airflow_provider_omnimessage.bulk.rows import Spool
 
@@ -22,13 +23,13 @@ def load_prices(value: Mapping[str, float] | str | ObjectStoragePath | None) -> 
     """
     Return the prices of SMS parts.
 
-    :param value: a mapping of country prefixes to prices; the path of a JSON file with one, or of a CSV file with the
-        columns ``prefix`` and ``price``; ``None``: there are none.
+    :param value: a mapping of country prefixes to prices, also as text: what a template renders; the path of a JSON
+        file with one, or of a CSV file with the columns ``prefix`` and ``price``; ``None``: there are none.
     :raises InvalidInputError: if they cannot be read.
     """
     if value in (None, "", "None"):
         return None
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) or (isinstance(value, str) and structure_in(value) is not None):
         return Prices.of(value)
     name = str(value).lower()
     if not name.endswith((".json", ".csv")):

@@ -97,9 +97,12 @@ def reschedule(
     try:
         return Rescheduled(old, post())
     except BaseException as error:
-        is_certain = isinstance(error, OmnimessageError) and not error.maybe_processed
-        fate = "the new one is not scheduled" if is_certain else "it is not certain that the new one is scheduled"
-        log.error("The old message %s is cancelled; %s", omnimessage_id, fate)
+        if isinstance(error, OmnimessageError) and not error.maybe_processed:
+            log.error("The old message %s is cancelled; the new one is not scheduled", omnimessage_id)
+        else:
+            log.error(
+                "The old message %s is cancelled; it is not certain that the new one is scheduled", omnimessage_id
+            )
         raise
 
 

@@ -171,8 +171,7 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
         self.recipients = wrap_function(recipients)
         self.time_to_send, self.timezone = time_to_send, timezone
         self.on_unknown_zone = on_unknown_zone
-        self.on_past = on_past
-        self.on_invalid = on_invalid
+        self.on_past, self.on_invalid = on_past, on_invalid
         self.is_dry_run = dry_run  # Airflow's operators have a method dry_run
         self.prices, self.budget = prices, budget
         self.max_failed = max_failed

@@ -111,6 +111,21 @@ def test_prices_are_read_from_files(tmp_path, name, content):
     ]
 
 
+@pytest.mark.parametrize("form", [dict, json.dumps, str], ids=["dict", "JSON", "what a template renders"])
+@pytest.mark.parametrize("prices", [PRICES, {372: "0.05", 1: 0.01}], ids=["texts", "numbers"])
+def test_prices_are_a_dict_in_any_form(form, prices):
+    for read in (load_prices, Prices.of):
+        assert [read(form(prices)).of_part(number) for number in ("+37255555555", "+12025550142")] == [0.05, 0.01]
+    assert load_prices(form({})).of_part("+37255555555") is None
+
+
+def test_prices_are_rendered_from_a_dict(dag, run_dag, sandbox):
+    send(dry_run=True, prices="{{ dag_run.conf['prices'] }}", retries=0)
+    run = run_dag(dag, prices=PRICES)
+    assert run.state == "success", run.log
+    assert run.xcom("send")["price"] == 0.16
+
+
 def test_the_longest_prefix_counts():
     assert Prices(PRICES).of_part("+18095550142") == 9
 
@@ -124,6 +139,9 @@ def test_the_longest_prefix_counts():
         ({"372": "free"}, "is not a price"),
         ("missing.json", "the file cannot be read"),
         ([1], "is not a file of prices"),
+        ("[1]", "a list is not accepted; map country prefixes"),
+        ("{'EE': 1}", "'EE': '1' is not a price; map country prefixes"),
+        ("{'372'", "is not a file of prices"),
     ],
 )
 def test_invalid_prices_are_rejected(prices, words):

@@ -62,6 +62,30 @@ def test_a_send_takes_the_time_zone_of_its_window(dag, run_dag, sandbox):
     assert run.xcom("send", "time_choice")["reason"].endswith("(Asia/Tokyo)")
 
 
+CONF = {name: f"{{{{ dag_run.conf['{name}'] }}}}" for name in ("hours", "days", "timezone", "holidays")}
+
+
+@pytest.mark.parametrize(
+    "window",
+    first(
+        1,
+        [
+            "{{ dag_run.conf }}",
+            SendWindow(**CONF),
+            f"{CONF['hours']}; days={CONF['days']}; timezone=UTC; holidays={CONF['holidays']}",
+        ],
+    ),
+    ids=["a dict", "its parts", "a text"],
+)
+def test_a_window_is_rendered_from_dicts_and_lists(dag, run_dag, sandbox, window):
+    sending(window=window)
+    today = datetime.now(timezone.utc).date()
+    run = run_dag(dag, hours="00:00-24:00", days=["mon-fri", "sat", "sun"], timezone="UTC", holidays=[f"{today}"])
+    assert run.state == "success", run.log
+    assert run.xcom("send", "time_to_send") == f"{today + timedelta(days=1)}T00:00:00+00:00"
+    assert f"days=mon-fri,sat,sun; timezone=UTC; holidays={today}'" in run.xcom("send", "time_choice")["reason"]
+
+
 def test_the_window_of_the_connection_holds_for_a_task_without_its_own(dag, run_dag, sandbox, connection_window):
     connection_window(f"{closed_now()}; timezone=UTC")
     sending()

@@ -53,7 +53,7 @@ WINDOWS = ("window", "on_unknown_zone")
 PARAMETERS: dict[type[BaseOperator], tuple[set[str], set[str]]] = {
     SendOmnimessageOperator: (
         {"messages"},
-        {"to", "dlr_url", "text_store", "priority", "omnimessage_conn_id", *WINDOWS},
+        {"to", "timezone", "dlr_url", "text_store", "priority", "omnimessage_conn_id", *WINDOWS},
     ),
     ScheduleOmnimessageOperator: (
         {"messages"},
@@ -175,7 +175,7 @@ def test_a_text_inside_a_list_stays_a_text():
     assert plain(sms("[1, 2]"))["text"] == "[1, 2]"
 
 
-@pytest.mark.parametrize("text", ["a", "[", "{", "[1", "{'a': open('x')}", "(" * 500, ""])
+@pytest.mark.parametrize("text", ["a", "[", "{", "[1", "{'a': open('x')}", "(" * 500, "", "{{1}}", "{[1]: 2}"])
 def test_any_other_text_stays_as_it_is(text):
     assert plain_argument(text) == text
 
