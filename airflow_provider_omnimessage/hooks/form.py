@@ -92,6 +92,8 @@ def check_connection(hook: TestedHook) -> tuple[bool, str]:
 
     try:
         settings = hook.settings
+        if settings.window is not None:
+            settings.window.load_holidays()
     except InvalidInputError as error:
         # the form tests under an id that Airflow made up, which would only confuse
         made_up = f"connection '{hook.omnimessage_conn_id}', "

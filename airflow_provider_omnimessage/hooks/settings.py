@@ -55,7 +55,7 @@ class Settings:
     :param password: API password; never shown.
     :param sender: for messages without their own.
     :param timezone: of a ``time_to_send`` without an offset.
-    :param window: of messages without their own; alerts ignore it unless they ask for it.
+    :param read_window: of messages without their own; or what is wrong with it. See :attr:`window`.
     :param dlr_url: where delivery reports are posted; if the connection sets none, the receiver's address.
     :param text_store: how Messente keeps the text.
     :param priority: ``low``, ``regular`` or ``high``.
@@ -73,7 +73,7 @@ class Settings:
     password: str = field(repr=False)
     sender: str | None = None
     timezone: str | None = None
-    window: SendWindow | None = None
+    read_window: SendWindow | InvalidInputError | None = None
     dlr_url: str | None = None
     text_store: str | None = None
     priority: str | None = None
@@ -94,7 +94,9 @@ class Settings:
         :raises InvalidInputError: with the connection, each invalid field and what would be accepted.
         """
         problems = Problems()
-        checked = records.Record(_EXTRA)(_known_extra(connection, problems), "extra", problems)
+        extra = _known_extra(connection, problems)
+        window = _read_window(extra.pop("window", None), f"connection '{connection.conn_id}', extra.window")
+        checked = records.Record(_EXTRA)(extra, "extra", problems)
         for name, label in (("login", "API username"), ("password", "API password")):
             if not getattr(connection, name):
                 problems.reject(name, f"is missing; set it to the {label}")
@@ -106,7 +108,17 @@ class Settings:
             raise InvalidInputError(
                 [item._replace(field=f"connection '{connection.conn_id}', {item.field}") for item in problems]
             )
-        return cls(base_url, str(connection.login), str(connection.password), **checked)
+        return cls(base_url, str(connection.login), str(connection.password), read_window=window, **checked)
+
+    @property
+    def window(self) -> SendWindow | None:
+        """The window of messages without their own. Alerts ignore it, so that a wrong one does not stop them.
+
+        :raises InvalidInputError: if it is wrong, with the connection and what would be accepted.
+        """
+        if isinstance(self.read_window, InvalidInputError):
+            raise InvalidInputError(self.read_window.problems)
+        return self.read_window
 
     @property
     def is_loopback(self) -> bool:
@@ -131,12 +143,12 @@ def _known_extra(connection: AirflowConnection, problems: Problems) -> dict[str,
     if not isinstance(extra, Mapping):
         problems.reject("extra", 'is not a JSON object; use one such as {"sender": "ACME"}')
         return {}
-    for name in set(extra) - set(_EXTRA):
+    for name in set(extra) - _NAMES:
         # other fields are not this provider's: only what looks like a misspelt one is an error
-        near = difflib.get_close_matches(str(name), _EXTRA, n=1, cutoff=0.8)
+        near = difflib.get_close_matches(str(name), _NAMES, n=1, cutoff=0.8)
         if near:
             problems.reject(f"extra.{name}", f"no such field; did you mean {near[0]}?")
-    return {name: value for name, value in extra.items() if name in _EXTRA and value not in (None, "")}
+    return {name: value for name, value in extra.items() if name in _NAMES and value not in (None, "")}
 
 
 def _zone(value: object, path: str, problems: Problems) -> object:
@@ -155,13 +167,15 @@ def _sender(value: object, path: str, problems: Problems) -> object:
     return value
 
 
-def _window(value: object, path: str, problems: Problems) -> object:
+def _read_window(value: object, path: str) -> SendWindow | InvalidInputError | None:
+    if value is None:
+        return None
     try:
         return SendWindow.of(value)
     except InvalidInputError as error:
-        for problem in error.problems:
-            problems.reject(f"{path}{problem.field.removeprefix('window')}", problem.reason)
-        return value
+        return InvalidInputError(
+            [item._replace(field=f"{path}{item.field.removeprefix('window')}") for item in error.problems]
+        )
 
 
 def _receiver_url(value: object, path: str, problems: Problems) -> object:
@@ -180,7 +194,6 @@ def _receiver_url(value: object, path: str, problems: Problems) -> object:
 _EXTRA: dict[str, fields.Rule] = {
     "sender": _sender,
     "timezone": _zone,
-    "window": _window,
     "dlr_url": fields.url(),
     "text_store": fields.choice("plaintext", "sha256", "nostore"),
     "priority": fields.choice("low", "regular", "high"),
@@ -192,6 +205,8 @@ _EXTRA: dict[str, fields.Rule] = {
     "receiver_url": _receiver_url,
     "reply_secret": fields.text(),
 }
+
+_NAMES = {*_EXTRA, "window"}
 
 #: Connection ids that the receiver's routes accept: all that Airflow accepts, except slashes.
 _ROUTABLE_CONN_ID = re.compile(r"[\w#!()\-.:]{1,250}")

@@ -319,6 +319,12 @@ class TestTestConnection:
         assert not works
         assert said.startswith("Rejected address: ")
 
+    @pytest.mark.parametrize(("window", "field"), [("9-5", "hours"), ("09:00-20:00; holidays=XX", "holidays")])
+    def test_a_wrong_window_is_named_although_alerts_do_without_it(self, connect, window, field):
+        works, said = connect(extra={"window": window}).test_connection()
+        assert not works
+        assert f"window.{field}: " in said
+
     def test_a_missing_password_is_named_as_the_form_names_it(self, connect):
         assert connect(password=None).test_connection() == (False, "password: is missing; set it to the API password")
 

@@ -56,7 +56,7 @@ def test_everything_else_that_it_names_is_there():
 
 
 def test_every_extra_has_a_field_of_its_own_with_label_and_help():
-    assert set(CONN_FIELDS) == set(settings._EXTRA)
+    assert set(CONN_FIELDS) == settings._NAMES
     for field in CONN_FIELDS.values():
         assert field["label"]
         assert field["description"].endswith(".")

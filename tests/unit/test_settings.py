@@ -229,3 +229,10 @@ def test_the_address_for_reports_holds_the_connections_id_escaped(connection):
 def test_a_receivers_address_that_cannot_work_is_rejected(connection, given, said):
     with pytest.raises(InvalidInputError, match=said.replace("?", r"\?")):
         Settings.read(connection(**given))
+
+
+def test_a_wrong_window_is_an_error_where_it_is_used_and_nowhere_else(connection):
+    settings = Settings.read(connection(extra={"window": "9-5", "sender": "ACME"}))
+    assert settings.sender == "ACME"
+    with pytest.raises(InvalidInputError, match=r"^connection 'c', extra\.window\.hours: '9-5' is not a span"):
+        _ = settings.window
