@@ -180,6 +180,11 @@ class RowProblems:
             name = "" if problem.field == "row" else f", {problem.field}"
             self._reported.append(Problem(f"row {row:,}{name}", problem.reason))
 
+    @property
+    def reported(self) -> list[Problem]:
+        """The first problems, each with its row as the field."""
+        return list(self._reported)
+
     def as_error(self, rows: int) -> InvalidInputError:
         """
         Return one error that reports all problems.

@@ -6,18 +6,19 @@ import heapq
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import Any
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.fields import describe
 from airflow_provider_omnimessage.api.lists import plain_argument
-from airflow_provider_omnimessage.api.masking import mask_number
+from airflow_provider_omnimessage.api.masking import country_code, mask_number
 from airflow_provider_omnimessage.api.send_times import ChosenTime
 from airflow_provider_omnimessage.api.sms_parts import count_parts
 
 #: How many recipients a summary lists one by one: those with the most SMS parts.
 LISTED = 20
+#: How many country codes without a price are named.
+CODES_NAMED = 5
 _PRICES_WANTED = 'map country prefixes to the price of an SMS part, such as {"372": 0.05}'
 
 
@@ -61,12 +62,16 @@ class Prices:
 
 @dataclass
 class Estimate:
-    """What a send will cost, as far as that is known before it is sent.
+    """What a send will cost, as far as that is known before it is sent. Only rows that would be sent are added.
 
-    Every channel before the last may fail, so the SMS of a message counts if there is one, wherever it stands.
+    Every channel before the last may fail, so the SMS of a message counts if there is one, wherever it stands. A text
+    is counted as it is: which characters Messente replaces for ``autoconvert`` is not published.
 
     :param prices: ``None``: nothing is priced.
-    :param parts: the SMS parts of each row, in order; ``None``: it cannot be sent.
+    :param price: of all recipients with a price.
+    :param unpriced: how many recipients have no price, by country code.
+    :param parts: the SMS parts of each row up to the last that is sent, in order; ``None``: it is not sent.
+    :param hours: how many messages are sent in each hour, with the zone in which that hour is.
     :param most: a heap of the rows with the most SMS parts, each with its rank.
     """
 
@@ -74,14 +79,15 @@ class Estimate:
     recipients: int = 0
     sms_parts: int = 0
     price: float = 0.0
-    unpriced: int = 0
+    unpriced: Counter[str] = field(default_factory=Counter)
     parts: list[int | None] = field(default_factory=list)
     hours: Counter[tuple[str, str]] = field(default_factory=Counter)
     most: list[tuple[tuple[int, int], dict[str, Any]]] = field(default_factory=list)
 
     def add(self, row: int, body: Mapping[str, Any], choice: ChosenTime) -> None:
-        """Count one message.
+        """Count one message that would be sent.
 
+        :param row: its number, from 1.
         :param body: the checked omnimessage.
         """
         parts = sms_parts_of(body)
@@ -94,10 +100,10 @@ class Estimate:
             part_price = self.prices.of_part(body["to"])
             cost = None if part_price is None else parts * part_price
             if cost is None:
-                self.unpriced += 1
+                self.unpriced[country_code(body["to"])] += 1
             else:
                 self.price += cost
-        self.hours[_hour(choice), _zone(choice)] += 1
+        self.hours[_hour(choice)] += 1
         rank = (parts, -row)  # of rows with as many parts, the first
         if len(self.most) < LISTED or rank > self.most[0][0]:
             listed = {"row": row, "to": mask_number(body["to"]), "sms_parts": parts, "price": cost, **choice.as_dict()}
@@ -106,18 +112,22 @@ class Estimate:
             else:
                 heapq.heapreplace(self.most, (rank, listed))
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the summary, for an XCom or as JSON."""
+    def as_dict(self, rows: int) -> dict[str, Any]:
+        """Return the summary, for an XCom or as JSON.
+
+        :param rows: how many rows there are in total.
+        """
         return {
             "recipients": self.recipients,
             "sms_parts": self.sms_parts,
-            "parts": self.parts,
+            "parts": self.parts + [None] * (rows - len(self.parts)),
             "per_parts": [
                 {"sms_parts": parts, "recipients": count}
                 for parts, count in sorted(Counter(each for each in self.parts if each is not None).items())
             ],
             "price": None if self.prices is None else round(self.price, 6),
-            "unpriced": self.unpriced,
+            "unpriced": self.unpriced.total(),
+            "unpriced_codes": dict(self.unpriced.most_common()),
             "per_hour": [
                 {"hour": hour, "zone": zone, "messages": count} for (hour, zone), count in sorted(self.hours.items())
             ],
@@ -130,14 +140,18 @@ class Estimate:
         :raises InvalidInputError: also if a recipient has no price: then the cost is unknown.
         """
         if self.unpriced:
+            recipients = unpriced_in_words(self.unpriced)
             raise InvalidInputError.of(
-                "budget", f"{self.unpriced:,} recipients have no price; add their country prefixes to prices"
+                "budget",
+                f"{recipients}; add its country prefix to prices"
+                if self.unpriced.total() == 1
+                else f"{recipients}; add their country prefixes to prices",
             )
         if round(self.price, 6) > budget:
             raise InvalidInputError.of(
                 "budget",
-                f"the estimate of {self.price:,.2f} is higher than {budget:,.2f} ({self.sms_parts:,} SMS parts to "
-                f"{self.recipients:,} recipients); nothing was sent",
+                f"the estimate of {self.price:,.2f} is higher than {budget:,.2f} "
+                f"({counted(self.sms_parts, 'SMS part')} to {counted(self.recipients, 'recipient')}); nothing was sent",
             )
 
 
@@ -156,12 +170,29 @@ def check_budget(budget: object, prices: object) -> None:
         raise InvalidInputError.of("budget", "needs prices; set prices to what an SMS part costs, by country prefix")
 
 
-def _hour(choice: ChosenTime) -> str:
-    time = choice.chosen.local if choice.chosen else datetime.now(timezone.utc)
-    return "now" if choice.chosen is None else f"{time:%Y-%m-%dT%H:00}"
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, in the singular or plural: ``1 recipient``, ``2,000 recipients``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def _zone(choice: ChosenTime) -> str:
+def unpriced_in_words(unpriced: Mapping[str, int]) -> str:
+    """Return how many recipients have no price, with the most frequent of their country codes.
+
+    :param unpriced: recipients by country code, the most frequent first.
+    """
+    count = sum(unpriced.values())
+    codes = sorted(unpriced, key=lambda code: unpriced[code], reverse=True)
+    more = ["…"] if len(codes) > CODES_NAMED else []
+    named = ", ".join(codes[:CODES_NAMED] + more)
+    return f"{counted(count, 'recipient')} {'has' if count == 1 else 'have'} no price ({named})"
+
+
+def _hour(choice: ChosenTime) -> tuple[str, str]:
+    """Return the hour of a message, and the zone in which that hour is."""
     if choice.chosen is None:
-        return "UTC"
-    return str(choice.chosen.local.tzinfo) if len(choice.zones) < 2 else f"{len(choice.zones)} zones"
+        return "now", "UTC"
+    if len(choice.zones) > 1:  # none of them is the recipient's for certain
+        time, zone = choice.chosen.utc, f"UTC (numbers in {len(choice.zones)} zones)"
+    else:
+        time, zone = choice.chosen.local, str(choice.chosen.local.tzinfo)
+    return f"{time:%Y-%m-%dT%H:00}", zone

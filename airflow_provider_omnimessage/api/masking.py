@@ -22,6 +22,9 @@ _NUMBER = re.compile(
 )
 _SEPARATORS = re.compile(f"{SEPARATORS}+")
 
+# ITU-T E.164 assigns two zones with one digit, these with two, and all others with three.
+_COUNTRY_CODE = re.compile(r"\+(?:[17]|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|\d{1,3})")
+
 
 def mask_number(number: object) -> str:
     """
@@ -36,6 +39,12 @@ def mask_number(number: object) -> str:
         return "''"
     end = shown[-2:] if len(shown) >= 8 else ""
     return f"{shown[: min(6, max(2, len(shown) - len(end) - 4))]}•••{end}"
+
+
+def country_code(number: str) -> str:
+    """Return the country code of a phone number in E.164 format, such as ``+372``, and nothing else of it."""
+    found = _COUNTRY_CODE.match(number)
+    return found.group() if found else ""
 
 
 def mask_numbers(text: str) -> str:

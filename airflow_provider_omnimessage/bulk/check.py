@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime, timezone
 
 from airflow_provider_omnimessage.api.bulk import Composer, RowProblems
 from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem, UnknownZoneError
 from airflow_provider_omnimessage.api.estimate import Estimate
+from airflow_provider_omnimessage.api.send_times import ChosenTime
+from airflow_provider_omnimessage.api.timing import TimeToSend
 from airflow_provider_omnimessage.bulk.memory import (
     Batch,
     ChangedRecipientsError,
     fingerprint_of_recipients,
     have_same_key,
 )
+from airflow_provider_omnimessage.bulk.pending import OnPast
 from airflow_provider_omnimessage.bulk.rows import Spool
 from airflow_provider_omnimessage.bulk.windows import RowWindows
+
+PAST_ADVICE = "use a future time, or set on_past to 'skip' or 'send_now'"
 
 
 class StoredBatches:
@@ -104,8 +110,9 @@ class CheckedRows:
     :param composer: builds the omnimessages.
     :param spool: receives every row.
     :param batches: what an earlier try stored.
-    :param reject_past: whether a time in the past is a problem of its row. Each row is judged again when it is posted.
-    :param estimate: counts every row that can be sent.
+    :param on_past: what happens to a row whose time is in the past. Each row is judged again when it is posted.
+    :param past_advice: what to do about a time that ``"fail"`` rejects.
+    :param estimate: counts every row that would be sent.
     """
 
     def __init__(
@@ -114,17 +121,21 @@ class CheckedRows:
         spool: Spool,
         batches: StoredBatches,
         *,
-        reject_past: bool,
+        on_past: OnPast,
+        past_advice: str = PAST_ADVICE,
         estimate: Estimate | None = None,
     ) -> None:
         self.problems = RowProblems()
         #: Rows that are left out because the zone of their recipient is unknown.
         self.dropped = 0
+        #: Rows that are left out because their time is in the past.
+        self.skipped = 0
         self.windows = RowWindows(composer.chooser)
         self._composer = composer
         self._spool = spool
         self._batches = batches
-        self._reject_past = reject_past
+        self._on_past = on_past
+        self._past_advice = past_advice
         self._estimate = estimate
 
     def add_all(self, rows: Iterable[object]) -> None:
@@ -152,20 +163,25 @@ class CheckedRows:
             raise row
         composed = self._composer.compose(row)
         choice = composed.choice
-        time = choice.chosen
-        utc = time.utc if time else None
-        if (
-            utc is not None
-            and self._reject_past
-            and not choice.is_for_now
-            and utc <= datetime.now(timezone.utc)
-            and not self._batches.was_begun(number)
-        ):
-            problem = Problem(
-                "time_to_send", f"{time} is in the past; use a future time, or set on_past to 'skip' or 'send_now'"
-            )
+        time = choice.chosen.utc if choice.chosen else None
+        is_past = time is not None and self._is_past(number, time, choice)
+        is_sent = not is_past or self._on_past == "send_now"
+        if is_past and self._on_past == "fail":
+            problem = Problem("time_to_send", f"{choice.chosen} is in the past; {self._past_advice}")
             self.problems.add(number, [problem])
-        if self._estimate is not None:
-            self._estimate.add(number, composed.body, choice)
-        self._spool.add(utc, composed.body, self.windows.of(number, choice))
+        self.skipped += is_past and self._on_past == "skip"
+        if self._estimate is not None and is_sent:
+            self._estimate.add(number, composed.body, self._sent_now(choice) if is_past else choice)
+        # a row that is not sent is not moved either
+        self._spool.add(time, composed.body, self.windows.of(number, choice if is_sent else replace(choice, reason="")))
         self._batches.add(number, composed.to)
+
+    def _is_past(self, number: int, time: datetime, choice: ChosenTime) -> bool:
+        return not choice.is_for_now and time <= datetime.now(timezone.utc) and not self._batches.was_begun(number)
+
+    def _sent_now(self, choice: ChosenTime) -> ChosenTime:
+        """Return when a row is sent whose time is in the past: now, or when its window opens next."""
+        now = datetime.now(timezone.utc).replace(microsecond=0)
+        opening = self._composer.chooser.next_opening(now, choice.zones)
+        chosen = TimeToSend(opening, opening.astimezone(choice.zones[0])) if opening else None
+        return replace(choice, chosen=chosen, reason="its time has passed")

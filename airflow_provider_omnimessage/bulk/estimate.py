@@ -12,7 +12,9 @@ from airflow_provider_omnimessage.api.bulk import Composer
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.estimate import Estimate, Prices
 from airflow_provider_omnimessage.api.lists import structure_in
-from airflow_provider_omnimessage.bulk.check import CheckedRows, StoredBatches
+from airflow_provider_omnimessage.api.masking import mask_numbers
+from airflow_provider_omnimessage.bulk.check import PAST_ADVICE, CheckedRows, StoredBatches
+from airflow_provider_omnimessage.bulk.pending import OnPast
 from airflow_provider_omnimessage.bulk.rows import Spool
 
 if TYPE_CHECKING:
@@ -49,24 +51,35 @@ def load_prices(value: Mapping[str, float] | str | ObjectStoragePath | None) -> 
         raise InvalidInputError.of("prices", f"the file cannot be read: {error}") from None
 
 
-def estimate_rows(composer: Composer, rows: Iterable[object], prices: Prices | None) -> dict[str, Any]:
+def estimate_rows(
+    composer: Composer,
+    rows: Iterable[object],
+    prices: Prices | None,
+    *,
+    on_past: OnPast = "fail",
+    past_advice: str = PAST_ADVICE,
+) -> dict[str, Any]:
     """
     Check rows as a bulk send does, and return what they would cost.
 
-    :return: the summary of an :class:`~airflow_provider_omnimessage.api.estimate.Estimate`, and ``rows``, ``rejected``
-        and ``problems``: the first problems, in words.
+    :param on_past: what happens to a row whose time is in the past.
+    :param past_advice: what to do about such a time if it is rejected.
+    :return: the summary of an :class:`~airflow_provider_omnimessage.api.estimate.Estimate` of the rows that would be
+        sent; ``rows``, and how many of them are ``rejected``, ``dropped`` or ``skipped`` instead; and ``problems``: the
+        first problems of rejected rows, in words.
     """
     estimate = Estimate(prices)
     with Spool() as spool:
         # one batch of everything: nothing is stored, so batches do not matter
-        checked = CheckedRows(composer, spool, StoredBatches(1_000_000_000, ""), reject_past=True, estimate=estimate)
+        batches = StoredBatches(1_000_000_000, "")
+        checked = CheckedRows(composer, spool, batches, on_past=on_past, past_advice=past_advice, estimate=estimate)
         checked.add_all(rows)
-        found = checked.problems.as_error(spool.rows).problems if checked.problems.rows else []
         return {
             "rows": spool.rows,
             "rejected": checked.problems.rows,
             "dropped": checked.dropped,
-            "problems": [str(each) for each in found],
-            **estimate.as_dict(),
+            "skipped": checked.skipped,
+            "problems": [mask_numbers(str(each)) for each in checked.problems.reported],
+            **estimate.as_dict(spool.rows),
             **checked.windows.as_dict(),
         }

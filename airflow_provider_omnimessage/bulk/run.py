@@ -220,7 +220,7 @@ class BulkRun:
         )
         composer = settings.make_composer(self._hook.settings, since)
         estimate = settings.make_estimate()
-        checked = CheckedRows(composer, spool, batches, reject_past=settings.on_past == "fail", estimate=estimate)
+        checked = CheckedRows(composer, spool, batches, on_past=settings.on_past, estimate=estimate)
         checked.add_all(settings.read_rows(self._context))
         if batches.changed:
             raise batches.changed

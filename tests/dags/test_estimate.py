@@ -29,8 +29,8 @@ PRICES = {"372": 0.05, "+1": 0.01, "1809": 9}
 
 
 def send(**settings):
-    settings = {"recipients": PEOPLE, "messages": [viber("$text"), sms("$text")], "prices": PRICES, **settings}
-    return ScheduleBulkOmnimessageOperator(task_id="send", **settings)
+    defaults = {"task_id": "send", "messages": [viber("$text"), sms("$text")], "recipients": PEOPLE, "prices": PRICES}
+    return ScheduleBulkOmnimessageOperator(**{**defaults, **settings})
 
 
 def test_a_dry_run_sends_nothing_and_returns_the_estimate(dag, run_dag, sandbox):
@@ -47,9 +47,8 @@ def test_a_dry_run_sends_nothing_and_returns_the_estimate(dag, run_dag, sandbox)
         "parts": [2, 1, None, 1],
         "price": 0.16,
     }
-    assert result["problems"] == [
-        "1 of 4 rows cannot be sent: row 3, to: " + result["problems"][0].partition("to: ")[2]
-    ]
+    (problem,) = result["problems"]
+    assert problem.startswith("row 3, to: ")
     assert result["per_hour"] == [
         {"hour": "2098-11-24T09:00", "zone": "America/New_York", "messages": 1},
         {"hour": "2098-11-24T09:00", "zone": "Europe/Bucharest", "messages": 2},
@@ -60,7 +59,9 @@ def test_a_dry_run_sends_nothing_and_returns_the_estimate(dag, run_dag, sandbox)
         (2, "+12025•••42", 1),
         (4, "+37255•••56", 1),
     ]
-    assert "With 2 SMS parts: 1 recipients" in run.log
+    assert "With 2 SMS parts: 1 recipient" in run.log
+    assert "With 1 SMS part: 2 recipients" in run.log
+    assert "1 recipients" not in run.log
     assert "Dry run, nothing was sent: 3 of 4 rows can be sent, with 4 SMS parts; price: 0.16" in run.log
 
 
@@ -70,7 +71,7 @@ def test_a_dry_run_sends_nothing_and_returns_the_estimate(dag, run_dag, sandbox)
     [
         (0.15, PRICES, "failed", "the estimate of 0.16 is higher than 0.15 (4 SMS parts to 3 recipients)"),
         (0.16, PRICES, "success", "3 accepted"),
-        (50.0, {"372": 0.05}, "failed", "1 recipients have no price"),
+        (50.0, {"372": 0.05}, "failed", "1 recipient has no price (+1); add its country prefix to prices"),
     ],
 )
 def test_a_budget_stops_a_send_before_the_first_request(dag, run_dag, sandbox, budget, prices, state, words):
@@ -80,6 +81,49 @@ def test_a_budget_stops_a_send_before_the_first_request(dag, run_dag, sandbox, b
     assert words in run.log
     assert (sandbox.requests == []) == (state == "failed")
     assert run.tries == {"send": 1}
+
+
+LATE = [
+    {"to": "+37255555551", "text": "a", "time_to_send": "2020-01-01T09:00"},
+    {"to": "+37255555552", "text": "a", "time_to_send": "2098-01-01T09:00"},
+    {"to": "+37255555553", "text": "a", "time_to_send": "2020-01-01T09:00"},
+]
+
+
+@pytest.mark.parametrize(
+    ("on_past", "counts", "parts", "log"),
+    [
+        ("fail", {"recipients": 1, "rejected": 2, "skipped": 0}, [None, 1, None], "Rejected: 2 rows"),
+        ("skip", {"recipients": 1, "rejected": 0, "skipped": 2}, [None, 1, None], "Skipped: 2 rows whose time is in"),
+        ("send_now", {"recipients": 3, "rejected": 0, "skipped": 0}, [1, 1, 1], "3 of 3 rows can be sent"),
+    ],
+)
+def test_a_dry_run_counts_a_row_whose_time_is_in_the_past_as_on_past_says(dag, run_dag, on_past, counts, parts, log):
+    send(recipients=LATE, dry_run=True, on_past=on_past, window="00:00-24:00")
+    run = run_dag(dag)
+    result = run.xcom("send")
+    assert {name: result[name] for name in counts} == counts
+    assert (result["parts"], result["sms_parts"]) == (parts, counts["recipients"])
+    assert result["price"] == pytest.approx(0.05 * counts["recipients"])
+    assert sum(each["messages"] for each in result["per_hour"]) == counts["recipients"]
+    assert log in run.log
+
+
+@pytest.mark.parametrize("settings", [{"on_past": "skip"}, {"on_invalid": "drop"}])
+def test_a_budget_counts_what_is_sent_only(dag, run_dag, sandbox, settings):
+    send(recipients=LATE, budget=0.05, **settings)
+    run = run_dag(dag)
+    assert run.state == "success"
+    assert [message["to"] for message in sandbox.messages] == ["+37255555552"]
+
+
+def test_a_dry_run_logs_who_has_no_price(dag, run_dag, tmp_path):
+    send(task_id="some", recipients=PEOPLE[:2], dry_run=True, prices={"372": 0.05})
+    send(task_id="all", recipients=PEOPLE[:2], dry_run=True, prices={"44": 0.05})
+    run = run_dag(dag)
+    assert "price: 0.10; 1 recipient has no price (+1)" in run.log
+    assert "price: unknown; 2 recipients have no price (+372, +1)" in run.log
+    assert run.xcom("all")["unpriced_codes"] == {"+372": 1, "+1": 1}
 
 
 @full_size
