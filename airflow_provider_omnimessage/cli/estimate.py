@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
 
 from airflow_provider_omnimessage.api.bulk import Composer
 from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.estimate import unpriced_in_words
 from airflow_provider_omnimessage.bulk.arguments import check_input
 from airflow_provider_omnimessage.bulk.estimate import estimate_rows, load_prices
-from airflow_provider_omnimessage.bulk.rows import read_rows
+from airflow_provider_omnimessage.bulk.rows import CSV, read_rows, require_source
 from airflow_provider_omnimessage.cli.inputs import read_messages
 from airflow_provider_omnimessage.cli.terminal import Exit, TerminalHook, command, print_progress, print_rows
 from airflow_provider_omnimessage.hooks.choosing import rules_of
@@ -21,8 +23,7 @@ from airflow_provider_omnimessage.hooks.choosing import rules_of
 def estimate(args: Namespace) -> Exit:
     """Check a file of recipients, or of whole messages, and print what sending it would cost. Nothing is sent."""
     messages = read_messages(args)
-    recipients, omnimessages = (args.file, None) if messages else (None, args.file)
-    check_input(omnimessages, recipients, messages)
+    _check_file(args.file, messages)
     settings = TerminalHook(args.conn_id).settings
     composer = Composer(
         messages=messages,
@@ -37,12 +38,35 @@ def estimate(args: Namespace) -> Exit:
         ),
         now=datetime.now(timezone.utc),
     )
-    found = estimate_rows(composer, read_rows("FILE", args.file, {}), load_prices(args.prices))
+    found = estimate_rows(composer, _rows(args.file), load_prices(args.prices), past_advice="use a future time")
+    if not found["rows"]:
+        raise InvalidInputError.of("FILE", "has no rows; check the path")
     if args.output == "json":
         print(json.dumps(found))
     else:
         _print_tables(found, args.output)
     return Exit.NOT_DELIVERED if found["rejected"] else Exit.DONE
+
+
+def _check_file(file: str, messages: Any) -> None:
+    require_source("FILE", file)
+    if messages is not None:
+        check_input(None, file, messages)
+    elif file.lower().endswith(CSV):
+        raise InvalidInputError.of(
+            "FILE",
+            "a CSV file holds recipients; pass their text with --text-file or --text, or --messages-file, or use a "
+            ".jsonl file of whole messages",
+        )
+
+
+def _rows(file: str) -> Iterator[object]:
+    try:
+        yield from read_rows("FILE", file, {})
+    except InvalidInputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InvalidInputError.of("FILE", f"cannot be read: {error}") from None
 
 
 def _print_tables(found: dict[str, Any], output: str) -> None:
@@ -57,7 +81,7 @@ def _print_tables(found: dict[str, Any], output: str) -> None:
         listed = ("row", "to", "sms_parts", "price", "chosen", "reason")
         print_rows([{name: each[name] for name in listed} for each in found["most_parts"]], output)
         print_rows(found["per_hour"], output)
+    if found["unpriced"]:
+        print_progress(unpriced_in_words(found["unpriced_codes"]))
     for problem in found["problems"]:
         print_progress(problem)
-    if not found["rows"]:
-        raise InvalidInputError.of("FILE", "has no rows; check the path")

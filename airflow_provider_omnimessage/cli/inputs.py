@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import sys
 from argparse import Namespace
@@ -95,5 +97,24 @@ def _read_json(file: str, field: str) -> Any:
     text = _read(file, field)
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInputError.of(field, f"is not JSON: {error}") from None
+
+
+def require_writable(file: str | None, field: str) -> None:
+    """Raise unless a file can be written, or is ``None``. It is neither written nor changed.
+
+    :raises InvalidInputError: names the option.
+    """
+    if file is None:
+        return
+    path = Path(file)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), file)
+        # what is announced is first written next to it
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        draft.touch()
+        draft.unlink()
+    except (OSError, ValueError) as error:
+        raise InvalidInputError.of(field, f"cannot be written: {error}; use a file in a writable directory") from None

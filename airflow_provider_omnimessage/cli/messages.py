@@ -30,6 +30,7 @@ from airflow_provider_omnimessage.cli.terminal import (
     print_rows,
 )
 from airflow_provider_omnimessage.hooks.choosing import choose_time, require_future, rules_of
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
 
 def _drops_unknown_zones(function: Callable[[Namespace], Exit]) -> Callable[[Namespace], Exit]:
@@ -67,18 +68,7 @@ def schedule(args: Namespace) -> Exit:
 def _send(args: Namespace, when: str | timedelta | None) -> Exit:
     to, messages = read_message(args)
     with TerminalHook(args.conn_id) as hook:
-        number = hook.compose(to, messages)["to"]
-        zone = None if when is None else args.timezone
-        rules = rules_of(
-            hook.settings,
-            time_to_send=when,
-            timezone=zone,
-            window=args.window,
-            on_unknown_zone=args.on_unknown_zone,
-        )
-        time_to_send = choose_time(rules, number, TerminalLog()).chosen
-        if time_to_send is not None:
-            _require_future(time_to_send)
+        time_to_send = _choose_time(hook, args, to, messages, when, "use the command send")
         accepted = hook.send(
             to,
             messages,
@@ -99,13 +89,32 @@ def _send(args: Namespace, when: str | timedelta | None) -> Exit:
     return Exit.DONE
 
 
-def _require_future(time_to_send: timing.TimeToSend) -> None:
+def _choose_time(
+    hook: OmnimessageHook, args: Namespace, to: str, messages: Any, when: str | timedelta | None, instead: str
+) -> timing.TimeToSend | None:
+    """Return when a message is sent, and print why then; ``None``: now.
+
+    :param instead: what to do instead of passing a future time.
+    :raises InvalidInputError: also if the message is invalid, or if the time is in the past.
+    """
+    number = hook.compose(to, messages)["to"]
+    rules = rules_of(
+        hook.settings,
+        time_to_send=when,
+        timezone=None if when is None else args.timezone,
+        window=args.window,
+        on_unknown_zone=args.on_unknown_zone,
+    )
+    time_to_send = choose_time(rules, number, TerminalLog()).chosen
+    if time_to_send is None:
+        return None
     try:
         require_future(time_to_send)
     except PastTimeToSendError:
         raise InvalidInputError.of(
-            "time-to-send", f"{time_to_send} is in the past; pass a future time, or use the command send"
+            "time-to-send", f"{time_to_send} is in the past; pass a future time, or {instead}"
         ) from None
+    return time_to_send
 
 
 @command(changes_something=True)
@@ -116,15 +125,14 @@ def reschedule(args: Namespace) -> Exit:
         raise InvalidInputError.of("time-to-send", "pass exactly one of --time-to-send and --in")
     to, messages = read_message(args)
     with TerminalHook(args.conn_id) as hook:
+        when = parse_span(args.from_now) if args.from_now else args.time_to_send
+        time_to_send = _choose_time(hook, args, to, messages, when, "use the commands cancel and send")
         done = hook.reschedule(
             args.omnimessage_id,
             to,
             messages,
             order=args.order,
-            time_to_send=parse_span(args.from_now) if args.from_now else args.time_to_send,
-            timezone=args.timezone,
-            window=args.window,
-            on_unknown_zone=args.on_unknown_zone,
+            time_to_send=time_to_send,
             dlr_url=args.dlr_url,
             text_store=args.text_store,
             priority=args.priority,
@@ -133,6 +141,7 @@ def reschedule(args: Namespace) -> Exit:
         "omnimessage_id": done.new.omnimessage_id if done.new and done.stands else None,
         "old_omnimessage_id": args.omnimessage_id,
         "result": str(done.old),
+        "time_to_send": time_to_send.utc.isoformat() if time_to_send and done.stands else None,
     }
     print_rows([row], args.output)
     return Exit.NOT_FOUND if done.is_too_late else Exit.DONE

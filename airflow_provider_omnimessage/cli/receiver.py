@@ -7,11 +7,15 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+from airflow_provider_omnimessage.cli.inputs import require_writable
+from airflow_provider_omnimessage.cli.terminal import errors_in_one_line
 from airflow_provider_omnimessage.receiver import config, server
 
 
 def run(args: Namespace) -> None:
     """Run the receiver until it is stopped."""
+    with errors_in_one_line():
+        require_writable(args.announce, "announce")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
     level = logging.DEBUG if getattr(args, "verbose", False) else logging.INFO
     logging.getLogger("airflow_provider_omnimessage").setLevel(level)

@@ -6,7 +6,8 @@ import functools
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
 
@@ -81,6 +82,16 @@ def command(changes_something: bool = False) -> Callable[[Callable[[Namespace], 
         return run
 
     return decorate
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Let a command that runs until it is stopped, and logs, end with one line and an exit code if it cannot start."""
+    try:
+        yield
+    except OmnimessageError as error:
+        print_progress(str(error))
+        sys.exit(int(exit_code(error, changes_something=False)))
 
 
 def print_progress(*lines: str) -> None:
