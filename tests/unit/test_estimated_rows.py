@@ -64,6 +64,14 @@ def test_rows_in_the_past_are_sent_when_their_window_opens_next():
     assert found["most_parts"][0]["reason"] == "its time has passed"
 
 
+@pytest.mark.parametrize(
+    ("on_unknown_zone", "counts"), [("fail", (0, 1, 0)), ("drop", (0, 0, 1)), ("Asia/Tokyo", (1, 0, 0))]
+)
+def test_on_unknown_zone_decides_whether_a_row_is_sent(on_unknown_zone, counts):
+    found = estimate([{"to": "+80012345678"}], window=EVERYWHERE, on_unknown_zone=on_unknown_zone)
+    assert (found["recipients"], found["rejected"], found["dropped"]) == counts
+
+
 def test_a_row_that_is_not_sent_is_not_moved_either():
     row = {"to": "+37255555551", "time_to_send": "2020-01-01T03:00"}
     assert "moved" not in estimate([row], window=SendWindow("09:00-20:00", timezone="UTC"))
