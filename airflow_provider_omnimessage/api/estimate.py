@@ -137,8 +137,9 @@ class Estimate:
     def require_within(self, budget: float) -> None:
         """Raise if the send may cost more than ``budget``.
 
-        :raises InvalidInputError: also if a recipient has no price: then the cost is unknown.
+        :raises InvalidInputError: also if there are no prices, or a recipient has none: then the cost is unknown.
         """
+        check_budget(budget, self.prices)
         if self.unpriced:
             recipients = unpriced_in_words(self.unpriced)
             raise InvalidInputError.of(

@@ -78,8 +78,8 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
     :param on_invalid: what to do if rows cannot be sent: ``"fail"`` (default) sends nothing, ``"drop"`` leaves them
         out.
     :param dry_run: whether to check everything and send nothing. The XCom is then the estimate: ``rows``, ``rejected``
-        with ``problems``, ``recipients``, ``sms_parts``, ``parts`` (of each row), ``per_parts``, ``price``,
-        ``per_hour`` and ``most_parts``, the recipients with the most SMS parts.
+        with ``problems``, ``dropped``, ``skipped``, ``recipients``, ``sms_parts``, ``parts`` (of each row),
+        ``per_parts``, ``price``, ``per_hour`` and ``most_parts``, the recipients with the most SMS parts.
     :param prices: what an SMS part costs, by country prefix: a dict such as ``{"372": 0.05}``, or the path of a JSON
         file with one, or of a CSV file with the columns ``prefix`` and ``price``. Default: no price is
         computed. (templated)

@@ -71,6 +71,7 @@ def test_a_dry_run_sends_nothing_and_returns_the_estimate(dag, run_dag, sandbox)
     [
         (0.15, PRICES, "failed", "the estimate of 0.16 is higher than 0.15 (4 SMS parts to 3 recipients)"),
         (0.16, PRICES, "success", "3 accepted"),
+        (50.0, "{{ none }}", "failed", "budget: needs prices; set prices to what an SMS part costs"),
         (50.0, {"372": 0.05}, "failed", "1 recipient has no price (+1); add its country prefix to prices"),
     ],
 )
