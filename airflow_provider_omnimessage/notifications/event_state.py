@@ -16,6 +16,8 @@ MOST_EVENTS = 500
 MOST_NAMES = 3
 #: If the first message of a storm is not confirmed by then, the process that should send it has died.
 PATIENCE = timedelta(minutes=1)
+#: First and last year of a time that is stored; others are damaged.
+_YEARS = (2000, 2999)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,12 @@ class Scheduled:
     at: str
     by: str
     count: int = 0
+
+    @property
+    def is_usable(self) -> bool:
+        """Return whether it can be cancelled."""
+        texts = (self.omnimessage_id, self.by)
+        return all(isinstance(text, str) for text in texts) and type(self.count) is int and _is_time(self.at)
 
 
 @dataclass(frozen=True)
@@ -85,19 +93,32 @@ class EventState:
     def read(cls, value: Any) -> EventState:
         """Return the state that was stored.
 
-        :raises ValueError: if it is something else. So do ``TypeError`` and ``KeyError``.
+        :raises ValueError: if it is something else, or damaged. So does ``TypeError``.
         """
         if not isinstance(value, Mapping):
             raise TypeError("not a mapping")
         kept = {one.name: value[one.name] for one in fields(cls) if one.name in value}
-        for name in ("events", "names"):
-            kept[name] = tuple(str(item) for item in kept.get(name, ()))
-        kept["scheduled"] = tuple(Scheduled(**item) for item in kept.get("scheduled", ()))
+        for name in ("events", "names", "scheduled"):
+            kept[name] = _tuple(kept.get(name, []))
+        kept["scheduled"] = tuple(Scheduled(**item) for item in kept["scheduled"])
         state = cls(**kept)
-        for time in filter(None, (state.since, state.until, state.failing_since, *(one.at for one in state.scheduled))):
-            if datetime.fromisoformat(time).tzinfo is None:
-                raise ValueError("a time without an offset")
+        if not state._is_usable:
+            raise ValueError("not the state of events")
         return state
+
+    @property
+    def _is_usable(self) -> bool:
+        """Return whether all that is done with a state can be done with this one."""
+        has_types = all(type(getattr(self, one.name)) is type(one.default) for one in fields(self))
+        texts = (*self.events, *self.names)
+        if not has_types or not all(isinstance(text, str) for text in texts) or min(self.more, self.digest_count) < 0:
+            return False
+        if not all(one.is_usable for one in self.scheduled):
+            return False
+        # a storm without its times, or without its events, would be counted and never reported
+        required = (self.since, self.until) if self.first else ()
+        optional = filter(None, (self.since, self.until, self.failing_since))
+        return all(map(_is_time, (*required, *optional))) and (not self.first or bool(self.events))
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -186,3 +207,18 @@ class EventState:
         :param success: id of that event.
         """
         return EventState(scheduled=self.scheduled, closed_by=success)
+
+
+def _tuple(items: Any) -> tuple[Any, ...]:
+    if not isinstance(items, list):
+        raise TypeError("not a list")
+    return tuple(items)
+
+
+def _is_time(value: Any) -> bool:
+    """Return whether a value is a time that can be compared, and shown in any zone."""
+    try:
+        time = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return False
+    return time.tzinfo is not None and _YEARS[0] <= time.year <= _YEARS[1]
