@@ -34,8 +34,15 @@ class Courier(Protocol):
     def schedule_text(self, text: str, at: datetime) -> list[str]:
         """Schedule a text, and return the ids of what was scheduled."""
 
-    def schedule_steps(self, now: datetime) -> Iterator[tuple[str, datetime]]:
-        """Schedule the steps of the escalation, and yield the id and the time of each."""
+    @property
+    def has_steps(self) -> bool:
+        """Whether there is an escalation."""
+
+    def schedule_steps(self, now: datetime, done: frozenset[int]) -> Iterator[tuple[int, str, datetime]]:
+        """Schedule the steps of the escalation, and yield the number, the id and the time of each.
+
+        :param done: numbers of those that are scheduled already.
+        """
 
     def in_zone(self, time: datetime) -> str:
         """Return a time in words, in the zone of the recipients."""
@@ -81,10 +88,13 @@ class Deduplicator:
                 self._store.variable,
                 error,
             )
+            if self._courier.has_steps:
+                # an alarm that nobody can call off is a false one as soon as it works again
+                self._log.warning("The escalation is not scheduled: without the Variable, no success could cancel it")
             self._courier.send()
             return
         if state.first == own:
-            self._send_first(own, now)
+            self._send_first(own, state, now)
         elif state.digest_by == own:
             self._schedule_digest(own, event, state, now)
         else:
@@ -116,38 +126,40 @@ class Deduplicator:
 
         return self._store.change(close, lambda current: current.failing_since != since).closed_by == own
 
-    def _send_first(self, own: str, now: datetime) -> None:
+    def _send_first(self, own: str, state: EventState, now: datetime) -> None:
         failure: Exception | None = None
         try:
             self._courier.send()
         except Exception as error:
             failure = error
         # a first message that was not sent is no reason not to escalate
-        has_steps = self._escalate(own, now)
-        if failure is None or getattr(failure, "maybe_processed", False) or has_steps:
+        self._escalate(own, state.steps_by(own), now)
+        if failure is None or getattr(failure, "maybe_processed", False):
             self._write(lambda state: replace(state, is_sent=True) if state.first == own else state)
         else:
-            # the next event must be sent, and not be counted
+            # the next event must be sent, and not be counted; it takes over the steps
             self._write(lambda state: state.unsent() if state.first == own else state)
         if failure is not None:
             raise failure
 
-    def _escalate(self, own: str, now: datetime) -> bool:
-        """Schedule the steps of the escalation, and return whether there are any. Each id is stored at once."""
+    def _escalate(self, own: str, done: frozenset[int], now: datetime) -> None:
+        """Schedule the steps of the escalation. Each id is stored at once.
+
+        :param done: numbers of the steps that an earlier event has scheduled.
+        """
         new: list[Scheduled] = []
 
         def with_steps(state: EventState) -> EventState:
             return replace(state, scheduled=tuple(dict.fromkeys((*state.scheduled, *new))))
 
-        for omnimessage_id, at in self._courier.schedule_steps(now):
-            new.append(Scheduled(omnimessage_id, at.isoformat(), own))
+        for step, omnimessage_id, at in self._courier.schedule_steps(now, done):
+            new.append(Scheduled(omnimessage_id, at.isoformat(), own, step=step))
             self._write(with_steps)
         if new:
             try:
                 self._store.change(with_steps, lambda state: set(new) <= set(state.scheduled))
             except Exception as error:
                 self._log.warning("The escalation cannot be cancelled: its ids could not be stored: %s", error)
-        return bool(new)
 
     def _schedule_digest(self, own: str, event: Event, state: EventState, now: datetime) -> None:
         at = datetime.fromisoformat(state.until)

@@ -43,18 +43,22 @@ class Scheduled:
     :param at: when it goes out, ISO 8601 in UTC.
     :param by: id of the event that scheduled it.
     :param count: events in a digest; 0: a step of an escalation.
+    :param step: number of that step, from 1; 0: a digest.
     """
 
     omnimessage_id: str
     at: str
     by: str
     count: int = 0
+    step: int = 0
 
     @property
     def is_usable(self) -> bool:
         """Return whether it can be cancelled."""
         texts = (self.omnimessage_id, self.by)
-        return all(isinstance(text, str) for text in texts) and type(self.count) is int and _is_time(self.at)
+        numbers = (self.count, self.step)
+        has_types = all(isinstance(text, str) for text in texts) and all(type(number) is int for number in numbers)
+        return has_types and _is_time(self.at)
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,7 @@ class EventState:
                 state,
                 first=event,
                 is_sent=False,
+                scheduled=state._handed_over(event),
                 since=now.isoformat(),
                 until=(now + quiet_for).isoformat(),
                 events=(event,),
@@ -197,9 +202,25 @@ class EventState:
         latest = max(((one.count, one.by) for one in digests), default=None)
         return [one for one in digests if (one.count, one.by) != latest]
 
+    def steps_by(self, event: str) -> frozenset[int]:
+        """Return the numbers of the steps that are scheduled for a first event."""
+        return frozenset(one.step for one in self.scheduled if not one.count and one.by == event)
+
     def unsent(self) -> EventState:
-        """Return the state after the first message could not be sent, so that the next event is sent."""
-        return replace(self, until=self.since, failing_since=self.failing_since if self.earlier else "")
+        """Return the state after the first message could not be sent, so that the next event is sent.
+
+        Steps that are scheduled will notify somebody, so what they are about has failed since then.
+        """
+        is_failing = bool(self.earlier or self.steps_by(self.first))
+        return replace(self, is_sent=False, until=self.since, failing_since=self.failing_since if is_failing else "")
+
+    def _handed_over(self, event: str) -> tuple[Scheduled, ...]:
+        """Return what is scheduled; steps of a first event whose message was not sent belong to the next one."""
+        if self.is_sent:
+            return self.scheduled
+        return tuple(
+            replace(one, by=event) if not one.count and one.by == self.first else one for one in self.scheduled
+        )
 
     def closed(self, success: str) -> EventState:
         """Return what is left after a success: only what is still to be cancelled.
