@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_omnimessage.api.errors import OmnimessageError
-from airflow_provider_omnimessage.notifications.event_state import MOST_NAMES, Event, EventState, Scheduled
+from airflow_provider_omnimessage.notifications.event_state import MOST_NAMES, Event, EventState, Recovery, Scheduled
 from airflow_provider_omnimessage.notifications.event_store import EventStore
 
 if TYPE_CHECKING:
@@ -108,23 +108,51 @@ class Deduplicator:
         own = uuid.uuid4().hex[:12]
         state = self._store.read()
         try:
-            if state.failing_since and self._close(state.failing_since, own):
-                self._log.info("It works again, after %s failures since %s", state.failures, state.failing_since)
-                if is_reported:
+            if state.is_closable(now, is_reported=is_reported):
+                state = self._close(state, own, now, is_reported=is_reported)
+                if state.closed_by == own and state.recovery is not None:
                     # before the cancels, which may use up the time; what they leave, the next success cancels
-                    self._courier.send_text(recovered_text(event, state, now))
+                    self._report(own, event, state.recovery)
         finally:
             gone = self._cancel(state.scheduled, now)
             if gone:
                 self._write(lambda current: current.without(*gone))
 
-    def _close(self, since: str, own: str) -> bool:
-        """End the failures since a time, and return whether no other success did."""
+    def _close(self, seen: EventState, own: str, now: datetime, *, is_reported: bool) -> EventState:
+        """End the failures that were seen, unless another success does, and return the state after that."""
+
+        def is_same(current: EventState) -> bool:
+            return (current.failing_since, current.recovery) == (seen.failing_since, seen.recovery)
 
         def close(current: EventState) -> EventState:
-            return current.closed(own) if current.failing_since == since else current
+            return current.closed(own, now, is_reported=is_reported) if is_same(current) else current
 
-        return self._store.change(close, lambda current: current.failing_since != since).closed_by == own
+        state = self._store.change(close, lambda current: not is_same(current))
+        if state.closed_by == own and seen.failing_since:
+            self._log.info("It works again, after %s failures since %s", seen.failures, seen.failing_since)
+        return state
+
+    def _report(self, own: str, event: Event, recovery: Recovery) -> None:
+        """Report a recovery. If that surely was not sent, the next success reports it.
+
+        :raises Exception: if it was not sent.
+        """
+        try:
+            self._courier.send_text(recovered_text(event, recovery))
+        except Exception as error:
+            if getattr(error, "maybe_processed", False):
+                self._record_report(own)
+            else:
+                self._write(lambda current: current.unreported(own))
+            raise
+        self._record_report(own)
+
+    def _record_report(self, own: str) -> None:
+        """Store that a recovery is reported. It is looked for after a pause: it would be reported twice without it."""
+        try:
+            self._store.change(lambda current: current.reported(own), lambda current: current.is_reported_by(own))
+        except Exception as error:
+            self._log.warning("Variable %s could not be updated: %s", self._store.variable, error)
 
     def _send_first(self, own: str, state: EventState, now: datetime) -> None:
         failure: Exception | None = None
@@ -233,12 +261,13 @@ def digest_text(event: Event, state: EventState, since: str) -> str:
     return f"... and at least {count} more {noun} of {event.scope}{f': {names}' if names else ''} (since {since})"
 
 
-def recovered_text(event: Event, state: EventState, now: datetime) -> str:
+def recovered_text(event: Event, recovery: Recovery) -> str:
     """Return the text of a recovery: after how long, and after how many failures."""
     what = f"{event.scope}.{event.name}" if event.name else event.scope
-    failures = f"{state.failures} failure{'s' if state.failures != 1 else ''}"
+    failures = f"{recovery.failures} failure{'s' if recovery.failures != 1 else ''}"
     run = f" ({event.run})" if event.run else ""
-    return f"{what} recovered after {in_words(now - datetime.fromisoformat(state.failing_since))}, {failures}{run}"
+    span = datetime.fromisoformat(recovery.at) - datetime.fromisoformat(recovery.since)
+    return f"{what} recovered after {in_words(span)}, {failures}{run}"
 
 
 def in_words(span: timedelta) -> str:

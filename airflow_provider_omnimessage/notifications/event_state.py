@@ -62,6 +62,32 @@ class Scheduled:
 
 
 @dataclass(frozen=True)
+class Recovery:
+    """A recovery that is not reported yet.
+
+    :param since: when the first failure happened, ISO 8601 in UTC, as all times.
+    :param failures: how many there were.
+    :param at: when something succeeded.
+    :param claimed_at: when a success began to report it; empty: none does, so the next one must.
+    """
+
+    since: str
+    failures: int
+    at: str
+    claimed_at: str = ""
+
+    @property
+    def is_usable(self) -> bool:
+        """Return whether it can be reported."""
+        times = (self.since, self.at, *filter(None, (self.claimed_at,)))
+        return type(self.failures) is int and all(map(_is_time, times))
+
+    def is_free(self, now: datetime) -> bool:
+        """Return whether nobody reports it: the process that should may have died."""
+        return not self.claimed_at or now - datetime.fromisoformat(self.claimed_at) >= PATIENCE
+
+
+@dataclass(frozen=True)
 class EventState:
     """The state that is shared by all tasks whose events have the same key.
 
@@ -76,7 +102,8 @@ class EventState:
     :param scheduled: all that must be cancelled sooner or later.
     :param failing_since: the first failure that was sent, until something succeeds.
     :param earlier: failures since then, before this storm.
-    :param closed_by: id of the last success that ended failures.
+    :param closed_by: id of the last success that ended failures, or began to report that.
+    :param recovery: what it reports; ``None`` once that is sent, or if a failure comes first.
     """
 
     first: str = ""
@@ -92,6 +119,7 @@ class EventState:
     failing_since: str = ""
     earlier: int = 0
     closed_by: str = ""
+    recovery: Recovery | None = None
 
     @classmethod
     def read(cls, value: Any) -> EventState:
@@ -105,6 +133,8 @@ class EventState:
         for name in ("events", "names", "scheduled"):
             kept[name] = _tuple(kept.get(name, []))
         kept["scheduled"] = tuple(Scheduled(**item) for item in kept["scheduled"])
+        if kept.get("recovery") is not None:
+            kept["recovery"] = Recovery(**kept["recovery"])
         state = cls(**kept)
         if not state._is_usable:
             raise ValueError("not the state of events")
@@ -113,11 +143,13 @@ class EventState:
     @property
     def _is_usable(self) -> bool:
         """Return whether all that is done with a state can be done with this one."""
-        has_types = all(type(getattr(self, one.name)) is type(one.default) for one in fields(self))
+        has_types = all(
+            type(getattr(self, one.name)) is type(one.default) for one in fields(self) if one.name != "recovery"
+        )
         texts = (*self.events, *self.names)
         if not has_types or not all(isinstance(text, str) for text in texts) or min(self.more, self.digest_count) < 0:
             return False
-        if not all(one.is_usable for one in self.scheduled):
+        if not all(one.is_usable for one in (*self.scheduled, *filter(None, (self.recovery,)))):
             return False
         # a storm without its times, or without its events, would be counted and never reported
         required = (self.since, self.until) if self.first else ()
@@ -164,6 +196,7 @@ class EventState:
                 first=event,
                 is_sent=False,
                 scheduled=state._handed_over(event),
+                recovery=None,
                 since=now.isoformat(),
                 until=(now + quiet_for).isoformat(),
                 events=(event,),
@@ -222,12 +255,37 @@ class EventState:
             replace(one, by=event) if not one.count and one.by == self.first else one for one in self.scheduled
         )
 
-    def closed(self, success: str) -> EventState:
-        """Return what is left after a success: only what is still to be cancelled.
+    def is_closable(self, now: datetime, *, is_reported: bool) -> bool:
+        """Return whether a success ends failures, or has to report that an earlier one did.
+
+        :param is_reported: whether successes report that.
+        """
+        is_owed = is_reported and self.recovery is not None and self.recovery.is_free(now)
+        return bool(self.failing_since) or is_owed
+
+    def closed(self, success: str, now: datetime, *, is_reported: bool) -> EventState:
+        """Return what is left after a success: what is still to be cancelled, and to be reported by it.
 
         :param success: id of that event.
         """
-        return EventState(scheduled=self.scheduled, closed_by=success)
+        if not self.failing_since and self.recovery is not None:
+            return replace(self, closed_by=success, recovery=replace(self.recovery, claimed_at=now.isoformat()))
+        recovery = Recovery(self.failing_since, self.failures, now.isoformat(), now.isoformat())
+        return EventState(scheduled=self.scheduled, closed_by=success, recovery=recovery if is_reported else None)
+
+    def reported(self, success: str) -> EventState:
+        """Return the state after a success has reported the recovery."""
+        return replace(self, recovery=None) if self.closed_by == success else self
+
+    def is_reported_by(self, success: str) -> bool:
+        """Return whether nothing is left to report for a success."""
+        return self.recovery is None or self.closed_by != success
+
+    def unreported(self, success: str) -> EventState:
+        """Return the state after a success could not report the recovery: the next one must."""
+        if self.recovery is None or self.closed_by != success:
+            return self
+        return replace(self, recovery=replace(self.recovery, claimed_at=""))
 
 
 def _tuple(items: Any) -> tuple[Any, ...]:

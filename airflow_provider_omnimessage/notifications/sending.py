@@ -115,7 +115,8 @@ class EventSender:
                 )
         errors = [each.error for each in notifications if each.error is not None]
         if errors and (len(errors) == len(notifications) or "deadline" in self.context):
-            raise errors[0]
+            # one that may have been sent decides whether all of them are repeated
+            raise next((error for error in errors if getattr(error, "maybe_processed", False)), errors[0])
 
 
 @dataclass(frozen=True)
