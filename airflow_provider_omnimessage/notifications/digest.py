@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -114,9 +114,7 @@ class Deduplicator:
                     # before the cancels, which may use up the time; what they leave, the next success cancels
                     self._report(own, event, state.recovery)
         finally:
-            gone = self._cancel(state.scheduled, now)
-            if gone:
-                self._write(lambda current: current.without(*gone))
+            self._cancel_and_forget(state.scheduled, now)
 
     def _close(self, seen: EventState, own: str, now: datetime, *, is_reported: bool) -> EventState:
         """End the failures that were seen, unless another success does, and return the state after that."""
@@ -161,7 +159,7 @@ class Deduplicator:
         except Exception as error:
             failure = error
         # a first message that was not sent is no reason not to escalate
-        self._escalate(own, state.steps_by(own), now)
+        self._escalate(own, state, now)
         if failure is None or getattr(failure, "maybe_processed", False):
             self._write(lambda state: replace(state, is_sent=True) if state.first == own else state)
         else:
@@ -170,22 +168,15 @@ class Deduplicator:
         if failure is not None:
             raise failure
 
-    def _escalate(self, own: str, done: frozenset[int], now: datetime) -> None:
-        """Schedule the steps of the escalation. Each id is stored at once.
-
-        :param done: numbers of the steps that an earlier event has scheduled.
-        """
+    def _escalate(self, own: str, state: EventState, now: datetime) -> None:
+        """Schedule the steps of the escalation that no earlier event has scheduled. Each id is stored at once."""
         new: list[Scheduled] = []
-
-        def with_steps(state: EventState) -> EventState:
-            return replace(state, scheduled=tuple(dict.fromkeys((*state.scheduled, *new))))
-
-        for step, omnimessage_id, at in self._courier.schedule_steps(now, done):
+        for step, omnimessage_id, at in self._courier.schedule_steps(now, state.steps_by(own)):
             new.append(Scheduled(omnimessage_id, at.isoformat(), own, step=step))
-            self._write(with_steps)
+            self._write(lambda current: current.with_scheduled(*new))
         if new:
             try:
-                self._store.change(with_steps, lambda state: set(new) <= set(state.scheduled))
+                self._keep(new, state, now)
             except Exception as error:
                 self._log.warning("The escalation cannot be cancelled: its ids could not be stored: %s", error)
 
@@ -200,18 +191,9 @@ class Deduplicator:
             # the next event tries it again
             self._write(lambda current: replace(current, digest_count=0) if current.digest_by == own else current)
             raise
-        count = state.digest_count
-        new = tuple(Scheduled(omnimessage_id, state.until, own, count) for omnimessage_id in ids)
-
-        def with_digest(current: EventState) -> EventState:
-            return (
-                current
-                if set(new) <= set(current.scheduled)
-                else replace(current, scheduled=(*current.scheduled, *new))
-            )
-
+        new = [Scheduled(omnimessage_id, state.until, own, state.digest_count) for omnimessage_id in ids]
         try:
-            state = self._store.change(with_digest, lambda current: set(new) <= set(current.scheduled))
+            state = self._keep(new, state, now)
         except Exception as error:
             self._log.warning(
                 "The digest %s cannot be replaced or cancelled, because its id could not be stored: %s",
@@ -220,11 +202,29 @@ class Deduplicator:
             )
             return
         # the new one first, so that there always is one
-        gone = self._cancel(state.replaced_digests(), now)
+        self._cancel_and_forget(state.replaced_digests(), now)
+
+    def _keep(self, new: list[Scheduled], seen: EventState, now: datetime) -> EventState:
+        """Store what was scheduled, and return the state. Cancel it if a success has ended the failures meanwhile.
+
+        A success that ends them later sees what is stored, and cancels it itself.
+
+        :param seen: the state before it was scheduled.
+        """
+        state = self._store.change(
+            lambda current: current.with_scheduled(*new), lambda current: set(new) <= set(current.scheduled)
+        )
+        if state.closed_by != seen.closed_by:
+            self._log.info("It works again since this failure; cancelling what was scheduled for it")
+            self._cancel_and_forget(new, now)
+        return state
+
+    def _cancel_and_forget(self, which: Iterable[Scheduled], now: datetime) -> None:
+        gone = self._cancel(which, now)
         if gone:
             self._write(lambda current: current.without(*gone))
 
-    def _cancel(self, which: list[Scheduled] | tuple[Scheduled, ...], now: datetime) -> list[Scheduled]:
+    def _cancel(self, which: Iterable[Scheduled], now: datetime) -> list[Scheduled]:
         """Cancel, and return those that are not scheduled any more."""
         gone = []
         for one in which:

@@ -149,7 +149,7 @@ class EventState:
         texts = (*self.events, *self.names)
         if not has_types or not all(isinstance(text, str) for text in texts) or min(self.more, self.digest_count) < 0:
             return False
-        if not all(one.is_usable for one in (*self.scheduled, *filter(None, (self.recovery,)))):
+        if not all(one.is_usable for one in self.scheduled) or not (self.recovery is None or self.recovery.is_usable):
             return False
         # a storm without its times, or without its events, would be counted and never reported
         required = (self.since, self.until) if self.first else ()
@@ -224,6 +224,10 @@ class EventState:
         """Return the state without the messages that have gone out."""
         pending = tuple(one for one in self.scheduled if datetime.fromisoformat(one.at) > now)
         return replace(self, scheduled=pending)
+
+    def with_scheduled(self, *new: Scheduled) -> EventState:
+        """Return the state with messages that were scheduled."""
+        return replace(self, scheduled=tuple(dict.fromkeys((*self.scheduled, *new))))
 
     def without(self, *gone: Scheduled) -> EventState:
         """Return the state without messages that are cancelled."""

@@ -8,8 +8,11 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from storm_events import HOUR, TO, event, pending, sent
 
+from airflow_provider_omnimessage.alerts import Step
 from airflow_provider_omnimessage.notifications.event_state import EventState
+from airflow_provider_omnimessage.notifications.event_store import EventStore
 from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
+from airflow_provider_omnimessage.notifications.sending import EventCourier
 
 NAME = "omnimessage_events__report"
 
@@ -94,3 +97,53 @@ def test_a_damaged_recovery_is_replaced(sandbox, variables, notify):
     assert sent(sandbox) == []
     notify(event())
     assert len(sent(sandbox)) == 1
+
+
+class TestASuccessWhileSomethingIsScheduled:
+    @pytest.mark.parametrize("moment", ["before the request", "after the request"])
+    def test_the_digest_is_cancelled(self, sandbox, variables, notify, monkeypatch, moment):
+        notify(event())
+        request = EventCourier.schedule_text
+
+        def schedule_text(self, *words):
+            monkeypatch.setattr(EventCourier, "schedule_text", request)
+            if moment == "after the request":
+                ids = request(self, *words)
+                succeed(notify)
+                return ids
+            succeed(notify)
+            return request(self, *words)
+
+        monkeypatch.setattr(EventCourier, "schedule_text", schedule_text)
+        notify(event("extract"))
+        assert (len(sent(sandbox)), pending(sandbox)) == (2, [])
+        assert json.loads(variables[NAME])["scheduled"] == []
+
+    def test_the_digest_is_cancelled_if_its_id_is_stored_after_the_success_has_read(
+        self, sandbox, variables, notify, monkeypatch
+    ):
+        notify(event())
+        change = EventStore.change
+
+        def change_later(self, *functions):
+            monkeypatch.setattr(EventStore, "change", change)
+            notify(event("extract"))
+            return change(self, *functions)
+
+        monkeypatch.setattr(EventStore, "change", change_later)
+        succeed(notify)
+        assert (len(sent(sandbox)), pending(sandbox)) == (2, [])
+
+    def test_the_steps_are_cancelled(self, sandbox, variables, monkeypatch):
+        steps = [Step(after=timedelta(minutes=15)), Step(after=timedelta(minutes=30))]
+        notify = OmnimessageNotifier(to=TO, dedup_key="{{ dag.dag_id }}", recovered=True, escalate=steps)
+        request = EventCourier.send
+
+        def send(self):
+            request(self)
+            succeed(notify)
+
+        monkeypatch.setattr(EventCourier, "send", send)
+        notify(event())
+        assert (len(sent(sandbox)), pending(sandbox)) == (2, [])
+        assert json.loads(variables[NAME])["scheduled"] == []
