@@ -80,3 +80,39 @@ def test_a_variable_that_cannot_be_written_leaves_the_escalation_out_and_says_so
     notify(event())
     assert (len(sent(sandbox)), pending(sandbox)) == (1, [])
     assert "The escalation is not scheduled: without the Variable" in caplog.text + capsys.readouterr().out
+
+
+class TestAStepWhoseTemplateFails:
+    BROKEN = Step(after=5 * MINUTE, text="{{ no.such.thing }}")
+
+    def test_it_is_left_out_and_the_text_and_the_other_steps_stand(self, sandbox, variables, caplog, capsys):
+        notify = OmnimessageNotifier(
+            to=TO, text="failed {{ ti.task_id }}", dedup_key="{{ dag.dag_id }}", escalate=[*STEPS, self.BROKEN]
+        )
+        notify(event())
+        assert sent(sandbox) == ["failed load"]
+        assert sorted(steps(sandbox)) == ["2nd notice: failed load", "Call Bob"]
+        log = caplog.text + capsys.readouterr().out
+        assert "Step 1 of the escalation, after 0:05:00, is left out: step: its template cannot be rendered" in log
+        assert "no.such.thing" not in log
+
+    def test_a_text_that_fails_does_not_cost_the_steps(self, sandbox, variables):
+        notify = OmnimessageNotifier(to=TO, text="{{ no.such.thing }}", dedup_key="a", escalate=STEPS)
+        notify(event())
+        assert sent(sandbox) == ["report.load (run_1) failed"]
+        assert len(steps(sandbox)) == 2
+
+    def test_without_any_step_left_a_success_is_still_no_event(self, sandbox, variables):
+        notify = OmnimessageNotifier(to=TO, dedup_key="a", escalate=[self.BROKEN])
+        for state in ("success", "failed", "failed", "success"):
+            notify(event(state=state))
+        assert sent(sandbox) == ["report.load (run_1) failed"]
+        assert pending(sandbox) == []
+
+    def test_the_next_event_renders_its_own(self, sandbox, variables):
+        notify = OmnimessageNotifier(
+            to=TO, dedup_key="{{ ti.task_id }}", escalate=[Step(after=MINUTE, text="Look at {{ ti.task_id }}")]
+        )
+        for task_id in ("load", "extract"):
+            notify(event(task_id))
+        assert steps(sandbox) == ["Look at load", "Look at extract"]
