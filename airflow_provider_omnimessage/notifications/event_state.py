@@ -97,7 +97,7 @@ class EventState:
     :param until: end of the storm; an event after it begins another.
     :param events: ids of the events of this storm.
     :param more: events that are not in ``events`` because there are too many.
-    :param names: of the tasks that the events came from.
+    :param names: of the tasks that the events came from, without the first event.
     :param digest_count: number of events in the digest that was scheduled last, or that ``digest_by`` schedules now.
     :param scheduled: all that must be cancelled sooner or later.
     :param failing_since: the first failure that was sent, until something succeeds.
@@ -201,7 +201,7 @@ class EventState:
                 until=(now + quiet_for).isoformat(),
                 events=(event,),
                 more=0,
-                names=(name,) if name else (),
+                names=(),
                 digest_count=0,
                 digest_by="",
                 failing_since=(state.failing_since or now.isoformat()) if is_tracked else "",

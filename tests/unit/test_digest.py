@@ -29,7 +29,7 @@ class TestAStorm:
             notify(event(f"task_{number % 5}"))
         assert sent(sandbox) == ["report.task_0 (run_1) failed"]
         (digest,) = pending(sandbox)
-        assert digest.startswith("... and at least 64 more failures of report: task_0, task_1, task_2, ... (since ")
+        assert digest.startswith("... and at least 64 more failures of report: task_1, task_2, task_3, ... (since ")
         assert len(sandbox.requests) == 1 + 7 + 6, "one message, digests at 1, 2, 4 ... 64, six of them cancelled"
 
     def test_the_digest_is_sent_at_the_end_of_quiet_for(self, sandbox, variables):
@@ -38,6 +38,21 @@ class TestAStorm:
         at = datetime.fromisoformat(sandbox.messages[1]["time_to_send"])
         assert abs(at - datetime.now(timezone.utc) - timedelta(minutes=30)) < timedelta(minutes=1)
         assert text(sandbox.messages[1]).startswith("... and at least 1 more failure of report: load (since ")
+
+    def test_the_digest_names_the_tasks_of_the_events_that_it_counts(self, sandbox, variables):
+        for task_id in ("extract", "load"):
+            notifier()(event(task_id))
+        assert pending(sandbox)[0].startswith("... and at least 1 more failure of report: load (since ")
+
+    def test_a_digest_whose_response_is_lost_is_scheduled_again_rather_than_missing(self, sandbox, variables):
+        notifier()(event())
+        sandbox.add_fault("lost_answer", call="send", times=1)
+        for _ in range(2):
+            notifier()(event())
+        assert [digest[:28] for digest in pending(sandbox)] == [
+            "... and at least 1 more fail",
+            "... and at least 2 more fail",
+        ]
 
     def test_an_event_after_quiet_for_is_sent_and_begins_anew(self, sandbox, variables):
         for _ in range(2):
