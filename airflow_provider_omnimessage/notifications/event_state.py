@@ -54,7 +54,7 @@ class Scheduled:
 
     @property
     def is_usable(self) -> bool:
-        """Return whether it can be cancelled."""
+        """Whether it can be cancelled."""
         texts = (self.omnimessage_id, self.by)
         numbers = (self.count, self.step)
         has_types = all(isinstance(text, str) for text in texts) and all(type(number) is int for number in numbers)
@@ -78,7 +78,7 @@ class Recovery:
 
     @property
     def is_usable(self) -> bool:
-        """Return whether it can be reported."""
+        """Whether it can be reported."""
         times = (self.since, self.at, *filter(None, (self.claimed_at,)))
         return type(self.failures) is int and all(map(_is_time, times))
 
@@ -127,14 +127,12 @@ class EventState:
 
         :raises ValueError: if it is something else, or damaged. So does ``TypeError``.
         """
-        if not isinstance(value, Mapping):
-            raise TypeError("not a mapping")
-        kept = {one.name: value[one.name] for one in fields(cls) if one.name in value}
+        kept = _known(cls, value)
         for name in ("events", "names", "scheduled"):
             kept[name] = _tuple(kept.get(name, []))
-        kept["scheduled"] = tuple(Scheduled(**item) for item in kept["scheduled"])
+        kept["scheduled"] = tuple(Scheduled(**_known(Scheduled, item)) for item in kept["scheduled"])
         if kept.get("recovery") is not None:
-            kept["recovery"] = Recovery(**kept["recovery"])
+            kept["recovery"] = Recovery(**_known(Recovery, kept["recovery"]))
         state = cls(**kept)
         if not state._is_usable:
             raise ValueError("not the state of events")
@@ -142,7 +140,7 @@ class EventState:
 
     @property
     def _is_usable(self) -> bool:
-        """Return whether all that is done with a state can be done with this one."""
+        """Whether all that is done with a state can be done with this one."""
         has_types = all(
             type(getattr(self, one.name)) is type(one.default) for one in fields(self) if one.name != "recovery"
         )
@@ -174,11 +172,16 @@ class EventState:
         """Return whether an event is counted."""
         return event in self.events or self.more > 0
 
-    def is_storm(self, now: datetime) -> bool:
-        """Return whether an event at this time is counted instead of sent."""
+    def is_storm(self, now: datetime, quiet_for: timedelta) -> bool:
+        """Return whether an event at this time is counted instead of sent.
+
+        :param quiet_for: longest duration of a storm, whatever is stored.
+        """
         if not self.first or datetime.fromisoformat(self.until) <= now:
             return False
-        return self.is_sent or now - datetime.fromisoformat(self.since) < PATIENCE
+        # the clock of another worker may be ahead
+        age = abs(now - datetime.fromisoformat(self.since))
+        return age < (quiet_for if self.is_sent else PATIENCE)
 
     def with_event(self, event: str, name: str, now: datetime, quiet_for: timedelta, *, is_tracked: bool) -> EventState:
         """Return the state with one more event: it begins a storm, or is counted in the one that there is.
@@ -190,7 +193,7 @@ class EventState:
         if event in self.events:
             return self
         state = self.without_past(now)
-        if not state.is_storm(now):
+        if not state.is_storm(now, quiet_for):
             return replace(
                 state,
                 first=event,
@@ -290,6 +293,13 @@ class EventState:
         if self.recovery is None or self.closed_by != success:
             return self
         return replace(self, recovery=replace(self.recovery, claimed_at=""))
+
+
+def _known(cls: type[EventState | Scheduled | Recovery], value: Any) -> dict[str, Any]:
+    """Return the fields that this version knows: a later one may have written more."""
+    if not isinstance(value, Mapping):
+        raise TypeError("not a mapping")
+    return {one.name: value[one.name] for one in fields(cls) if one.name in value}
 
 
 def _tuple(items: Any) -> tuple[Any, ...]:

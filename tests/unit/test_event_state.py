@@ -65,7 +65,16 @@ def test_a_storm_without_since_is_no_reason_to_be_silent(sandbox, variables):
     assert len(sent(sandbox)) == 1
 
 
+@pytest.mark.parametrize("since", ["2026-01-01T00:00:00+00:00", "2098-01-01T00:00:00+00:00"])
+def test_no_state_silences_failures_for_longer_than_quiet_for(sandbox, variables, since):
+    variables[NAME] = json.dumps({**STORM, "since": since})
+    for _ in range(3):
+        OmnimessageNotifier(to=TO, dedup_key="{{ dag.dag_id }}")(event())
+    assert (len(sent(sandbox)), len(pending(sandbox))) == (1, 1)
+
+
 def test_a_state_that_is_whole_is_kept():
     assert EventState.read(STORM).first == "a"
     assert EventState.read({**STORM, "scheduled": [STEP]}).scheduled == (Scheduled(**STEP),)
+    assert EventState.read({"scheduled": [{**STEP, "later_versions": 1}]}).scheduled == (Scheduled(**STEP),)
     assert EventState.read({"scheduled": [STEP], "closed_by": "c", "later_versions": 1}).closed_by == "c"
