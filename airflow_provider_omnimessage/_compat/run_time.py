@@ -241,3 +241,12 @@ def xcom_model() -> Any:
     except ImportError:  # Airflow 2
         from airflow.models.xcom import BaseXCom as XComModel  # type: ignore[no-redef]
     return XComModel
+
+
+def task_state_model() -> Any:
+    """Return the database model of the task state store, for commands; ``None`` before Airflow 3.3."""
+    try:
+        from airflow.models.task_state_store import TaskStateStoreModel
+    except ImportError:
+        return None
+    return TaskStateStoreModel

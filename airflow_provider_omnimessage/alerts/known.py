@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.timing import TimeToSend
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
+#: Under which a task keeps its alerts: those with a deadline, and those that ``disarm`` sent ahead of it.
+ALERTS, SENT = "alerts", "sent"
+#: The XCom that stands in for the store where there is none.
+XCOM = "scheduled_{}"
 #: Maximum number of unconfirmed requests per alert and recipient.
 MOST_IN_DOUBT = 3
 
@@ -43,18 +47,29 @@ class Alert:
     step: int = 0
 
 
+def kept_times(value: Any) -> dict[str, str | None]:
+    """Return when each alert is sent, ISO 8601, by id, from what :class:`KnownAlerts` has stored.
+
+    :raises InvalidInputError: if it is something else; also raises ``KeyError`` and ``TypeError``.
+    """
+    messages = [MessageRecord.read(row) for row in value["alerts"]]
+    return {found.omnimessage_id: found.time_to_send for found in messages if found and found.omnimessage_id}
+
+
 class KnownAlerts:
     """The alerts that a task instance has scheduled, across its tries and clears: Airflow's task state store.
 
-    Before Airflow 3.3 there is no such store. Without one, or if it fails, only the alerts of this try are known.
+    Before Airflow 3.3 there is no such store. Without one, or if it fails, only the alerts of this try are known. An
+    XCom then names them for the commands that list and cancel what is scheduled.
 
     :param context: Airflow's context of the running task.
     :param key: under which they are stored.
     """
 
-    def __init__(self, context: Mapping[str, Any], key: str = "alerts") -> None:
+    def __init__(self, context: Mapping[str, Any], key: str = ALERTS) -> None:
         self._memory = TaskMemory.of(context, key)
-        ti = context["ti"]
+        self._xcom = XCOM.format(key)
+        self._ti = ti = context["ti"]
         self._log = ti.task.log
         self._tags = {"dag_id": ti.dag_id, "task_id": ti.task_id}
         self._mark = Mark.of(context)
@@ -198,15 +213,21 @@ class KnownAlerts:
         return alerts
 
     def _keep(self) -> None:
-        if self._memory is None:
-            return
         rows = [{"recipient": alert.recipient, "step": alert.step, **alert.message.as_dict()} for alert in self.alerts]
+        value = {"alerts": rows}
+        if self._memory is not None:
+            try:
+                self._memory.keep(value)
+                return
+            except Exception as error:
+                self._log.warning(
+                    "The task state store does not respond; a retry or a clear would not know this alert: %s", error
+                )
         try:
-            self._memory.keep({"alerts": rows})
+            self._ti.xcom_push(key=self._xcom, value=value)
         except Exception as error:
-            self._log.warning(
-                "The task state store does not respond; a retry or a clear would not know this alert: %s", error
-            )
+            # the alert itself is scheduled, and must not fail because of this
+            self._log.warning("The commands alerts and disarm do not list this alert: %s", error)
 
 
 class _Place:

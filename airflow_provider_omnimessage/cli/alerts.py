@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_omnimessage._compat import xcom_model
+from airflow_provider_omnimessage._compat import task_state_model, xcom_model
 from airflow_provider_omnimessage.alerts.beats import DESCRIPTION, HeartbeatState
+from airflow_provider_omnimessage.alerts.known import ALERTS, SENT, XCOM, kept_times
 from airflow_provider_omnimessage.api.delivery import Outcome
-from airflow_provider_omnimessage.api.errors import AuthenticationError, NotFoundError, OmnimessageError
+from airflow_provider_omnimessage.api.errors import (
+    AuthenticationError,
+    InvalidInputError,
+    NotFoundError,
+    OmnimessageError,
+)
 from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.cli.terminal import Exit, TerminalHook, command, exit_code, print_progress, print_rows
 
-ARM = "ArmDeadMansSwitchOperator"
+if TYPE_CHECKING:
+    from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
+ARM, DISARM = "ArmDeadMansSwitchOperator", "DisarmDeadMansSwitchOperator"
 
 
 @dataclass(frozen=True)
@@ -43,32 +52,43 @@ def alerts(args: Namespace) -> Exit:
     """List what is scheduled now: ``GET /omnimessage/{omnimessage_id}/status`` for each alert that Airflow knows."""
     rows: list[dict[str, Any]] = []
     codes = [Exit.DONE]
+    is_usable = True
     with TerminalHook(args.conn_id) as hook:
         for alert in known_alerts():
-            row = {
-                "kind": alert.kind,
-                "dag_id": alert.dag_id,
-                "run_id": alert.run_id,
-                "time_to_send": alert.time_to_send,
-                "omnimessage_id": alert.omnimessage_id,
-            }
+            found: tuple[str | None, str | None] = None, "unknown"
             try:
-                report = hook.get_delivery_report(alert.omnimessage_id)
-            except NotFoundError:
-                rows.append({**row, "to": None, "state": "unknown to this connection"})
+                found = _state(hook, alert) if is_usable else found
             except OmnimessageError as error:
                 codes.append(exit_code(error, changes_something=False))
                 print_progress(f"{alert.omnimessage_id}: {error}")
-                if isinstance(error, AuthenticationError):
-                    break
-            else:
-                if report.outcome is Outcome.IN_PROGRESS:
-                    rows.append({**row, "to": mask_number(report.to or ""), "state": "scheduled"})
-    if rows:
-        print_rows(rows, args.output)
-    elif max(codes) is Exit.DONE:
+                # what is wrong with the connection is wrong for every alert
+                is_usable = not isinstance(error, (AuthenticationError, InvalidInputError))
+            to, state = found
+            if state is not None:
+                rows.append(
+                    {
+                        "kind": alert.kind,
+                        "dag_id": alert.dag_id,
+                        "run_id": alert.run_id,
+                        "time_to_send": alert.time_to_send,
+                        "omnimessage_id": alert.omnimessage_id,
+                        "to": to,
+                        "state": state,
+                    }
+                )
+    print_rows(rows, args.output)
+    if not rows and max(codes) is Exit.DONE:
         print_progress("No alert is scheduled")
     return max(codes)
+
+
+def _state(hook: OmnimessageHook, alert: ScheduledAlert) -> tuple[str | None, str | None]:
+    """Return an alert's masked recipient and its state; ``None`` as state: it is not scheduled any more."""
+    try:
+        report = hook.get_delivery_report(alert.omnimessage_id)
+    except NotFoundError:
+        return None, "unknown to this connection"
+    return mask_number(report.to or ""), "scheduled" if report.outcome is Outcome.IN_PROGRESS else None
 
 
 @command()
@@ -85,6 +105,7 @@ def disarm(args: Namespace) -> Exit:
                 cancellation = hook.try_to_cancel(alert.omnimessage_id, due)
             except OmnimessageError as error:
                 codes.append(exit_code(error, changes_something=False))
+                print_progress(f"{alert.omnimessage_id}: {error}")
                 result, is_cancelled = str(error), False
             else:
                 codes.append(Exit.DONE if cancellation.is_cancelled else Exit.NOT_FOUND)
@@ -93,9 +114,8 @@ def disarm(args: Namespace) -> Exit:
                 kept.add(alert.variable)
             rows.append({"kind": alert.kind, "omnimessage_id": alert.omnimessage_id, "result": result})
     _forget({alert.variable for alert in found if alert.variable} - kept)
-    if rows:
-        print_rows(rows, args.output)
-    else:
+    print_rows(rows, args.output)
+    if not rows:
         print_progress(f"No alert of the DAG {args.dag_id} is known")
     return max(codes)
 
@@ -120,31 +140,57 @@ def known_alerts() -> list[ScheduledAlert]:
 
 
 def _of_switches() -> Iterator[ScheduledAlert]:
-    """Find the alerts of switches, by the XComs of their tasks ``arm``."""
-    from airflow.models.taskinstance import TaskInstance
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
-    XComModel = xcom_model()
-    is_of_arm = (
-        (TaskInstance.dag_id == XComModel.dag_id)
-        & (TaskInstance.task_id == XComModel.task_id)
-        & (TaskInstance.run_id == XComModel.run_id)
-        & (TaskInstance.map_index == XComModel.map_index)
-        & (TaskInstance.operator == ARM)
-    )
-    keys = ("return_value", "time_to_send", "step_times")
-    with create_session() as session:
-        rows = session.scalars(select(XComModel).join(TaskInstance, is_of_arm).where(XComModel.key.in_(keys))).all()
-        by_task: dict[tuple[str, str, str], dict[str, Any]] = {}
-        for row in rows:
-            values = by_task.setdefault((row.dag_id, row.task_id, row.run_id), {})
-            values[row.key] = XComModel.deserialize_value(row)
-    for (dag_id, _, run_id), values in by_task.items():
+    """Find the alerts of switches, by the XComs and the stored state of their tasks ``arm`` and ``disarm``."""
+    XComModel, StateModel = xcom_model(), task_state_model()
+    xcom_keys = ("return_value", "time_to_send", "step_times")
+    for (dag_id, _, run_id), values in _values_of_tasks(XComModel, xcom_keys, (ARM,), XComModel.deserialize_value):
         step_times = values.get("step_times") or {}
         for omnimessage_id in map(str, values.get("return_value") or ()):
             time_to_send = step_times.get(omnimessage_id, values.get("time_to_send"))
             yield ScheduledAlert("switch", dag_id, run_id, time_to_send, omnimessage_id)
+    keys = (ALERTS, SENT)
+    found = [*_values_of_tasks(XComModel, map(XCOM.format, keys), (ARM, DISARM), XComModel.deserialize_value)]
+    if StateModel is not None:
+        found += _values_of_tasks(StateModel, keys, (ARM, DISARM), lambda row: json.loads(row.value))
+    for (dag_id, task_id, run_id), values in found:
+        for value in values.values():
+            try:
+                times = kept_times(value)
+            except (InvalidInputError, TypeError, KeyError):
+                # such as a reference to the deployment's own store
+                print_progress(f"The alerts that {task_id} of {dag_id} {run_id} has stored cannot be read")
+                continue
+            for omnimessage_id, time_to_send in times.items():
+                yield ScheduledAlert("switch", dag_id, run_id, time_to_send, omnimessage_id)
+
+
+def _values_of_tasks(
+    model: Any, keys: Iterable[str], operators: Iterable[str], read: Callable[[Any], Any]
+) -> list[tuple[tuple[str, str, str], dict[str, Any]]]:
+    """Return what the tasks of some operators have stored.
+
+    :param model: of the rows: XComs, or the task state store.
+    :param keys: of the values.
+    :param read: returns the value of a row.
+    :return: pairs of DAG id, task id and run id, and the values by key.
+    """
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    is_of_task = (
+        (TaskInstance.dag_id == model.dag_id)
+        & (TaskInstance.task_id == model.task_id)
+        & (TaskInstance.run_id == model.run_id)
+        & (TaskInstance.map_index == model.map_index)
+        & TaskInstance.operator.in_(tuple(operators))
+    )
+    with create_session() as session:
+        rows = session.scalars(select(model).join(TaskInstance, is_of_task).where(model.key.in_(tuple(keys)))).all()
+        by_task: dict[tuple[str, str, str], dict[str, Any]] = {}
+        for row in rows:
+            by_task.setdefault((row.dag_id, row.task_id, row.run_id), {})[row.key] = read(row)
+    return list(by_task.items())
 
 
 def _of_variables() -> Iterator[ScheduledAlert]:

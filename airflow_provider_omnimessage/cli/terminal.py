@@ -101,7 +101,7 @@ def print_progress(*lines: str) -> None:
 
 
 def print_rows(rows: Sequence[dict[str, Any]], output: str) -> None:
-    """Print rows as Airflow's own commands do.
+    """Print rows as Airflow's own commands do; no rows as an empty list, or in a table as nothing.
 
     :param rows: all with the same keys.
     :param output: ``table``, ``json``, ``yaml`` or ``plain``.
@@ -109,6 +109,8 @@ def print_rows(rows: Sequence[dict[str, Any]], output: str) -> None:
     from airflow.cli.simple_table import AirflowConsole
 
     for_people = output in ("table", "plain")
+    if for_people and not rows:
+        return
     AirflowConsole().print_as(
         data=[{key: "" if value is None and for_people else value for key, value in row.items()} for row in rows],
         output=output,
