@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage._compat import Variable
+from airflow_provider_omnimessage.alerts.alert_task import first_that_may_pass
 from airflow_provider_omnimessage.alerts.steps import Notice
 from airflow_provider_omnimessage.api.cancel_result import CancelResult
 from airflow_provider_omnimessage.api.errors import InvalidInputError, OmnimessageError
@@ -18,12 +19,15 @@ from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.api.timing import TimeToSend
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.tasks.cancelling import cancel_each
+from airflow_provider_omnimessage.tasks.memory import fingerprint
 
 if TYPE_CHECKING:
     from airflow.sdk.types import Logger
 
 #: Seconds between the attempts to store the id of a message that is scheduled.
 STORE_PAUSES = (1.0, 3.0, 6.0)
+#: Name of the message itself in a log line; a step of its escalation is named by its :class:`Notice`.
+ALERT = "alert"
 #: Description of the variables. The command ``alerts`` finds them by its beginning.
 DESCRIPTION = "Messages that are scheduled for {}"
 
@@ -36,7 +40,9 @@ class HeartbeatState:
     :param left: ids that must be cancelled: of earlier beats, or of one that did not finish.
     :param in_doubt: times, ISO 8601 in UTC, at which messages go out whose response was lost: no id is known.
     :param times: when the messages go out, ISO 8601 in UTC, by id; empty in a state that an older version stored.
+    :param owners: whose message it is, by id: a fingerprint of the recipient and the step; empty in an older state.
     :param expected: the time, ISO 8601 in UTC, of the run that ``live`` waits for; ``None``: any run, or a beat.
+    :param is_partial: whether a recipient has no message, since Messente did not accept it.
     :param dag_id: the DAG that they are scheduled for.
     """
 
@@ -44,7 +50,9 @@ class HeartbeatState:
     left: list[str] = field(default_factory=list)
     in_doubt: list[str] = field(default_factory=list)
     times: dict[str, str] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
     expected: str | None = None
+    is_partial: bool = False
     dag_id: str | None = None
 
     @classmethod
@@ -55,18 +63,22 @@ class HeartbeatState:
         :raises TypeError: if it is anything else.
         """
         times = {str(omnimessage_id): str(due) for omnimessage_id, due in value.pop("times", {}).items()}
+        owners = {str(omnimessage_id): str(owner) for omnimessage_id, owner in value.pop("owners", {}).items()}
         expected, dag_id = value.pop("expected", None), value.pop("dag_id", None)
+        is_partial = bool(value.pop("is_partial", False))
         ids = {name: [str(item) for item in items] for name, items in value.items()}
-        state = cls(**ids, times=times, expected=expected, dag_id=dag_id)
+        state = cls(**ids, times=times, owners=owners, expected=expected, is_partial=is_partial, dag_id=dag_id)
         known = [*state.in_doubt, *times.values(), *([expected] if expected is not None else [])]
         if any(datetime.fromisoformat(time).tzinfo is None for time in known):
             raise ValueError("a time without an offset")
         return state
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data, with the times of those messages only that are still known."""
-        times = {one: due for one, due in self.times.items() if one in self.live or one in self.left}
-        return {**asdict(self), "times": times}
+        """Return plain data, with the times and owners of those messages only that are still known."""
+        known = {*self.live, *self.left}
+        times = {one: due for one, due in self.times.items() if one in known}
+        owners = {one: owner for one, owner in self.owners.items() if one in known}
+        return {**asdict(self), "times": times, "owners": owners}
 
     def known_times(self) -> dict[str, datetime]:
         """Return when messages go out, by id."""
@@ -76,6 +88,11 @@ class HeartbeatState:
         """Return whether a message is known to be scheduled that has not gone out yet."""
         now, times = datetime.now(timezone.utc), self.known_times()
         return any(item in times and times[item] > now for item in self.live)
+
+    def standing(self) -> list[str]:
+        """Return the messages of the last beat that have not gone out yet, as far as is known."""
+        now, times = datetime.now(timezone.utc), self.known_times()
+        return [item for item in self.live if item not in times or times[item] > now]
 
     def forget_past_doubts(self) -> None:
         """Drop the times that have passed: those messages have gone out, or never existed."""
@@ -148,52 +165,90 @@ class Beat:
         *,
         steps: Sequence[tuple[Notice, dict[str, Any]]] = (),
         expected: datetime | None = None,
+        only_missing: bool = False,
     ) -> list[str]:
         """Schedule the next messages, cancel the last ones, and return the ids that are scheduled now.
+
+        A message that cannot be scheduled costs no other one. The last one to that recipient stays scheduled.
 
         :param drafts: one body for each recipient, with its ``time_to_send``.
         :param due: when they go out.
         :param steps: of the escalation, each with its body. One that cannot be scheduled does not fail the beat.
         :param expected: the time of the run that they wait for.
+        :param only_missing: keep the messages of the last beat, and schedule those that it could not.
+        :raises OmnimessageError: after everything else is done, if a draft cannot be scheduled.
         """
         self._clean_up()
-        scheduled: list[str] = []
-        try:
-            for draft in drafts:
-                scheduled.append(self._schedule(draft))
-        except Exception:
-            if self._state.live:
-                # the messages of the last beat are still scheduled, so those of this one are too many
-                if self._state.left:
-                    self._log.error(
-                        "This beat failed: its own messages are cancelled, those of the last beat stay scheduled"
-                    )
-                self._state.left = self._cancel(self._state.left)
-            else:
-                # some recipients are better than none; the next try cancels and schedules anew
-                self._state.expected = expected.isoformat() if expected is not None else None
-            self._store.write(self._state)
-            raise
-        for notice, draft in steps:
-            try:
-                scheduled.append(self._schedule(draft))
-            except OmnimessageError as error:
-                self._log.error("No %s for %s: %s", notice, mask_number(draft["to"]), error)
-        self._log.info("The message goes out at %s unless it is cancelled: %s", due, ", ".join(scheduled))
-        # Swap first, cancel second: a beat that is killed in between leaves a live message to the next one.
-        self._state.live, self._state.left = scheduled, self._state.live
+        last, before = list(self._state.live), self._state.expected
+        # stored before the first request, so that no other run than this one cancels what is being scheduled
         self._state.expected = expected.isoformat() if expected is not None else None
-        self._store.write(self._state)
-        self._state.left = self._cancel(self._state.left)
+        try:
+            found, is_new, errors = self._schedule_each([*((ALERT, draft) for draft in drafts), *steps], only_missing)
+        except Exception:
+            self._give_up(before)
+            raise
+        if is_new:
+            self._log.info("The message goes out at %s unless it is cancelled: %s", due, ", ".join(found))
+            # Swap first, cancel second: a beat that is killed in between leaves a live message to the next one.
+            self._state.live = found
+            self._state.left = [item for item in dict.fromkeys([*self._state.left, *last]) if item not in found]
+            self._state.is_partial = bool(errors)
+            self._store.write(self._state)
+            self._state.left = self._cancel(self._state.left)
+        elif last:
+            self._state.expected = before
         self._store.write(self._state)
         if self._state.left:
             self._log.warning("Not cancelled yet; the next beat tries again: %s", ", ".join(self._state.left))
-        return scheduled
+        if errors:
+            raise first_that_may_pass(errors)
+        return found
+
+    def _schedule_each(
+        self, wanted: Sequence[tuple[Notice | str, dict[str, Any]]], only_missing: bool
+    ) -> tuple[list[str], bool, list[OmnimessageError]]:
+        """Return what is scheduled now, whether any of it is new, and the errors of the alerts themselves."""
+        last = {self._state.owners[item]: item for item in self._state.standing() if item in self._state.owners}
+        found: list[str] = []
+        is_new = False
+        errors: list[OmnimessageError] = []
+        for index, (notice, draft) in enumerate(wanted):
+            owner = fingerprint({"to": draft["to"], "notice": str(notice)}, self._hook.settings.password)
+            if only_missing and owner in last:
+                found.append(last[owner])
+                continue
+            # a recipient whose requests hang must not use up the time of those that follow
+            share = (self._hook.seconds_left or self._hook.settings.deadline) / (len(wanted) - index)
+            try:
+                with self._hook.within(share):
+                    found.append(self._schedule(draft, owner))
+                is_new = True
+            except OmnimessageError as error:
+                self._log.error("No %s for %s: %s", notice, mask_number(draft["to"]), error)
+                found += [last[owner]] if owner in last else []
+                errors += [error] if notice == ALERT else []
+        return found, is_new, errors
+
+    def _give_up(self, before: str | None) -> None:
+        """End a beat that cannot go on.
+
+        :param before: the time of the run that the messages of the last beat wait for.
+        """
+        if self._state.standing():
+            # those are still scheduled, so the messages of this beat are too many
+            if self._state.left:
+                self._log.error(
+                    "This beat failed: its own messages are cancelled, those of the last beat stay scheduled"
+                )
+            self._state.expected = before
+            self._state.left = self._cancel(self._state.left)
+        # else some recipients are better than none; the next try cancels and schedules anew
+        self._store.write(self._state)
 
     def end(self) -> list[str]:
         """Cancel all messages, and return the ids that may still be scheduled. The next beat tries those again."""
         self._state.left += [item for item in self._state.live if item not in self._state.left]
-        self._state.live, self._state.expected = [], None
+        self._state.live, self._state.expected, self._state.is_partial = [], None, False
         # first, so that a beat that is killed in between leaves nothing that nobody cancels
         self._store.write(self._state)
         if self._state.left:
@@ -202,20 +257,21 @@ class Beat:
         return self._state.left
 
     def _clean_up(self) -> None:
-        """Cancel what earlier beats left behind, so that there are never more than two messages."""
+        """Cancel what earlier beats left behind, so that a message that stands is never joined by two others."""
         if not self._state.left:
             return
         errors: list[OmnimessageError] = []
         self._state.left = self._cancel(self._state.left, errors)
         self._store.write(self._state)
-        if errors:
+        # if none stands, none would be scheduled at all: a false alarm is better
+        if errors and self._state.standing():
             self._log.error(
                 "Not scheduling a new message: %s could not be cancelled, and another would add a false alarm",
                 ", ".join(self._state.left),
             )
             raise errors[0]
 
-    def _schedule(self, draft: dict[str, Any]) -> str:
+    def _schedule(self, draft: dict[str, Any], owner: str) -> str:
         doubt = str(draft["time_to_send"])
         self._state.in_doubt.append(doubt)
         self._store.write(self._state)
@@ -236,6 +292,7 @@ class Beat:
         # at once, so that the next beat finds what this one does not live to cancel
         self._state.left.append(omnimessage_id)
         self._state.times[omnimessage_id] = doubt
+        self._state.owners[omnimessage_id] = owner
         self._store.write_patiently(self._state)
         return omnimessage_id
 

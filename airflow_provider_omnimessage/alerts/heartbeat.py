@@ -39,10 +39,10 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
     for ``grace``, because the scheduler, the workers, the database or the network is down, Messente sends the message.
     The first beat after that starts again.
 
-    A beat that fails leaves the message of the beat before scheduled. One message is scheduled at any time, and two
-    while the older one is being cancelled; if it cannot be cancelled, no third is scheduled, and the beat
-    fails. A request whose response was lost is not repeated: it may leave one message whose id is unknown, and the log
-    of the beats says until when.
+    A beat that fails leaves the message of the beat before scheduled, for each recipient on its own. One message is
+    scheduled at any time, and two while the older one is being cancelled; if it cannot be cancelled, no third is
+    scheduled, and the beat fails. A request whose response was lost is not repeated: it may leave one message whose id
+    is unknown, and the log of the beats says until when.
 
     The state is kept in an Airflow Variable, one for each mapped instance. After you pause the DAG, cancel the message
     with ``airflow omnimessage disarm``, or it is sent.

@@ -213,9 +213,13 @@ class ExpectNextRunOperator(AlertTask):
             beat = Beat(hook, store, self.log, {"dag_id": self.dag_id, "task_id": self.task_id}, posts=POSTS)
             if is_last:
                 return self._end(beat, context, state.expected)
-            if state.is_live() and _still_waits(context, state.expected, expected):
+            waits = state.is_live() and _still_waits(context, state.expected, expected)
+            if waits and not state.is_partial:
                 self.log.info("An alert waits for the next run already: %s", ", ".join(state.live))
                 return state.live
+            if waits and state.expected is not None:
+                # a recipient is missing
+                expected = datetime.fromisoformat(state.expected)
             due = hook.resolve_time_to_send((expected or now()) + self.within)
             planned, problems = self._plan(hook, due)
             if not planned:
@@ -224,7 +228,7 @@ class ExpectNextRunOperator(AlertTask):
             if moved is not None:
                 context["ti"].xcom_push(key="time_choice", value=moved.as_dict())
             drafts = [self._compose(hook, each.to, (each.time.chosen or due).utc) for each in planned]
-            scheduled = beat.run(drafts, (moved and moved.chosen) or due, expected=expected)
+            scheduled = beat.run(drafts, (moved and moved.chosen) or due, expected=expected, only_missing=waits)
             if problems:
                 raise problems[0]
             return scheduled

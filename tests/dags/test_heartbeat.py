@@ -12,18 +12,22 @@ from airflow.models import Variable
 from airflow.sdk import DAG
 from full_size import full_size
 
-from airflow_provider_omnimessage.alerts import HeartbeatOperator
+from airflow_provider_omnimessage.alerts import HeartbeatOperator, Step
 from airflow_provider_omnimessage.alerts.beats import Beat, HeartbeatStore
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import sms, viber
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
-TO = "+37255555555"
+TO, REJECTED = "+37255555555", "+37255550005"
 GRACE = timedelta(minutes=15)
 
 
 def scheduled(sandbox):
     return [message for message in sandbox.messages if message["state"] == "scheduled"]
+
+
+def stored(dag):
+    return json.loads(Variable.get(f"omnimessage_heartbeat__{dag.dag_id}__beat"))
 
 
 def waiting_after_each_request(sandbox):
@@ -208,14 +212,17 @@ def test_the_next_beat_cancels_what_one_could_not_cancel(dag, run_dag, sandbox, 
 
 
 @full_size
-def test_many_recipients_have_one_message_each_or_the_last_ones(dag, run_dag, sandbox):
+def test_many_recipients_have_one_message_each_a_new_one_or_the_last_one(dag, run_dag, sandbox):
     both = [TO, "+37255555556"]
     HeartbeatOperator(task_id="beat", to=both, grace=GRACE, messages=[viber("{{ since }}", ttl=60), sms("{{ since }}")])
     run_dag(dag)
     first = [message["omnimessage_id"] for message in scheduled(sandbox)]
     sandbox.add_fault("unauthorized", call="send", after=1)
-    run_dag(dag)
-    assert [message["omnimessage_id"] for message in scheduled(sandbox)] == first
+    assert run_dag(dag).state == "failed"
+    second = [message["omnimessage_id"] for message in scheduled(sandbox)]
+    assert second[0] == first[1]
+    assert [message["to"] for message in scheduled(sandbox)] == both[::-1]
+    assert sorted(stored(dag)["live"]) == sorted(second)
     run_dag(dag)
     assert [message["to"] for message in scheduled(sandbox)] == both
 
@@ -263,6 +270,19 @@ def test_one_wrong_number_fails_the_beat_and_does_not_cost_the_others_theirs(run
     assert run.state == "failed"
     assert "to[1]" in run.log
     assert [message["to"] for message in scheduled(sandbox)] == [TO]
+
+
+def test_a_number_that_messente_rejects_fails_the_beat_and_does_not_cost_the_others_theirs(dag, run_dag, sandbox):
+    HeartbeatOperator(task_id="beat", to=[REJECTED, TO], grace=GRACE, escalate=[Step(after=GRACE, to=[REJECTED, TO])])
+    for _ in range(3):
+        run = run_dag(dag)
+        assert run.state == "failed"
+        assert "No alert for +37255•••05: " in run.log
+        assert "No 2nd notice for +37255•••05: " in run.log
+        assert [message["to"] for message in scheduled(sandbox)] == [TO, TO]
+        assert stored(dag)["live"] == [message["omnimessage_id"] for message in scheduled(sandbox)]
+        assert stored(dag)["left"] == []
+    assert {message["to"] for message in sandbox.messages if message["state"] == "cancelled"} == {TO}
 
 
 def test_numbers_survive_native_rendering(run_dag, sandbox):

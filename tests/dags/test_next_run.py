@@ -18,8 +18,9 @@ from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperato
 from airflow_provider_omnimessage.alerts.beats import HeartbeatStore
 from airflow_provider_omnimessage.alerts.next_run import NoFurtherRunError, expected_run, is_awaited
 from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
-TO = "+37255555555"
+TO, OTHER, REJECTED = "+37255555555", "+37255555556", "+37255550005"
 SWITCH = {"to": TO, "text": "late", "within": timedelta(hours=2), "next_run_within": timedelta(minutes=30)}
 VARIABLE = "omnimessage_next_run__{}__report"
 
@@ -132,6 +133,30 @@ def test_one_wrong_recipient_does_not_cost_the_others_their_alert(dag, run_dag, 
     assert waiting(sandbox) == ["scheduled"]
 
 
+def test_a_recipient_that_messente_rejects_does_not_cost_the_others_their_alert(dag, run_dag, sandbox):
+    with DeadMansSwitch("report", **{**SWITCH, "to": [REJECTED, TO]}):
+        EmptyOperator(task_id="work")
+    for number in range(1, 3):
+        run = run_dag(dag)
+        assert run.tasks["report.next_run"] == "failed"
+        assert "No alert for +37255•••05: " in run.log
+        assert waiting(sandbox) == ["cancelled"] * (number - 1) + ["scheduled"]
+        assert len(stored(dag)["live"]) == 1
+
+
+def test_if_only_a_stale_alert_cannot_be_cancelled_the_next_one_is_scheduled_anyway(dag, run_dag, sandbox):
+    with DeadMansSwitch("report", **SWITCH):
+        EmptyOperator(task_id="work")
+    run_dag(dag)
+    sandbox.add_fault("server_error", call="cancel", times="always")
+    assert run_dag(dag).tasks["report.next_run"] == "success"
+    assert waiting(sandbox) == ["scheduled", "scheduled"]
+    assert (len(stored(dag)["live"]), len(stored(dag)["left"])) == (1, 1)
+    sandbox.clear_faults()
+    run_dag(dag)
+    assert waiting(sandbox) == ["cancelled", "cancelled", "scheduled"]
+
+
 @full_size
 class TestScheduled:
     """With a schedule, an alert waits for the run that is due next."""
@@ -159,6 +184,30 @@ class TestScheduled:
         as_scheduled(datetime.fromisoformat(stored(dag)["expected"]))
         run_dag(dag)
         assert waiting(sandbox) == ["cancelled", "scheduled"]
+
+    def test_the_next_try_schedules_only_what_is_missing(self, dag, run_dag, sandbox):
+        for name in ("arm", "disarm", "next_run"):
+            dag.task_dict[f"report.{name}"].to = [TO, OTHER]
+        sandbox.add_fault("unauthorized", call="send", after=3)
+        assert run_dag(dag).tasks["report.next_run"] == "failed"
+        assert run_dag(dag).tasks["report.next_run"] == "success"
+        sent = [m["to"] for m in sandbox.messages if "no run has started" in m["body"]["messages"][0]["text"]]
+        assert (sent, waiting(sandbox)) == ([TO, OTHER], ["scheduled", "scheduled"])
+        assert "already" in run_dag(dag).log
+        assert len(waiting(sandbox)) == 2
+
+    def test_a_manual_run_that_starts_meanwhile_does_not_cancel_what_is_being_scheduled(
+        self, dag, run_dag, sandbox, monkeypatch
+    ):
+        whole, seen = OmnimessageHook.post, []
+
+        def post(self, body):
+            seen.append(json.loads(Variable.get(VARIABLE.format(dag.dag_id), "{}")).get("expected"))
+            return whole(self, body)
+
+        monkeypatch.setattr(OmnimessageHook, "post", post)
+        run_dag(dag)
+        assert seen == [None, stored(dag)["expected"]]
 
     def test_an_older_run_that_is_caught_up_leaves_it(self, dag, run_dag, sandbox, as_scheduled):
         run_dag(dag)
