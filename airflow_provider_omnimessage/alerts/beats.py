@@ -42,6 +42,8 @@ class HeartbeatState:
     :param times: when the messages go out, ISO 8601 in UTC, by id; empty in a state that an older version stored.
     :param owners: whose message it is, by id: a fingerprint of the recipient and the step; empty in an older state.
     :param expected: the time, ISO 8601 in UTC, of the run that ``live`` waits for; ``None``: any run, or a beat.
+    :param last_run: the newest scheduled run that has started, of a DAG whose next run is awaited: its ``due`` time and
+        the ``start`` and ``end`` of its data interval, ISO 8601; empty if none is known.
     :param is_partial: whether a recipient has no message, since Messente did not accept it.
     :param dag_id: the DAG that they are scheduled for.
     """
@@ -52,6 +54,7 @@ class HeartbeatState:
     times: dict[str, str] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
     expected: str | None = None
+    last_run: dict[str, str] = field(default_factory=dict)
     is_partial: bool = False
     dag_id: str | None = None
 
@@ -65,10 +68,19 @@ class HeartbeatState:
         times = {str(omnimessage_id): str(due) for omnimessage_id, due in value.pop("times", {}).items()}
         owners = {str(omnimessage_id): str(owner) for omnimessage_id, owner in value.pop("owners", {}).items()}
         expected, dag_id = value.pop("expected", None), value.pop("dag_id", None)
+        last_run = {str(name): str(time) for name, time in value.pop("last_run", {}).items()}
         is_partial = bool(value.pop("is_partial", False))
         ids = {name: [str(item) for item in items] for name, items in value.items()}
-        state = cls(**ids, times=times, owners=owners, expected=expected, is_partial=is_partial, dag_id=dag_id)
-        known = [*state.in_doubt, *times.values(), *([expected] if expected is not None else [])]
+        state = cls(
+            **ids,
+            times=times,
+            owners=owners,
+            expected=expected,
+            last_run=last_run,
+            is_partial=is_partial,
+            dag_id=dag_id,
+        )
+        known = [*state.in_doubt, *times.values(), *last_run.values(), *([expected] if expected is not None else [])]
         if any(datetime.fromisoformat(time).tzinfo is None for time in known):
             raise ValueError("a time without an offset")
         return state
@@ -245,8 +257,12 @@ class Beat:
         # else some recipients are better than none; the next try cancels and schedules anew
         self._store.write(self._state)
 
-    def end(self) -> list[str]:
-        """Cancel all messages, and return the ids that may still be scheduled. The next beat tries those again."""
+    def end(self, last_run: dict[str, str] | None = None) -> list[str]:
+        """Cancel all messages, and return the ids that may still be scheduled. The next beat tries those again.
+
+        :param last_run: what is stored about the run that has started; default: no change.
+        """
+        self._state.last_run = last_run if last_run is not None else self._state.last_run
         self._state.left += [item for item in self._state.live if item not in self._state.left]
         self._state.live, self._state.expected, self._state.is_partial = [], None, False
         # first, so that a beat that is killed in between leaves nothing that nobody cancels

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage import metrics
-from airflow_provider_omnimessage._compat import core_timetable
+from airflow_provider_omnimessage._compat import core_timetable, cron_schedule
 from airflow_provider_omnimessage.alerts.alert_task import AlertTask, now
 from airflow_provider_omnimessage.alerts.content import alert_messages
 from airflow_provider_omnimessage.alerts.planning import moved_alert
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.types import Logger
 
-    from airflow_provider_omnimessage.alerts.beats import HeartbeatStore
+    from airflow_provider_omnimessage.alerts.beats import HeartbeatState, HeartbeatStore
 
 DEFAULT_TEXT = "{{ dag.dag_id }}: no run has started that was expected {{ expected }}"
 SHORTEST_GRACE = timedelta(minutes=1)
@@ -71,36 +71,90 @@ def run_type(context: Mapping[str, Any]) -> str:
     return str(getattr(kind, "value", kind))
 
 
-def expected_run(context: Mapping[str, Any], after: datetime) -> datetime | None:
+def expected_run(
+    context: Mapping[str, Any], after: datetime, last_run: Mapping[str, str] | None = None
+) -> datetime | None:
     """
     Return when the next scheduled run is due; ``None`` if the DAG's timetable cannot tell (assets, no schedule).
 
     :param context: Airflow's context of a task.
     :param after: the run is due after this time.
+    :param last_run: the newest scheduled run that has started, as the state keeps it.
     :raises NoFurtherRunError: if none follows: the DAG has an ``end_date``.
     """
     import pendulum
     from airflow.timetables.base import DataInterval, TimeRestriction
 
-    timetable = core_timetable(context["dag"])
+    dag = context["dag"]
+    timetable = core_timetable(dag)
     if not timetable.periodic:
         return None
-    dag_run = context["dag_run"]
-    start = pendulum.instance(dag_run.data_interval_start or run_time(context) or after)
-    interval = DataInterval(start, pendulum.instance(dag_run.data_interval_end or start))
     # with catch-up: the run after this one, then the one after that, until one is not due yet
-    restriction = TimeRestriction(earliest=None, latest=context["dag"].end_date, catchup=True)
-    steps = 0
-    while True:
+    restriction = TimeRestriction(earliest=None, latest=dag.end_date, catchup=True)
+    known = _newest_interval(context, last_run)
+    if known is not None:
+        interval = DataInterval(*map(pendulum.instance, known))
         following = timetable.next_dagrun_info(last_automated_data_interval=interval, restriction=restriction)
-        if following is None:
-            raise NoFurtherRunError("no further run is due")
+    else:
+        # as the scheduler finds the first run of a DAG
+        start = pendulum.instance(dag.start_date) if dag.start_date else None
+        first = TimeRestriction(start, dag.end_date, catchup=bool(start and dag.catchup))
+        following = timetable.next_dagrun_info(last_automated_data_interval=None, restriction=first)
+        # without catch-up, a timedelta counts from the time of this call
+        after = max(after, now())
+    steps = 0
+    while following is not None:
         due = datetime.fromtimestamp(following.run_after.timestamp(), timezone.utc)
         if due > after:
             return due
         # a task that is cleared months later
         steps += 1
         interval = following.data_interval if steps != MOST_STEPS else DataInterval.exact(pendulum.instance(after))
+        following = timetable.next_dagrun_info(last_automated_data_interval=interval, restriction=restriction)
+    raise NoFurtherRunError("no further run is due")
+
+
+def _newest_interval(
+    context: Mapping[str, Any], last_run: Mapping[str, str] | None
+) -> tuple[datetime, datetime] | None:
+    """Return the data interval of the newest scheduled run that is known. That of a manual run fits no schedule."""
+    dag_run, due = context["dag_run"], run_time(context)
+    last = {name: datetime.fromisoformat(time) for name, time in (last_run or {}).items()}
+    if run_type(context) == "scheduled" and due is not None and (not last or due > last["due"]):
+        start = dag_run.data_interval_start or due
+        return start, dag_run.data_interval_end or start
+    return (last["start"], last["end"]) if last else None
+
+
+def awaited_run(context: Mapping[str, Any], last_run: Mapping[str, str]) -> datetime | None:
+    """
+    Return when the first run is due that has not started yet, which may be in the past: this run may have taken long.
+
+    :param last_run: the newest scheduled run that has started; empty: unknown, and the first one after now counts.
+    :raises NoFurtherRunError: if none follows.
+    """
+    due = run_time(context)
+    if run_type(context) == "scheduled" and due is not None and last_run:
+        return expected_run(context, max(due, datetime.fromisoformat(last_run["due"])), last_run)
+    return expected_run(context, now(), last_run)
+
+
+def started_run(context: Mapping[str, Any], last_run: dict[str, str]) -> dict[str, str]:
+    """
+    Return the newest scheduled run that has started, now that this one has.
+
+    :param last_run: the newest one so far.
+    """
+    due = run_time(context)
+    if run_type(context) != "scheduled" or due is None:
+        return last_run
+    # of a cleared run it is unknown whether others have started since
+    is_newest = due > datetime.fromisoformat(last_run["due"]) if last_run else context["ti"].try_number == 1
+    if not is_newest:
+        return last_run
+    start = context["dag_run"].data_interval_start or due
+    end = context["dag_run"].data_interval_end or start
+    return {"due": due.isoformat(), "start": start.isoformat(), "end": end.isoformat()}
 
 
 def is_awaited(context: Mapping[str, Any], expected: str | None) -> bool:
@@ -108,12 +162,13 @@ def is_awaited(context: Mapping[str, Any], expected: str | None) -> bool:
     Return whether a run is the one that a scheduled alert waits for.
 
     :param context: Airflow's context of a task of the run.
-    :param expected: when the awaited run is due, ISO 8601; ``None``: the timetable cannot tell, and any run counts.
+    :param expected: when the awaited run is due, ISO 8601; ``None``: the timetable cannot tell, and any run counts, as
+        it does if the timetable has no due times any more.
     """
     kind = run_type(context)
     if kind == "backfill":
         return False
-    if expected is None:
+    if expected is None or not core_timetable(context["dag"]).periodic:
         return True
     due = run_time(context)
     return kind != "manual" and due is not None and due >= datetime.fromisoformat(expected)
@@ -130,7 +185,7 @@ def cancel_next_run_alert(
     context: Mapping[str, Any], hook: OmnimessageHook, variable: str, log: Logger, tags: Mapping[str, str]
 ) -> None:
     """
-    Cancel the alert that waited for this run, which has started. An error is logged only: the work goes first.
+    Cancel the alert that waited for this run, which has started, and store that. An error is logged only.
 
     :param hook: an open one.
     :param variable: name of the Airflow Variable that holds the alert's ids.
@@ -140,9 +195,13 @@ def cancel_next_run_alert(
     try:
         store = next_run_store(variable, log)
         state = store.read()
+        last_run = started_run(context, state.last_run)
         if not (state.live or state.left) or not is_awaited(context, state.expected):
+            if last_run != state.last_run:
+                state.last_run, state.dag_id = last_run, tags["dag_id"]
+                store.write(state)
             return
-        left = Beat(hook, store, log, tags).end()
+        left = Beat(hook, store, log, tags).end(last_run)
     except Exception as error:
         log.warning("The alert that waits for this run is not cancelled yet; next_run tries again: %s", error)
         return
@@ -159,8 +218,8 @@ class ExpectNextRunOperator(AlertTask):
     It runs when ``disarm`` has ended, whatever the outcome. The ids are kept in an Airflow Variable. An alert that
     waits for a run that has not started stays as it is: manual runs and backfills do not replace it.
 
-    :param within: how late the next run may start, a timedelta of at least one minute. If the timetable cannot tell
-        when it is due, the time counts from now.
+    :param within: how late the next run may start, a timedelta of at least one minute. If that run is due already, or
+        the timetable cannot tell when it is due, the time counts from now.
     :param variable: name of the Airflow Variable.
     """
 
@@ -199,7 +258,7 @@ class ExpectNextRunOperator(AlertTask):
         store = next_run_store(self.variable, self.log)
         state = store.read()
         try:
-            expected = expected_run(context, now())
+            expected = awaited_run(context, state.last_run)
         except NoFurtherRunError as error:
             self.log.info("No alert is scheduled for the next run: %s", error)
             expected, is_last = None, True
@@ -213,14 +272,15 @@ class ExpectNextRunOperator(AlertTask):
             beat = Beat(hook, store, self.log, {"dag_id": self.dag_id, "task_id": self.task_id}, posts=POSTS)
             if is_last:
                 return self._end(beat, context, state.expected)
-            waits = state.is_live() and _still_waits(context, state.expected, expected)
+            waits = state.is_live() and _still_waits(context, state, expected)
             if waits and not state.is_partial:
                 self.log.info("An alert waits for the next run already: %s", ", ".join(state.live))
                 return state.live
             if waits and state.expected is not None:
                 # a recipient is missing
                 expected = datetime.fromisoformat(state.expected)
-            due = hook.resolve_time_to_send((expected or now()) + self.within)
+            # a run that is due already may have waited for the end of this one
+            due = hook.resolve_time_to_send(max(expected or now(), now()) + self.within)
             planned, problems = self._plan(hook, due)
             if not planned:
                 raise problems[0]
@@ -241,7 +301,7 @@ class ExpectNextRunOperator(AlertTask):
     def _in_words(self, context: Mapping[str, Any]) -> str:
         """Say when the next run is due: ``at 2026-11-25 06:00 EET``."""
         try:
-            expected = expected_run(context, now())
+            expected = awaited_run(context, next_run_store(self.variable, self.log).read().last_run)
         except NoFurtherRunError:
             return "later"
         zone = super().render_template(self.timezone, context)
@@ -252,12 +312,19 @@ class ExpectNextRunOperator(AlertTask):
         return f"at {expected.astimezone(resolved):%Y-%m-%d %H:%M %Z}"
 
 
-def _still_waits(context: Mapping[str, Any], waiting_for: str | None, expected: datetime | None) -> bool:
+def _still_waits(context: Mapping[str, Any], state: HeartbeatState, expected: datetime | None) -> bool:
     """
     Return whether a scheduled alert waits for a run that comes no later than the one that is expected now.
 
-    :param waiting_for: when the run that the alert waits for is due; ``None``: any run.
+    If the schedule was changed, and has no run at that time any more, it waits for nothing. Of a timedelta, this is
+    known only after the first scheduled run: its due times count from that.
     """
-    if is_awaited(context, waiting_for):
+    if is_awaited(context, state.expected):
         return False
-    return waiting_for is None or expected is None or datetime.fromisoformat(waiting_for) <= expected
+    if state.expected is None or expected is None:
+        return True
+    waiting_for = datetime.fromisoformat(state.expected)
+    is_unknown = _newest_interval(context, state.last_run) is None and cron_schedule(context["dag"]) is None
+    if is_unknown or not now() < waiting_for <= expected:
+        return waiting_for <= expected
+    return expected_run(context, waiting_for - timedelta(microseconds=1), state.last_run) == waiting_for

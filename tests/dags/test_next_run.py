@@ -5,18 +5,16 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta, timezone
-from types import SimpleNamespace
 
 import pytest
 from airflow.models import Variable
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG, Asset, CronTriggerTimetable, task
+from airflow.sdk import DAG, task
 from full_size import full_size
 
 from airflow_provider_omnimessage.__main__ import main
 from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator, next_run
 from airflow_provider_omnimessage.alerts.beats import HeartbeatStore
-from airflow_provider_omnimessage.alerts.next_run import NoFurtherRunError, expected_run, is_awaited
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
@@ -227,68 +225,38 @@ class TestScheduled:
         run_dag(dag)
         assert waiting(sandbox) == ["cancelled", "scheduled"]
 
+    @pytest.mark.parametrize("later", [None, "0 6 1 * *"])
+    def test_an_alert_for_a_time_that_the_schedule_no_longer_has_is_replaced(self, run_dag, sandbox, later):
+        for schedule, states in (("@hourly", ["scheduled"]), (later, ["cancelled", "scheduled"])):
+            dag = DAG("changed", schedule=schedule, start_date=utc(2026, 1, 1), catchup=False)
+            with dag, DeadMansSwitch("report", **SWITCH):
+                EmptyOperator(task_id="work")
+            run_dag(dag)
+            assert waiting(sandbox) == states
+
+    def test_a_run_that_ends_after_the_next_one_is_due_awaits_that_one(self, dag, run_dag, sandbox, as_scheduled):
+        this, following = utc(2026, 10, 1, 6), utc(2026, 11, 1, 6)
+        dag.task_dict["report.arm"].time_to_send = timedelta(days=90)
+        as_scheduled(this)
+        interval = {"due": this.isoformat(), "start": utc(2026, 9, 1, 6).isoformat(), "end": this.isoformat()}
+        Variable.set(VARIABLE.format(dag.dag_id), json.dumps({"last_run": interval}))
+        run_dag(dag)
+        state = stored(dag)
+        assert state["last_run"] == interval
+        assert datetime.fromisoformat(state["expected"]) == following
+        (due,) = map(datetime.fromisoformat, state["times"].values())
+        assert timedelta(minutes=28) < due - datetime.now(timezone.utc) <= timedelta(minutes=31)
+        # the awaited run cancels it, and is stored as the newest
+        as_scheduled(following)
+        run_dag(dag)
+        assert stored(dag)["last_run"]["due"] == following.isoformat()
+        assert waiting(sandbox) == ["cancelled", "scheduled"]
+
     def test_after_the_last_run_none_is_awaited(self, dag, run_dag, sandbox):
         dag.end_date = datetime.now(timezone.utc) + timedelta(seconds=1)
         run = run_dag(dag)
         assert waiting(sandbox) == []
         assert "no further run is due" in run.log
-
-
-NOW = utc(2026, 3, 27, 12)  # a Friday; the clocks of Tallinn change on Sunday
-
-
-def context_of(schedule, *, due=NOW, kind="scheduled", **settings):
-    with DAG("timetable", schedule=schedule, start_date=utc(2026, 1, 1), catchup=False, **settings) as dag:
-        pass
-    run = SimpleNamespace(run_type=kind, run_after=due, data_interval_start=due, data_interval_end=due)
-    return {"dag": dag, "dag_run": run}
-
-
-@pytest.mark.parametrize(
-    ("schedule", "after", "expected"),
-    [
-        ("0 6 * * *", NOW, utc(2026, 3, 28, 6)),
-        ("0 6 * * 1-5", NOW, utc(2026, 3, 30, 6)),
-        (timedelta(hours=1), NOW, utc(2026, 3, 27, 13)),
-        (CronTriggerTimetable("0 6 * * *", timezone="Europe/Tallinn"), NOW, utc(2026, 3, 28, 4)),
-        (CronTriggerTimetable("0 6 * * 1", timezone="Europe/Tallinn"), NOW, utc(2026, 3, 30, 3)),
-        (None, NOW, None),
-        ([Asset("orders")], NOW, None),
-        ("@continuous", NOW, None),
-    ],
-)
-def test_the_timetable_says_when_the_next_run_is_due(schedule, after, expected):
-    more = {"max_active_runs": 1} if schedule == "@continuous" else {}
-    assert expected_run(context_of(schedule, **more), after) == expected
-
-
-@full_size
-def test_a_run_that_is_cleared_months_later_finds_the_next_one():
-    assert expected_run(context_of("* * * * *", due=utc(2026, 1, 1)), NOW) == NOW + timedelta(minutes=1)
-
-
-def test_no_run_follows_the_end_of_a_dag():
-    with pytest.raises(NoFurtherRunError):
-        expected_run(context_of("0 6 * * *", end_date=utc(2026, 3, 28)), NOW)
-
-
-@pytest.mark.parametrize(
-    ("kind", "expected", "awaited"),
-    [
-        ("scheduled", NOW, True),
-        ("scheduled", NOW + timedelta(hours=1), False),
-        ("scheduled", NOW - timedelta(days=1), True),
-        ("asset_triggered", NOW, True),
-        ("manual", NOW, False),
-        ("backfill", NOW, False),
-        ("scheduled", None, True),
-        ("asset_triggered", None, True),
-        ("manual", None, True),
-        ("backfill", None, False),
-    ],
-)
-def test_only_the_run_that_is_awaited_cancels_it(kind, expected, awaited):
-    assert is_awaited(context_of(None, kind=kind), expected and expected.isoformat()) is awaited
 
 
 @pytest.mark.parametrize(
