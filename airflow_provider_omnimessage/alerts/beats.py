@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 STORE_PAUSES = (1.0, 3.0, 6.0)
 #: Name of the message itself in a log line; a step of its escalation is named by its :class:`Notice`.
 ALERT = "alert"
+#: Characters of a Variable's name, at most.
+LONGEST_KEY = 250
 #: Description of the variables. The command ``alerts`` finds them by its beginning.
 DESCRIPTION = "Messages that are scheduled for {}"
 
@@ -112,14 +115,23 @@ class HeartbeatState:
         self.in_doubt = [due for due in self.in_doubt if datetime.fromisoformat(due) > now]
 
 
+def fitting_key(variable: str) -> str:
+    """Return the name of a Variable; if it is too long for Airflow's database, its beginning and a hash of it."""
+    if len(variable) <= LONGEST_KEY:
+        return variable
+    digest = hashlib.sha256(variable.encode()).hexdigest()[:16]
+    return f"{variable[: LONGEST_KEY - len(digest) - 2]}__{digest}"
+
+
 class HeartbeatStore:
     """The Airflow Variable that holds the state between the beats.
 
+    :param variable: its name; a long one is shortened, see :func:`fitting_key`.
     :param about: what the messages are for; the variable's description.
     """
 
     def __init__(self, variable: str, log: Logger, about: str = "the heartbeat") -> None:
-        self.variable = variable
+        self.variable = fitting_key(variable)
         self._log = log
         self._about = about
 

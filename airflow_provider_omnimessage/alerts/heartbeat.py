@@ -6,7 +6,7 @@ before it cancels the last one, so that there always is one. When the beats stop
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -133,11 +133,17 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
         self.omnimessage_conn_id = omnimessage_conn_id
 
     def render_template(self, content: Any, context: Context, *args: Any, **kwargs: Any) -> Any:
-        """Render, with ``since`` as the time of this beat."""
+        """Render, with ``since`` as the time of this beat. A step that cannot be rendered costs no other message."""
         # here and not in render_template_fields, which Airflow does not call on mapped tasks
         if isinstance(content, str) and "since" in content and "since" not in context:
             with_since: Any = {**context, "since": self._since(context)}
             return super().render_template(content, with_since, *args, **kwargs)
+        if isinstance(content, Mapping) and content.keys() >= {"after", "to", "messages"}:
+            try:
+                return super().render_template(content, context, *args, **kwargs)
+            except Exception as error:
+                # only the type: the error may quote the template
+                return {"unrendered": type(error).__name__}
         return super().render_template(content, context, *args, **kwargs)
 
     def execute(self, context: Context) -> list[str]:
@@ -155,7 +161,8 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
         ):
             due = hook.resolve_time_to_send(now + self.grace)
             planner = Planner(hook, self.log, self.window, self.timezone)
-            planned, wrong = planner.plan(notices(self.to, self.messages, self.escalate), due)
+            rendered = [step for step in self.escalate if "unrendered" not in step]
+            planned, wrong = planner.plan(notices(self.to, self.messages, rendered), due)
             if not any(each.notice.number == 0 for each in planned):
                 raise wrong[0]
             moved = moved_alert(planned)
@@ -164,12 +171,20 @@ class HeartbeatOperator(PlainStrings, BaseOperator):
             beat = Beat(hook, store, self.log, {"dag_id": ti.dag_id, "task_id": ti.task_id})
             drafts = [self._compose(hook, each, due) for each in planned if not each.notice.number]
             problems = [problem for error in wrong for problem in error.problems]
+            problems += self._unrendered_steps()
             steps = self._compose_steps(hook, planned, due, problems)
             scheduled = beat.run(drafts, (moved and moved.chosen) or due, steps=steps)
             if problems:
                 # after the beat: one wrong number must not cost the others theirs
                 raise InvalidInputError(problems)
             return scheduled
+
+    def _unrendered_steps(self) -> list[Problem]:
+        return [
+            Problem(f"escalate[{index}]", f"its template cannot be rendered ({step['unrendered']}); correct it")
+            for index, step in enumerate(self.escalate)
+            if "unrendered" in step
+        ]
 
     def _compose(self, hook: OmnimessageHook, planned: PlannedNotice, due: TimeToSend) -> dict[str, Any]:
         return hook.compose(

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_omnimessage.alerts.beats import HeartbeatState, HeartbeatStore
 
-DEFAULT_TEXT = "{{ dag.dag_id }}: no run has started that was expected {{ expected }}"
+#: It names the group too: Messente blocks identical texts, and a DAG may have several switches.
+DEFAULT_TEXT = "{{ dag.dag_id }} ({{ task.switch_id }}): no run has started that was expected {{ expected }}"
 SHORTEST_GRACE = timedelta(minutes=1)
 #: Requests, at most, for one alert whose response is lost: no other stands meanwhile, and two are better than none.
 POSTS = 3

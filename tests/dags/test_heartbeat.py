@@ -285,6 +285,16 @@ def test_a_number_that_messente_rejects_fails_the_beat_and_does_not_cost_the_oth
     assert {message["to"] for message in sandbox.messages if message["state"] == "cancelled"} == {TO}
 
 
+def test_a_step_whose_template_fails_fails_the_beat_and_costs_no_other_message(dag, run_dag, sandbox):
+    steps = [Step(after=GRACE, text="{{ no.such.thing }}"), Step(after=2 * GRACE, text="since {{ since }}")]
+    HeartbeatOperator(task_id="beat", to=TO, grace=GRACE, escalate=steps)
+    run = run_dag(dag)
+    assert run.state == "failed"
+    assert "escalate[0]: its template cannot be rendered (UndefinedError); correct it" in run.log
+    texts = [message["body"]["messages"][0]["text"] for message in scheduled(sandbox)]
+    assert [text.partition(" ")[0] for text in texts] == ["Airflow", "since"]
+
+
 def test_numbers_survive_native_rendering(run_dag, sandbox):
     with DAG("native_heartbeat", schedule=None, render_template_as_native_obj=True, params={"oncall": TO}) as dag:
         HeartbeatOperator(task_id="beat", to="{{ params.oncall }}", grace=GRACE)

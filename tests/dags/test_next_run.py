@@ -14,8 +14,9 @@ from full_size import full_size
 
 from airflow_provider_omnimessage.__main__ import main
 from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator, next_run
-from airflow_provider_omnimessage.alerts.beats import HeartbeatStore
+from airflow_provider_omnimessage.alerts.beats import HeartbeatStore, fitting_key
 from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.cli.alerts import known_alerts
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
 TO, OTHER, REJECTED = "+37255555555", "+37255555556", "+37255550005"
@@ -140,6 +141,35 @@ def test_a_recipient_that_messente_rejects_does_not_cost_the_others_their_alert(
         assert "No alert for +37255•••05: " in run.log
         assert waiting(sandbox) == ["cancelled"] * (number - 1) + ["scheduled"]
         assert len(stored(dag)["live"]) == 1
+
+
+def test_two_switches_of_a_dag_have_different_texts(dag, run_dag, sandbox):
+    for group in ("load", "report"):
+        with DeadMansSwitch(group, **SWITCH):
+            EmptyOperator(task_id="work")
+    run_dag(dag)
+    texts = sorted(message["body"]["messages"][0]["text"] for message in sandbox.messages)
+    begin = f"{dag.dag_id} ({{}}): no run has started"
+    assert [text.partition(" that")[0] for text in texts if "no run" in text] == [
+        begin.format("load"),
+        begin.format("report"),
+    ]
+
+
+def test_the_names_of_the_variables_fit_into_the_database(run_dag, sandbox):
+    dag = DAG("d" * 200, schedule=None)
+    with dag, DeadMansSwitch("g" * 40, **SWITCH):
+        EmptyOperator(task_id="work")
+    with dag:
+        HeartbeatOperator(task_id="b" * 40, to=TO, grace=timedelta(hours=3))
+    for states in (["scheduled"], ["cancelled", "scheduled"]):
+        run_dag(dag)
+        assert waiting(sandbox) == states
+    found = {alert.variable for alert in known_alerts() if alert.dag_id == dag.dag_id and alert.variable}
+    assert sorted(len(variable) for variable in found) == [250, 250]
+    assert {variable.partition("__")[0] for variable in found} == {"omnimessage_heartbeat", "omnimessage_next_run"}
+    assert fitting_key("a" * 250) == "a" * 250
+    assert fitting_key("a" * 251) != fitting_key("a" * 252)
 
 
 def test_if_only_a_stale_alert_cannot_be_cancelled_the_next_one_is_scheduled_anyway(dag, run_dag, sandbox):
