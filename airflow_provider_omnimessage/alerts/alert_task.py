@@ -15,16 +15,15 @@ from airflow_provider_omnimessage._compat import (
 from airflow_provider_omnimessage.alerts.markers import SwitchTask
 from airflow_provider_omnimessage.alerts.planning import PlannedNotice, Planner
 from airflow_provider_omnimessage.alerts.recipients import as_recipients
-from airflow_provider_omnimessage.alerts.steps import notices
+from airflow_provider_omnimessage.alerts.steps import StepTemplates, notices
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
-from airflow_provider_omnimessage.tasks.rendering import PlainStrings
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.timing import TimeToSend
 
 
-class AlertTask(PlainStrings, SwitchTask):
+class AlertTask(StepTemplates, SwitchTask):
     """What ``arm`` and ``disarm`` share: the alert, and its recipients."""
 
     template_fields: Sequence[str] = (

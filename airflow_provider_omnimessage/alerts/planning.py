@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_omnimessage.alerts.recipients import recipients_at
 from airflow_provider_omnimessage.alerts.steps import Notice
 from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.api.timing import later
 
 if TYPE_CHECKING:
@@ -60,20 +61,28 @@ class Planner:
         problems: list[InvalidInputError] = []
         start, after = begin, timedelta(0)
         for notice in found:
-            start = later(start, notice.after - after)
-            after = notice.after
+            # whatever is wrong with one of them must not cost the others theirs
             try:
+                wanted = later(begin, notice.after)
+                start = later(start, notice.after - after)
+                after = notice.after
                 numbers, wrong = recipients_at(notice.to, max(begin.utc, _now()) + after)
-            except InvalidInputError as error:
+            except Exception as error:
                 self.log.error("No recipient for the %s: %s", notice, error)
-                problems.append(error)
+                problems.append(_as_invalid(error))
                 continue
             problems += (InvalidInputError([problem]) for problem in wrong)
             for problem in wrong:
                 self.log.error("No %s for one recipient: %s", notice, problem)
-            wanted = later(begin, after)
-            times = [self._time(to, wanted, start, after) for to in numbers]
-            planned += map(PlannedNotice, [notice] * len(numbers), numbers, times)
+            times = []
+            for to in numbers:
+                try:
+                    times.append(self._time(to, wanted, start, after))
+                except Exception as error:
+                    self.log.error("No %s for %s: %s", notice, mask_number(to), error)
+                    problems.append(_as_invalid(error))
+                else:
+                    planned.append(PlannedNotice(notice, to, times[-1]))
             if self.window is not None:
                 start = max((start, *(each.chosen for each in times if each.chosen)), key=lambda time: time.utc)
         return planned, problems
@@ -102,6 +111,12 @@ def moved_alert(planned: Sequence[PlannedNotice]) -> ChosenTime | None:
     """Return the latest time of an alert that a window moves; ``None``: it moves none."""
     moved = [each.time for each in planned if not each.notice.number and each.time.chosen and each.time.reason]
     return max(moved, key=lambda time: time.chosen.utc if time.chosen else datetime.min, default=None)
+
+
+def _as_invalid(error: Exception) -> InvalidInputError:
+    if isinstance(error, InvalidInputError):
+        return error
+    return InvalidInputError.of("escalate", f"failed ({type(error).__name__}: {error}); correct this step")
 
 
 def _now() -> datetime:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
@@ -35,18 +35,31 @@ class RecipientFunction(TimedRecipients):
 
     def at(self, when: datetime) -> Any:
         """Call the function with the time in UTC."""
-        try:
-            return self._function(when.astimezone(timezone.utc))
-        except Exception as error:
-            raise InvalidInputError.of(
-                "to",
-                f"{self._name} failed for {when:%Y-%m-%d %H:%M %Z} ({type(error).__name__}: {error}); return a number "
-                "in E.164 format, or a list of numbers",
-            ) from error
+        return self._function(when.astimezone(timezone.utc))
 
     def __repr__(self) -> str:
         """Name the function. Airflow's UI shows this, and it is the same at each parse."""
         return f"<function {self._name}>"
+
+
+class UnknownRecipients(TimedRecipients):
+    """
+    Recipients of a message that cannot be sent, whatever the time.
+
+    :param field: what is wrong.
+    :param reason: why.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        self._problem = Problem(field, reason)
+
+    def at(self, when: datetime) -> Any:
+        """Raise what is wrong."""
+        raise InvalidInputError([self._problem])
+
+    def __repr__(self) -> str:
+        """Say what is wrong: Airflow's UI shows this."""
+        return f"<{InvalidInputError([self._problem])}>"
 
 
 def as_recipients(to: Any) -> Any:
@@ -67,8 +80,34 @@ def check_alert_recipients_at_parse(to: Any) -> None:
 def recipients_at(to: Any, when: datetime) -> tuple[list[str], list[Problem]]:
     """Return the numbers that a message goes to, and what is wrong with the other entries.
 
+    Whatever a user's function raises counts as a problem of this message, so it does not stop other messages.
+
     :param to: as :func:`as_recipients` returns it, rendered.
     :param when: the time at which the message goes out.
     :raises InvalidInputError: if there is no number at all.
     """
-    return split_recipients(to.at(when) if isinstance(to, TimedRecipients) else to)
+    failures: list[Problem] = []
+
+    def failed(error: Exception) -> Problem:
+        return Problem(
+            "to",
+            f"{to!r} failed for {when:%Y-%m-%d %H:%M %Z} ({type(error).__name__}: {error}); return a number in E.164 "
+            "format, or a list of numbers",
+        )
+
+    def until_it_fails(entries: Iterator[Any]) -> Iterator[Any]:
+        try:
+            yield from entries
+        except Exception as error:
+            failures.append(failed(error))
+
+    try:
+        value = to.at(when) if isinstance(to, TimedRecipients) else to
+        numbers, problems = split_recipients(until_it_fails(value) if isinstance(value, Iterator) else value)
+    except InvalidInputError:
+        if failures:
+            raise InvalidInputError(failures) from None
+        raise
+    except Exception as error:
+        raise InvalidInputError([failed(error)]) from error
+    return numbers, problems + failures

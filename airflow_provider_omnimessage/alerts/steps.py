@@ -10,9 +10,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from airflow_provider_omnimessage.alerts.recipients import as_recipients, check_alert_recipients_at_parse
+from airflow_provider_omnimessage.alerts.recipients import (
+    UnknownRecipients,
+    as_recipients,
+    check_alert_recipients_at_parse,
+)
 from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem
 from airflow_provider_omnimessage.api.messages import draft_messages, sms
+from airflow_provider_omnimessage.tasks.rendering import PlainStrings, unrendered
+
+#: The latest time of a step after its alert. Much later ones are no dates.
+LATEST = timedelta(days=365)
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,7 @@ class Step:
             Step(after=timedelta(minutes=30), to=["+37255555556", "+37255555557"], text="Nobody reacts: {{ run_id }}"),
         ]
 
-    :param after: time after the alert, a timedelta of more than 0.
+    :param after: time after the alert, a timedelta of more than 0 and at most 365 days.
     :param to: the recipients, as the alert takes them; default: those of the alert.
     :param text: the message, as one SMS. Default: the alert's messages, with "2nd notice: " before each text.
     :param messages: the message on any channels, instead of ``text``.
@@ -42,6 +50,26 @@ class Step:
     def __post_init__(self) -> None:
         """Keep a function in a form that Airflow can show."""
         object.__setattr__(self, "to", as_recipients(self.to))
+
+
+class StepTemplates(PlainStrings):
+    """Render the steps of an escalation one by one: a template that fails costs its own step only."""
+
+    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
+        """Render ``content``; a step that cannot be rendered has recipients that name the reason."""
+        if not isinstance(content, StepDraft):
+            return super().render_template(content, *args, **kwargs)
+        rendered = {**content}
+        for field in ("to", "messages"):
+            try:
+                rendered[field] = self.render_template(content[field], *args, **kwargs)
+            except Exception as error:
+                return {**content, "messages": None, "to": UnknownRecipients(field, unrendered(error))}
+        return rendered
+
+
+class StepDraft(dict[str, Any]):
+    """A step as an operator keeps it: ``after``, ``to`` and ``messages``, with their templates."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +91,7 @@ class Notice:
 
 
 def plan_escalation(escalate: Any) -> list[dict[str, Any]]:
-    """Return the steps as an operator keeps them: plain dicts that Airflow renders, in the order of their times.
+    """Return the steps as an operator keeps them: dicts that Airflow renders, in the order of their times.
 
     :param escalate: a list of :class:`Step`; ``None``: no steps.
     :raises InvalidInputError: names everything that is wrong with them.
@@ -73,7 +101,7 @@ def plan_escalation(escalate: Any) -> list[dict[str, Any]]:
     if isinstance(escalate, (str, Mapping)) or not isinstance(escalate, Iterable):
         raise InvalidInputError.of("escalate", "is not a list; pass a list of Step(after=timedelta(minutes=15), ...)")
     problems: list[Problem] = []
-    steps = []
+    steps: list[dict[str, Any]] = []
     for index, step in enumerate(escalate):
         try:
             steps.append(_checked(step))
@@ -102,23 +130,28 @@ def notices(to: Any, messages: Sequence[Any], escalate: Sequence[Mapping[str, An
     return found
 
 
-def _checked(step: Any) -> dict[str, Any]:
+def _checked(step: Any) -> StepDraft:
     if not isinstance(step, Step):
         raise InvalidInputError.of(
             "after", f"is missing in {type(step).__name__}; use Step(after=timedelta(minutes=15), ...)"
         )
-    if not isinstance(step.after, timedelta) or step.after <= timedelta(0):
-        raise InvalidInputError.of("after", f"{step.after!r} is not accepted; use a timedelta of more than 0")
+    if not isinstance(step.after, timedelta) or not timedelta(0) < step.after <= LATEST:
+        raise InvalidInputError.of(
+            "after", f"{step.after!r} is not accepted; use a timedelta of more than 0 and at most {LATEST.days} days"
+        )
     if step.text is not None and step.messages is not None:
         raise InvalidInputError.of("text", "found both; pass either text, for an SMS, or messages, for any channels")
     if step.to is not None:
         check_alert_recipients_at_parse(step.to)
     own = [sms(step.text)] if step.text is not None else None
     own = draft_messages(step.messages) if step.messages is not None else own
-    return {"after": step.after, "to": step.to, "messages": own}
+    return StepDraft(after=step.after, to=step.to, messages=own)
 
 
-def _texts(messages: Sequence[Any]) -> list[str]:
+def _texts(messages: Any) -> list[str]:
+    if not isinstance(messages, (list, tuple)):
+        # a template may render anything; what is no list of messages is rejected when the message is composed
+        return []
     texts = [message.get("text") for message in messages if isinstance(message, Mapping)]
     return [str(text.get("body") if isinstance(text, Mapping) else text) for text in texts if text]
 

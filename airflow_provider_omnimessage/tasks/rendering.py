@@ -47,10 +47,10 @@ class PrivateTemplates:
             except TemplateRenderingError:
                 raise
             except Exception as error:
-                reason = _reason(error)
+                reason = unrendered(error)
             if reason:
                 # outside of the except block: the error itself, which Airflow would log as well, may quote the template
-                raise TemplateRenderingError(f"{field}: its template cannot be rendered ({reason}); correct it")
+                raise TemplateRenderingError(f"{field}: {reason}")
             setattr(parent, field, rendered)
 
 
@@ -75,8 +75,8 @@ class PlainStrings(PrivateTemplates):
         return "".join(map(str, nodes)) if is_text else rendered
 
 
-def _reason(error: Exception) -> str:
-    """Describe an error without the text of the template, and with numbers and secrets masked."""
+def unrendered(error: Exception) -> str:
+    """Return what is wrong with a template, without its text, and with numbers and secrets masked."""
     import jinja2
 
     name = type(error).__name__
@@ -87,4 +87,5 @@ def _reason(error: Exception) -> str:
     else:
         message = ""  # errors of functions quote what they were called with
     message = mask_numbers(mask_secrets(message))
-    return f"{name}: {message}" if message else name
+    reason = f"{name}: {message}" if message else name
+    return f"its template cannot be rendered ({reason}); correct it"

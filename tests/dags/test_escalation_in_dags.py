@@ -8,7 +8,7 @@ import pytest
 from airflow.sdk import DAG, task
 from full_size import full_size
 
-from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator, Step
+from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator, Step, planning
 from airflow_provider_omnimessage.cli.alerts import known_alerts
 from airflow_provider_omnimessage.notifications import event_store
 from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
@@ -88,6 +88,64 @@ def test_a_step_that_cannot_be_scheduled_is_named_and_the_others_stay_scheduled(
     assert "No recipient for the 3rd notice: to: " in run.log
     assert plan(sandbox.messages) == [(TO, 0), (OTHER, 30)]
     assert states(sandbox) == ["scheduled"] * 2
+
+
+def rota_that_breaks_off(when):
+    yield OTHER
+    raise RuntimeError("rota down")
+
+
+def test_a_step_whose_template_or_function_fails_costs_neither_the_alert_nor_the_other_steps(
+    guarded, dag, run_dag, sandbox
+):
+    minute = timedelta(minutes=1)
+    escalate = [
+        Step(after=5 * minute, text="Secret {{ no.such.thing }}"),
+        Step(after=6 * minute, to="{{ no.such }}"),
+        Step(after=7 * minute, to=rota_that_breaks_off),
+        Step(after=8 * minute, to=lambda _: {}["ann"]),
+        Step(after=30 * minute, to=OTHER),
+    ]
+    guarded(escalate=escalate)
+    run = run_dag(dag)
+    assert (run.tasks["by_nine.arm"], run.tasks["by_nine.disarm"]) == ("failed", "failed")
+    undefined = "its template cannot be rendered (UndefinedError: 'no' is undefined); correct it"
+    for line in (
+        f"No recipient for the 2nd notice: messages: {undefined}",
+        f"No recipient for the 3rd notice: to: {undefined}",
+        "No 4th notice for one recipient: to: <function test_escalation_in_dags.rota_that_breaks_off> failed for ",
+        "(KeyError: 'ann')",
+        "Not all alerts are scheduled: ",
+        "The alert is sent at its time: the work is not done",
+    ):
+        assert line in run.log
+    assert "Secret" not in run.log
+    assert plan(sandbox.messages) == [(TO, 0), (OTHER, 7), (OTHER, 30)]
+    assert states(sandbox) == ["scheduled"] * 3
+
+
+@full_size
+@pytest.mark.parametrize("broken", ["planning", "time"])
+def test_a_step_that_fails_in_an_unexpected_way_costs_the_others_nothing(
+    guarded, dag, run_dag, sandbox, monkeypatch, broken
+):
+    escalate = [Step(after=timedelta(minutes=15), to=OTHER), Step(after=timedelta(minutes=30))]
+    real = planning.later if broken == "planning" else planning.Planner._time
+
+    def fails_for_the_step(*args):
+        if timedelta(minutes=15) in args:
+            raise OverflowError("date value out of range")
+        return real(*args)
+
+    if broken == "planning":
+        monkeypatch.setattr(planning, "later", fails_for_the_step)
+    else:
+        monkeypatch.setattr(planning.Planner, "_time", fails_for_the_step)
+    guarded(escalate=escalate)
+    run = run_dag(dag)
+    assert run.tasks["by_nine.arm"] == "failed"
+    assert "escalate: failed (OverflowError: date value out of range); correct this step" in run.log
+    assert plan(sandbox.messages) == [(TO, 0), (TO, 30)]
 
 
 @full_size

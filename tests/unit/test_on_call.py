@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator, OnCall
-from airflow_provider_omnimessage.alerts.recipients import as_recipients, recipients_at
+from airflow_provider_omnimessage.alerts.recipients import TimedRecipients, as_recipients, recipients_at
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 
 ANN, BOB, TEAM = "+37255555551", "+37255555552", "+37255555550"
@@ -264,6 +264,29 @@ class TestFunctions:
         with pytest.raises(InvalidInputError) as error:
             recipients_at(as_recipients(function), at("2026-11-25T09:00+00:00"))
         assert words in str(error.value)
+
+    def test_numbers_that_a_generator_yields_before_it_fails_are_alerted(self):
+        def rota(time):
+            yield ANN
+            yield "nobody"
+            raise KeyError("bob")
+
+        numbers, problems = recipients_at(as_recipients(rota), at("2026-11-25T09:00+00:00"))
+        assert numbers == [ANN]
+        assert [reason for _, reason in problems][1].startswith("<function ")
+        assert "rota> failed for 2026-11-25 09:00 UTC (KeyError: 'bob'); return a number" in problems[1].reason
+
+    def test_a_generator_that_fails_at_once_is_named(self):
+        with pytest.raises(InvalidInputError, match=r"failed for .* \(ZeroDivisionError: division by zero\)"):
+            recipients_at(as_recipients(lambda time: (1 / 0 for _ in "a")), at("2026-11-25T09:00+00:00"))
+
+    def test_a_calendar_that_raises_what_nobody_expects_counts_as_nobody(self):
+        class Rota(TimedRecipients):
+            def at(self, when):
+                raise KeyError("ann")
+
+        with pytest.raises(InvalidInputError, match=r"to: .* \(KeyError: 'ann'\); return a number"):
+            recipients_at(Rota(), at("2026-11-25T09:00+00:00"))
 
 
 def who(time: datetime) -> str:

@@ -58,6 +58,11 @@ def test_steps_are_in_the_order_of_their_times_and_have_the_recipients_of_the_al
     ]
 
 
+def test_a_text_that_is_rendered_as_no_list_does_not_stop_the_others():
+    steps = [{"after": MINUTE, "to": None, "messages": 5}, {"after": 2 * MINUTE, "to": OTHER, "messages": None}]
+    assert [notice.to for notice in notices(TO, [sms("Late")], steps)] == [TO, TO, OTHER]
+
+
 @pytest.mark.parametrize(
     ("escalate", "named"),
     [
@@ -65,6 +70,8 @@ def test_steps_are_in_the_order_of_their_times_and_have_the_recipients_of_the_al
         ([{"after": MINUTE}], "escalate[0].after: is missing in dict; use Step("),
         ([Step(after=MINUTE), Step(after=15)], "escalate[1].after: 15 is not accepted"),
         ([Step(after=timedelta(0))], "escalate[0].after: "),
+        ([Step(after=MINUTE), Step(after=timedelta.max)], "escalate[1].after: datetime.timedelta(days="),
+        ([Step(after=timedelta(days=366))], "use a timedelta of more than 0 and at most 365 days"),
         ([Step(after=MINUTE, to="ann")], "escalate[0].to: "),
         ([Step(after=MINUTE, text="a", messages=[sms("b")])], "escalate[0].text: found both"),
         ([Step(after=MINUTE, messages=[{"channel": "fax"}])], "escalate[0].messages[0].channel: "),
