@@ -143,7 +143,6 @@ class ArmDeadMansSwitchOperator(AlertTask):
                 )
 
     def _arm(self, context: Mapping[str, Any], known: KnownAlerts) -> None:
-        wanted: list[str] = []
         with (
             OmnimessageHook(self.omnimessage_conn_id) as hook,
             # one budget for all requests: the work waits for them
@@ -155,26 +154,35 @@ class ArmDeadMansSwitchOperator(AlertTask):
             moved = moved_alert(pending)
             if moved is not None:
                 context["ti"].xcom_push(key="time_choice", value=moved.as_dict())
+            wanted: list[str] = []
+            run_is_guarded = False
             while pending:
                 planned = pending.pop(0)
-                # a recipient whose requests hang must not use up the time of those that follow
+                # a request that hangs must not use up the time of those that follow
                 share = (hook.seconds_left or 0.0) / (len(pending) + 1)
                 try:
                     with hook.within(share):
                         omnimessage_id = self._arm_for(planned, deadline, hook, known, context)
+                        wanted += [omnimessage_id] if omnimessage_id else []
+                        if omnimessage_id and not planned.notice.number and not run_is_guarded:
+                            # one recipient is enough: what fails after that must not cause a false alarm
+                            run_is_guarded = True
+                            self._end_wait_for_this_run(context, hook)
                 except Exception as error:
                     self.log.error("No %s for %s: %s", planned.notice, mask_number(planned.to), error)
                     problems.append(error)
-                else:
-                    wanted += [omnimessage_id] if omnimessage_id else []
             if not problems:
                 # an alert that could not be replaced is better than none
                 self._cancel_others(wanted, hook, known)
-                if self.next_run_variable is not None:
-                    tags = {"dag_id": self.dag_id, "task_id": self.task_id}
-                    cancel_next_run_alert(context, hook, self.next_run_variable, self.log, tags)
+                if not run_is_guarded:
+                    self._end_wait_for_this_run(context, hook)
         if problems:
             raise first_that_may_pass(problems)
+
+    def _end_wait_for_this_run(self, context: Mapping[str, Any], hook: OmnimessageHook) -> None:
+        """Cancel the alert that waited for this run; an error is logged only."""
+        if self.next_run_variable is not None:
+            cancel_next_run_alert(context, hook, self.next_run_variable, self.log, self._tags)
 
     def _deadline(self, context: Mapping[str, Any], hook: OmnimessageHook, known: KnownAlerts) -> TimeToSend:
         """Return the deadline of the run. A retry keeps that of the first try: a timedelta would start again."""
