@@ -20,6 +20,7 @@ from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
 
 if TYPE_CHECKING:
+    from airflow_provider_omnimessage.alerts.known import Alert, KnownAlerts
     from airflow_provider_omnimessage.api.timing import TimeToSend
 
 
@@ -125,6 +126,27 @@ class AlertTask(StepTemplates, SwitchTask):
         planner = Planner(hook, self.log, self.window, self.timezone)
         planned, problems = planner.plan(notices(self.to, self.messages, self.escalate), begin)
         return planned, list(problems)
+
+    def _cancel_replaced(self, replaced: Sequence[Alert], hook: OmnimessageHook, known: KnownAlerts) -> None:
+        """Cancel what is replaced, after its successor is scheduled, so that there always is an alert.
+
+        :param replaced: of ``known``, with their ids.
+        """
+        from airflow_provider_omnimessage.tasks.cancelling import cancel_each
+
+        times = known.times()
+        waiting = [str(alert.message.omnimessage_id) for alert in replaced if alert.message.waits(now())]
+        left = set()
+        for outcome in cancel_each(
+            hook, waiting, times=times, log=self.log, tags=self._tags, seconds=hook.seconds_left
+        ):
+            if outcome.cancellation is not None:
+                self.log.info("The alert was replaced: %s", outcome)
+                continue
+            left.add(outcome.omnimessage_id)
+            self.log.error("The alert that was replaced is still scheduled; disarm tries again: %s", outcome)
+        if len(left) < len(replaced):
+            known.drop(alert for alert in replaced if alert.message.omnimessage_id not in left)
 
 
 def first_that_may_pass(errors: Sequence[Exception]) -> Exception:

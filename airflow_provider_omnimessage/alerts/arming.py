@@ -291,20 +291,6 @@ class ArmDeadMansSwitchOperator(AlertTask):
             return None
 
     def _cancel_others(self, wanted: Sequence[str], hook: OmnimessageHook, known: KnownAlerts) -> None:
-        """Cancel what is replaced, after its successor is scheduled, so that there always is an alert."""
-        from airflow_provider_omnimessage.tasks.cancelling import cancel_each
-
+        """Cancel what no longer belongs to this run's alert."""
         replaced = [alert for alert in known.alerts if alert.message.omnimessage_id not in (None, *wanted)]
-        times = known.times()
-        waiting = [str(alert.message.omnimessage_id) for alert in replaced if alert.message.waits(now())]
-        left = set()
-        for outcome in cancel_each(
-            hook, waiting, times=times, log=self.log, tags=self._tags, seconds=hook.seconds_left
-        ):
-            if outcome.cancellation is not None:
-                self.log.info("The alert was replaced: %s", outcome)
-                continue
-            left.add(outcome.omnimessage_id)
-            self.log.error("The alert that was replaced is still scheduled; disarm tries again: %s", outcome)
-        if len(left) < len(replaced):
-            known.drop(alert for alert in replaced if alert.message.omnimessage_id not in left)
+        self._cancel_replaced(replaced, hook, known)

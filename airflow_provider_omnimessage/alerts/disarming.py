@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -209,7 +209,8 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
         """
         Send the alert to everyone who has not got it.
 
-        What is scheduled stays: it covers a repaired run that hangs, and is cancelled if that run is done in time.
+        What ``arm`` has scheduled stays: it covers a repaired run that hangs, and is cancelled if that run is done in
+        time. The steps of an alert that was sent before a clear are replaced, as they count from the new failure.
         """
         from airflow_provider_omnimessage.alerts.known import KnownAlerts
 
@@ -246,6 +247,7 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
             if each.time.chosen and each.time.chosen.utc > now()
         }
         planned, problems = self._plan(hook, begin)
+        renewed: set[tuple[str, int]] = set()
         for each in planned:
             notice, to, at = each.notice, each.to, each.time.chosen
             goes_out = scheduled.get((notice.number, to))
@@ -254,9 +256,10 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
                 continue
             try:
                 draft = self._compose(hook, to, messages=notice.messages)
-                earlier = known.of(fingerprint({"to": draft["to"]}, hook.settings.password), notice.number)
+                recipient = fingerprint({"to": draft["to"]}, hook.settings.password)
                 # a retry does not send twice; after a clear, a new failure is news
-                if not again and any(map(known.is_of_this_attempt, earlier)):
+                if not again and any(map(known.is_of_this_attempt, known.of(recipient, notice.number))):
+                    renewed.add((recipient, notice.number))
                     continue
                 choice = each.time.as_dict() if each.time.reason else None
                 omnimessage_id = known.schedule(hook, draft, at.utc if at else due, at, notice.number, choice=choice)
@@ -267,7 +270,31 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
             else:
                 when = f"at {at}" if at else "now"
                 self.log.warning("The %s to %s is sent %s: %s", notice, mask_number(to), when, omnimessage_id)
+                renewed.add((recipient, notice.number))
+        if not again:
+            is_whole = len(renewed) == len(planned) and not problems
+            self._replace_steps(known, renewed, hook, is_whole=is_whole)
         return problems
+
+    def _replace_steps(
+        self, known: KnownAlerts, renewed: Collection[tuple[str, int]], hook: OmnimessageHook, *, is_whole: bool
+    ) -> None:
+        """
+        Cancel the steps that earlier attempts have scheduled, now that those of this attempt stand.
+
+        :param renewed: recipient and number of each message of this attempt that is sent or scheduled.
+        :param is_whole: whether that is all of them, so that no earlier one is needed.
+        """
+        replaced = [
+            alert
+            for alert in known.alerts
+            if alert.step
+            and alert.message.omnimessage_id
+            and alert.message.waits(now())
+            and not known.is_of_this_attempt(alert.message)
+            and (is_whole or (alert.recipient, alert.step) in renewed)
+        ]
+        self._cancel_replaced(replaced, hook, known)
 
     def _now(self, hook: OmnimessageHook) -> TimeToSend:
         """Return the current time in whole seconds: rounded up, it would be a time in the future."""

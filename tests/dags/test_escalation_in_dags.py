@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from airflow.sdk import DAG, task
-from full_size import full_size
+from full_size import first, full_size
 
 from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator, Step, planning
 from airflow_provider_omnimessage.cli.alerts import known_alerts
@@ -174,6 +174,65 @@ def test_sent_now_the_steps_count_from_now_and_a_repaired_run_cancels_them(
     assert (sent["time_to_send"], sent["to"], step["to"]) == (None, TO, OTHER)
     ahead = datetime.fromisoformat(step["time_to_send"]) - datetime.fromisoformat(sent["accepted_at"])
     assert abs(ahead - timedelta(minutes=15)) < timedelta(seconds=30)
+    guarded.fails[0] = False
+    clear_and_run(dag, run)
+    assert "scheduled" not in states(sandbox)
+
+
+def steps_from_now(sandbox):
+    """List the steps of the alert that was sent now, which are due within the hour, before the deadline."""
+    latest = datetime.now(timezone.utc) + timedelta(minutes=50)
+    return [
+        (message["to"], message["body"]["messages"][0]["text"].partition(":")[0])
+        for message in sandbox.messages
+        if message["state"] == "scheduled" and datetime.fromisoformat(message["time_to_send"]) < latest
+    ]
+
+
+def sent_now(sandbox):
+    return [message for message in sandbox.messages if message["time_to_send"] is None]
+
+
+@pytest.mark.parametrize("others", first(1, [[], [Step(after=timedelta(minutes=31), to=REJECTED)]]))
+def test_each_failure_after_a_clear_is_sent_and_its_steps_replace_those_of_the_last_one(
+    guarded, dag, run_dag, clear_and_run, sandbox, others
+):
+    guarded(on_failure="send_now", escalate=[*STEPS, *others])
+    run = run_dag(dag)
+    steps = [(OTHER, "2nd notice"), (TO, "Call somebody"), (OTHER, "Call somebody")]
+    assert steps_from_now(sandbox) == steps
+    for number in (2, 3):
+        clear_and_run(dag, run)
+        assert len(sent_now(sandbox)) == number, "a new failure is news"
+        assert steps_from_now(sandbox) == steps
+        assert states(sandbox)[-3:] == ["scheduled"] * 3, "the newest ones, which count from the new failure"
+    guarded.fails[0] = False
+    clear_and_run(dag, run)
+    assert "scheduled" not in states(sandbox)
+
+
+@full_size
+def test_steps_whose_successors_cannot_be_scheduled_stay(guarded, dag, run_dag, clear_and_run, sandbox):
+    guarded(on_failure="send_now")
+    run = run_dag(dag)
+    # arm replaces its four messages; then the alert goes out, and nothing after it is accepted
+    sandbox.add_fault("unauthorized", call="send", after=5, times="always")
+    clear_and_run(dag, run)
+    assert len(sent_now(sandbox)) == 2
+    assert steps_from_now(sandbox) == [(OTHER, "2nd notice"), (TO, "Call somebody"), (OTHER, "Call somebody")]
+
+
+@full_size
+def test_steps_that_cannot_be_cancelled_are_known_and_cancelled_once_the_run_is_repaired(
+    guarded, dag, run_dag, clear_and_run, sandbox
+):
+    guarded(on_failure="send_now", escalate=STEPS[:1])
+    run = run_dag(dag)
+    sandbox.add_fault("unauthorized", call="cancel", times="always")
+    run = clear_and_run(dag, run)
+    assert "The alert that was replaced is still scheduled; disarm tries again: " in run.log
+    assert steps_from_now(sandbox) == [(OTHER, "2nd notice")] * 2
+    sandbox.clear_faults()
     guarded.fails[0] = False
     clear_and_run(dag, run)
     assert "scheduled" not in states(sandbox)
