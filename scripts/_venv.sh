@@ -42,12 +42,18 @@ answer_help() {
     done
 }
 
-# ensure_venv FOLDER REQUIREMENT...: create or update the folder so that these requirements are installed in it
+# ensure_venv FOLDER REQUIREMENT...: create or update the folder so that these requirements are installed in it; what else is there may stay
 ensure_venv() {
-    local folder=$1 wanted python
+    local folder=$1 basis requirement python missing=
     shift
-    wanted="$* $AS_OF $(cat pyproject.toml)"
-    [ -x "$folder/bin/python" ] && [ "$(cat "$folder/made-of" 2>/dev/null)" = "$wanted" ] && return
+    basis="$AS_OF $(cksum <pyproject.toml)"
+    # made-of: what everything depends on, and the requirements, one in each line
+    if [ -x "$folder/bin/python" ] && [ "$(head -n 1 "$folder/made-of" 2>/dev/null)" = "$basis" ]; then
+        for requirement in "$@"; do
+            grep -Fxq -e "$requirement" "$folder/made-of" || missing=yes
+        done
+        [ -n "$missing" ] || return 0
+    fi
     if [ ! -x "$folder/bin/python" ]; then
         python=$(find_python) || return 1
         say "Creating a virtual environment in $folder with $("$python" --version) ..."
@@ -57,7 +63,7 @@ ensure_venv() {
     fi
     say "Installing its packages ..."
     "$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --exclude-newer "$AS_OF" "$@" || return 1
-    printf '%s' "$wanted" >"$folder/made-of"
+    printf '%s\n' "$basis" "$@" >"$folder/made-of"
 }
 
 # ensure_programs COMMAND=PACKAGE...: install the Debian packages of the commands that are missing; their services do not start
