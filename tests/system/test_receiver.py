@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -102,7 +103,7 @@ def post_under_load(
         id_ = f"m{number}"
         try:
             status = clients[number % len(clients)].post(report(id_)).status
-        except OSError:
+        except (OSError, HTTPException):  # killed before, or in the middle of, its response
             status = 0
         with lock:
             statuses[status] += 1
