@@ -6,10 +6,8 @@ import io
 import json
 import sys
 from datetime import timedelta
-from types import SimpleNamespace
 
 import pytest
-from storm_events import Variables
 
 from airflow_provider_omnimessage.__main__ import main
 from airflow_provider_omnimessage.api import delivery, waiting
@@ -82,13 +80,3 @@ def delivered(send, sandbox):
     id_ = send()
     sandbox.advance(10)
     return id_
-
-
-@pytest.fixture
-def variables(monkeypatch):
-    """Keep the state of notifiers' events in memory."""
-    from airflow_provider_omnimessage.notifications import event_store
-
-    variables = Variables()
-    monkeypatch.setattr(event_store, "Variable", SimpleNamespace(get=variables.look, set=variables.put))
-    return variables
