@@ -181,12 +181,19 @@ class TimeChooser:
         if zone != RECIPIENT or not timing.is_local(value):
             return self._resolve(value, self._named(None if zone == RECIPIENT else zone)), ""
         zones = self._zones(zone, to)
-        latest = self._resolve(value, zones)
-        is_earlier_elsewhere = any(timing.resolve(value, zone=zone, now=self._now).utc < latest.utc for zone in zones)
+        times = self._times(value, zones)
+        latest = self._latest(times)
+        is_earlier_elsewhere = any(time.utc < latest.utc for time in times)
         return latest, f"the latest of {len(zones)} time zones of the recipient" if is_earlier_elsewhere else ""
 
     def _resolve(self, value: Any, zones: Zones) -> TimeToSend:
-        time = max((timing.resolve(value, zone=zone, now=self._now) for zone in zones), key=lambda time: time.utc)
+        return self._latest(self._times(value, zones))
+
+    def _times(self, value: Any, zones: Zones) -> list[TimeToSend]:
+        return [timing.resolve(value, zone=zone, now=self._now) for zone in zones]
+
+    def _latest(self, times: Sequence[TimeToSend]) -> TimeToSend:
+        time = max(times, key=lambda time: time.utc)
         if time.warning and len(self.warnings) < _CACHED:
             self.warnings[time.warning] = None
         return time

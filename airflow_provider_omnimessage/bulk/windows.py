@@ -45,7 +45,8 @@ class RowWindows:
         self._openings: dict[tuple[int, str], str] = {}
         #: How many rows are sent at another time than the wanted one.
         self.moved = 0
-        #: What became of the rows whose window was closed when they were posted.
+        #: An entry of ``time_choices`` for the rows whose window was closed when they were posted.
+        #: ``None``: there were none.
         self.late: dict[str, Any] | None = None
 
     def of(self, row: int, choice: ChosenTime) -> RowWindow:

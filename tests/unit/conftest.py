@@ -6,8 +6,10 @@ import io
 import json
 import sys
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from rotas import calendar
 
 from airflow_provider_omnimessage.__main__ import main
 from airflow_provider_omnimessage.api import delivery, waiting
@@ -80,3 +82,13 @@ def delivered(send, sandbox):
     id_ = send()
     sandbox.advance(10)
     return id_
+
+
+@pytest.fixture
+def rota(tmp_path):
+    def write(*events: str, head: str = "X-WR-TIMEZONE:Europe/Tallinn") -> Path:
+        path = tmp_path / "rota.ics"
+        path.write_text(calendar(*events, head=head))
+        return path
+
+    return write

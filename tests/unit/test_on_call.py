@@ -6,46 +6,19 @@ import json
 import logging
 from bisect import bisect_right
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 from airflow.sdk import DAG, ObjectStoragePath
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rotas import ALWAYS, ANN, BOB, TEAM, at, calendar, on_call
 
 from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator, OnCall
 from airflow_provider_omnimessage.alerts.recipients import TimedRecipients, as_recipients, recipients_at
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 
-ANN, BOB, TEAM = "+37255555551", "+37255555552", "+37255555550"
-PEOPLE = {"Ann": ANN, "bob@example.com": BOB}
 TALLINN = ZoneInfo("Europe/Tallinn")
-ALWAYS = "DTSTART:20200101T000000Z\nDTEND:20990101T000000Z"
-
-
-def calendar(*events: str, head: str = "X-WR-TIMEZONE:Europe/Tallinn") -> str:
-    uids = [f"BEGIN:VEVENT\nUID:{number}\n{event}\nEND:VEVENT" for number, event in enumerate(events)]
-    lines = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//test", head, *uids, "END:VCALENDAR", ""]
-    return "\r\n".join("\n".join(lines).split("\n"))
-
-
-@pytest.fixture
-def rota(tmp_path):
-    def write(*events: str, head: str = "X-WR-TIMEZONE:Europe/Tallinn") -> Path:
-        path = tmp_path / "rota.ics"
-        path.write_text(calendar(*events, head=head))
-        return path
-
-    return write
-
-
-def at(text: str) -> datetime:
-    return datetime.fromisoformat(text)
-
-
-def on_call(path: object, default: object = TEAM, **kwargs: object) -> OnCall:
-    return OnCall(path, **{"people": PEOPLE, "default": default, **kwargs})
 
 
 class TestWhoIsOnCall:

@@ -5,42 +5,13 @@ from __future__ import annotations
 import copy
 import pickle
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 from airflow.sdk import DAG
+from rotas import ALWAYS, ANN, BOB, TEAM, at, on_call
 
-from airflow_provider_omnimessage.alerts import HeartbeatOperator, OnCall
+from airflow_provider_omnimessage.alerts import HeartbeatOperator
 from airflow_provider_omnimessage.api.errors import InvalidInputError
-
-ANN, BOB, TEAM = "+37255555551", "+37255555552", "+37255555550"
-PEOPLE = {"Ann": ANN, "bob@example.com": BOB}
-ALWAYS = "DTSTART:20200101T000000Z\nDTEND:20990101T000000Z"
-
-
-def calendar(*events: str, head: str = "X-WR-TIMEZONE:Europe/Tallinn") -> str:
-    own = [event if "UID:" in event else f"UID:{number}\n{event}" for number, event in enumerate(events)]
-    uids = [f"BEGIN:VEVENT\n{event}\nEND:VEVENT" for event in own]
-    lines = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//test", head, *uids, "END:VCALENDAR", ""]
-    return "\r\n".join("\n".join(lines).split("\n"))
-
-
-@pytest.fixture
-def rota(tmp_path):
-    def write(*events: str, head: str = "X-WR-TIMEZONE:Europe/Tallinn") -> Path:
-        path = tmp_path / "rota.ics"
-        path.write_text(calendar(*events, head=head))
-        return path
-
-    return write
-
-
-def at(text: str) -> datetime:
-    return datetime.fromisoformat(text)
-
-
-def on_call(path: object, default: object = TEAM, **kwargs: object) -> OnCall:
-    return OnCall(path, **{"people": PEOPLE, "default": default, **kwargs})
 
 
 class TestNames:
