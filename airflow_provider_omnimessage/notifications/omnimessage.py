@@ -16,7 +16,7 @@ from airflow_provider_omnimessage.api.fields import is_deferred
 from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
-from airflow_provider_omnimessage.tasks.arguments import RECIPIENT, check_time_at_parse
+from airflow_provider_omnimessage.tasks.arguments import RECIPIENT, check_time_at_parse, require_flag
 from airflow_provider_omnimessage.tasks.rendering import PlainStrings
 
 if TYPE_CHECKING:
@@ -331,8 +331,7 @@ def _check_zone_of_recipients(timezone: Any, to: Any, dedup_key: Any) -> None:
 
 def _check_deduplication(dedup_key: Any, quiet_for: Any, recovered: Any, escalate: Any, time_to_send: Any) -> None:
     """Raise for a deduplication that cannot work, while the DAG is parsed."""
-    if not isinstance(recovered, bool):
-        raise InvalidInputError.of("recovered", f"{recovered!r} is not accepted; use True or False")
+    require_flag("recovered", recovered)
     if dedup_key is None:
         for name, value in (("quiet_for", quiet_for), ("recovered", recovered), ("escalate", escalate)):
             if value:
