@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_omnimessage.api.errors import OmnimessageError
-from airflow_provider_omnimessage.notifications.event_state import MOST_NAMES, Event, EventState, Scheduled
+from airflow_provider_omnimessage.notifications.event_state import MOST_NAMES, Event, EventState, Recovery, Scheduled
 from airflow_provider_omnimessage.notifications.event_store import EventStore
 
 if TYPE_CHECKING:
@@ -34,8 +34,15 @@ class Courier(Protocol):
     def schedule_text(self, text: str, at: datetime) -> list[str]:
         """Schedule a text, and return the ids of what was scheduled."""
 
-    def schedule_steps(self, now: datetime) -> Iterator[tuple[str, datetime]]:
-        """Schedule the steps of the escalation, and yield the id and the time of each."""
+    @property
+    def has_steps(self) -> bool:
+        """Whether there is an escalation."""
+
+    def schedule_steps(self, now: datetime, done: frozenset[int]) -> Iterator[tuple[int, str, datetime]]:
+        """Schedule the steps of the escalation, and yield the number, the id and the time of each.
+
+        :param done: numbers of those that are scheduled already.
+        """
 
     def in_zone(self, time: datetime) -> str:
         """Return a time in words, in the zone of the recipients."""
@@ -81,10 +88,13 @@ class Deduplicator:
                 self._store.variable,
                 error,
             )
+            if self._courier.has_steps:
+                # an alarm that nobody can call off is a false one as soon as it works again
+                self._log.warning("The escalation is not scheduled: without the Variable, no success could cancel it")
             self._courier.send()
             return
         if state.first == own:
-            self._send_first(own, now)
+            self._send_first(own, state, now)
         elif state.digest_by == own:
             self._schedule_digest(own, event, state, now)
         else:
@@ -98,56 +108,77 @@ class Deduplicator:
         own = uuid.uuid4().hex[:12]
         state = self._store.read()
         try:
-            if state.failing_since and self._close(state.failing_since, own):
-                self._log.info("It works again, after %s failures since %s", state.failures, state.failing_since)
-                if is_reported:
+            if state.is_closable(now, is_reported=is_reported):
+                state = self._close(state, own, now, is_reported=is_reported)
+                if state.closed_by == own and state.recovery is not None:
                     # before the cancels, which may use up the time; what they leave, the next success cancels
-                    self._courier.send_text(recovered_text(event, state, now))
+                    self._report(own, event, state.recovery)
         finally:
-            gone = self._cancel(state.scheduled, now)
-            if gone:
-                self._write(lambda current: current.without(*gone))
+            self._cancel_and_forget(state.scheduled, now)
 
-    def _close(self, since: str, own: str) -> bool:
-        """End the failures since a time, and return whether no other success did."""
+    def _close(self, seen: EventState, own: str, now: datetime, *, is_reported: bool) -> EventState:
+        """End the failures that were seen, unless another success does, and return the state after that."""
+
+        def is_same(current: EventState) -> bool:
+            return (current.failing_since, current.recovery) == (seen.failing_since, seen.recovery)
 
         def close(current: EventState) -> EventState:
-            return current.closed(own) if current.failing_since == since else current
+            return current.closed(own, now, is_reported=is_reported) if is_same(current) else current
 
-        return self._store.change(close, lambda current: current.failing_since != since).closed_by == own
+        state = self._store.change(close, lambda current: not is_same(current))
+        if state.closed_by == own and seen.failing_since:
+            self._log.info("It works again, after %s failures since %s", seen.failures, seen.failing_since)
+        return state
 
-    def _send_first(self, own: str, now: datetime) -> None:
+    def _report(self, own: str, event: Event, recovery: Recovery) -> None:
+        """Report a recovery. If that surely was not sent, the next success reports it.
+
+        :raises Exception: if it was not sent.
+        """
+        try:
+            self._courier.send_text(recovered_text(event, recovery))
+        except Exception as error:
+            if getattr(error, "maybe_processed", False):
+                self._record_report(own)
+            else:
+                self._write(lambda current: current.unreported(own))
+            raise
+        self._record_report(own)
+
+    def _record_report(self, own: str) -> None:
+        """Store that a recovery is reported. It is looked for after a pause: it would be reported twice without it."""
+        try:
+            self._store.change(lambda current: current.reported(own), lambda current: current.is_reported_by(own))
+        except Exception as error:
+            self._log.warning("Variable %s could not be updated: %s", self._store.variable, error)
+
+    def _send_first(self, own: str, state: EventState, now: datetime) -> None:
         failure: Exception | None = None
         try:
             self._courier.send()
         except Exception as error:
             failure = error
         # a first message that was not sent is no reason not to escalate
-        has_steps = self._escalate(own, now)
-        if failure is None or getattr(failure, "maybe_processed", False) or has_steps:
+        self._escalate(own, state, now)
+        if failure is None or getattr(failure, "maybe_processed", False):
             self._write(lambda state: replace(state, is_sent=True) if state.first == own else state)
         else:
-            # the next event must be sent, and not be counted
+            # the next event must be sent, and not be counted; it takes over the steps
             self._write(lambda state: state.unsent() if state.first == own else state)
         if failure is not None:
             raise failure
 
-    def _escalate(self, own: str, now: datetime) -> bool:
-        """Schedule the steps of the escalation, and return whether there are any. Each id is stored at once."""
+    def _escalate(self, own: str, state: EventState, now: datetime) -> None:
+        """Schedule the steps of the escalation that no earlier event has scheduled. Each id is stored at once."""
         new: list[Scheduled] = []
-
-        def with_steps(state: EventState) -> EventState:
-            return replace(state, scheduled=tuple(dict.fromkeys((*state.scheduled, *new))))
-
-        for omnimessage_id, at in self._courier.schedule_steps(now):
-            new.append(Scheduled(omnimessage_id, at.isoformat(), own))
-            self._write(with_steps)
+        for step, omnimessage_id, at in self._courier.schedule_steps(now, state.steps_by(own)):
+            new.append(Scheduled(omnimessage_id, at.isoformat(), own, step=step))
+            self._write(lambda current: current.with_scheduled(*new))
         if new:
             try:
-                self._store.change(with_steps, lambda state: set(new) <= set(state.scheduled))
+                self._keep(new, state, now)
             except Exception as error:
                 self._log.warning("The escalation cannot be cancelled: its ids could not be stored: %s", error)
-        return bool(new)
 
     def _schedule_digest(self, own: str, event: Event, state: EventState, now: datetime) -> None:
         at = datetime.fromisoformat(state.until)
@@ -160,18 +191,9 @@ class Deduplicator:
             # the next event tries it again
             self._write(lambda current: replace(current, digest_count=0) if current.digest_by == own else current)
             raise
-        count = state.digest_count
-        new = tuple(Scheduled(omnimessage_id, state.until, own, count) for omnimessage_id in ids)
-
-        def with_digest(current: EventState) -> EventState:
-            return (
-                current
-                if set(new) <= set(current.scheduled)
-                else replace(current, scheduled=(*current.scheduled, *new))
-            )
-
+        new = [Scheduled(omnimessage_id, state.until, own, state.digest_count) for omnimessage_id in ids]
         try:
-            state = self._store.change(with_digest, lambda current: set(new) <= set(current.scheduled))
+            state = self._keep(new, state, now)
         except Exception as error:
             self._log.warning(
                 "The digest %s cannot be replaced or cancelled, because its id could not be stored: %s",
@@ -180,11 +202,29 @@ class Deduplicator:
             )
             return
         # the new one first, so that there always is one
-        gone = self._cancel(state.replaced_digests(), now)
+        self._cancel_and_forget(state.replaced_digests(), now)
+
+    def _keep(self, new: list[Scheduled], seen: EventState, now: datetime) -> EventState:
+        """Store what was scheduled, and return the state. Cancel it if a success has ended the failures meanwhile.
+
+        A success that ends them later sees what is stored, and cancels it itself.
+
+        :param seen: the state before it was scheduled.
+        """
+        state = self._store.change(
+            lambda current: current.with_scheduled(*new), lambda current: set(new) <= set(current.scheduled)
+        )
+        if state.closed_by != seen.closed_by:
+            self._log.info("It works again since this failure; cancelling what was scheduled for it")
+            self._cancel_and_forget(new, now)
+        return state
+
+    def _cancel_and_forget(self, which: Iterable[Scheduled], now: datetime) -> None:
+        gone = self._cancel(which, now)
         if gone:
             self._write(lambda current: current.without(*gone))
 
-    def _cancel(self, which: list[Scheduled] | tuple[Scheduled, ...], now: datetime) -> list[Scheduled]:
+    def _cancel(self, which: Iterable[Scheduled], now: datetime) -> list[Scheduled]:
         """Cancel, and return those that are not scheduled any more."""
         gone = []
         for one in which:
@@ -221,12 +261,13 @@ def digest_text(event: Event, state: EventState, since: str) -> str:
     return f"... and at least {count} more {noun} of {event.scope}{f': {names}' if names else ''} (since {since})"
 
 
-def recovered_text(event: Event, state: EventState, now: datetime) -> str:
+def recovered_text(event: Event, recovery: Recovery) -> str:
     """Return the text of a recovery: after how long, and after how many failures."""
     what = f"{event.scope}.{event.name}" if event.name else event.scope
-    failures = f"{state.failures} failure{'s' if state.failures != 1 else ''}"
+    failures = f"{recovery.failures} failure{'s' if recovery.failures != 1 else ''}"
     run = f" ({event.run})" if event.run else ""
-    return f"{what} recovered after {in_words(now - datetime.fromisoformat(state.failing_since))}, {failures}{run}"
+    span = datetime.fromisoformat(recovery.at) - datetime.fromisoformat(recovery.since)
+    return f"{what} recovered after {in_words(span)}, {failures}{run}"
 
 
 def in_words(span: timedelta) -> str:

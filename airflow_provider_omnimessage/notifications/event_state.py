@@ -16,6 +16,8 @@ MOST_EVENTS = 500
 MOST_NAMES = 3
 #: If the first message of a storm is not confirmed by then, the process that should send it has died.
 PATIENCE = timedelta(minutes=1)
+#: First and last year of a time that is stored; others are damaged.
+_YEARS = (2000, 2999)
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,48 @@ class Scheduled:
     :param at: when it goes out, ISO 8601 in UTC.
     :param by: id of the event that scheduled it.
     :param count: events in a digest; 0: a step of an escalation.
+    :param step: number of that step, from 1; 0: a digest.
     """
 
     omnimessage_id: str
     at: str
     by: str
     count: int = 0
+    step: int = 0
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can be cancelled."""
+        texts = (self.omnimessage_id, self.by)
+        numbers = (self.count, self.step)
+        has_types = all(isinstance(text, str) for text in texts) and all(type(number) is int for number in numbers)
+        return has_types and _is_time(self.at)
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """A recovery that is not reported yet.
+
+    :param since: when the first failure happened, ISO 8601 in UTC, as all times.
+    :param failures: how many there were.
+    :param at: when something succeeded.
+    :param claimed_at: when a success began to report it; empty: none does, so the next one must.
+    """
+
+    since: str
+    failures: int
+    at: str
+    claimed_at: str = ""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can be reported."""
+        times = (self.since, self.at, *filter(None, (self.claimed_at,)))
+        return type(self.failures) is int and all(map(_is_time, times))
+
+    def is_free(self, now: datetime) -> bool:
+        """Return whether nobody reports it: the process that should may have died."""
+        return not self.claimed_at or now - datetime.fromisoformat(self.claimed_at) >= PATIENCE
 
 
 @dataclass(frozen=True)
@@ -59,12 +97,13 @@ class EventState:
     :param until: end of the storm; an event after it begins another.
     :param events: ids of the events of this storm.
     :param more: events that are not in ``events`` because there are too many.
-    :param names: of the tasks that the events came from.
+    :param names: of the tasks that the events came from, without the first event.
     :param digest_count: number of events in the digest that was scheduled last, or that ``digest_by`` schedules now.
     :param scheduled: all that must be cancelled sooner or later.
     :param failing_since: the first failure that was sent, until something succeeds.
     :param earlier: failures since then, before this storm.
-    :param closed_by: id of the last success that ended failures.
+    :param closed_by: id of the last success that ended failures, or began to report that.
+    :param recovery: what it reports; ``None`` once that is sent, or if a failure comes first.
     """
 
     first: str = ""
@@ -80,24 +119,40 @@ class EventState:
     failing_since: str = ""
     earlier: int = 0
     closed_by: str = ""
+    recovery: Recovery | None = None
 
     @classmethod
     def read(cls, value: Any) -> EventState:
         """Return the state that was stored.
 
-        :raises ValueError: if it is something else. So do ``TypeError`` and ``KeyError``.
+        :raises ValueError: if it is something else, or damaged. So does ``TypeError``.
         """
-        if not isinstance(value, Mapping):
-            raise TypeError("not a mapping")
-        kept = {one.name: value[one.name] for one in fields(cls) if one.name in value}
-        for name in ("events", "names"):
-            kept[name] = tuple(str(item) for item in kept.get(name, ()))
-        kept["scheduled"] = tuple(Scheduled(**item) for item in kept.get("scheduled", ()))
+        kept = _known(cls, value)
+        for name in ("events", "names", "scheduled"):
+            kept[name] = _tuple(kept.get(name, []))
+        kept["scheduled"] = tuple(Scheduled(**_known(Scheduled, item)) for item in kept["scheduled"])
+        if kept.get("recovery") is not None:
+            kept["recovery"] = Recovery(**_known(Recovery, kept["recovery"]))
         state = cls(**kept)
-        for time in filter(None, (state.since, state.until, state.failing_since, *(one.at for one in state.scheduled))):
-            if datetime.fromisoformat(time).tzinfo is None:
-                raise ValueError("a time without an offset")
+        if not state._is_usable:
+            raise ValueError("not the state of events")
         return state
+
+    @property
+    def _is_usable(self) -> bool:
+        """Whether all that is done with a state can be done with this one."""
+        has_types = all(
+            type(getattr(self, one.name)) is type(one.default) for one in fields(self) if one.name != "recovery"
+        )
+        texts = (*self.events, *self.names)
+        if not has_types or not all(isinstance(text, str) for text in texts) or min(self.more, self.digest_count) < 0:
+            return False
+        if not all(one.is_usable for one in self.scheduled) or not (self.recovery is None or self.recovery.is_usable):
+            return False
+        # a storm without its times, or without its events, would be counted and never reported
+        required = (self.since, self.until) if self.first else ()
+        optional = filter(None, (self.since, self.until, self.failing_since))
+        return all(map(_is_time, (*required, *optional))) and (not self.first or bool(self.events))
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -117,11 +172,16 @@ class EventState:
         """Return whether an event is counted."""
         return event in self.events or self.more > 0
 
-    def is_storm(self, now: datetime) -> bool:
-        """Return whether an event at this time is counted instead of sent."""
+    def is_storm(self, now: datetime, quiet_for: timedelta) -> bool:
+        """Return whether an event at this time is counted instead of sent.
+
+        :param quiet_for: longest duration of a storm, whatever is stored.
+        """
         if not self.first or datetime.fromisoformat(self.until) <= now:
             return False
-        return self.is_sent or now - datetime.fromisoformat(self.since) < PATIENCE
+        # the clock of another worker may be ahead
+        age = abs(now - datetime.fromisoformat(self.since))
+        return age < (quiet_for if self.is_sent else PATIENCE)
 
     def with_event(self, event: str, name: str, now: datetime, quiet_for: timedelta, *, is_tracked: bool) -> EventState:
         """Return the state with one more event: it begins a storm, or is counted in the one that there is.
@@ -133,16 +193,18 @@ class EventState:
         if event in self.events:
             return self
         state = self.without_past(now)
-        if not state.is_storm(now):
+        if not state.is_storm(now, quiet_for):
             return replace(
                 state,
                 first=event,
                 is_sent=False,
+                scheduled=state._handed_over(event),
+                recovery=None,
                 since=now.isoformat(),
                 until=(now + quiet_for).isoformat(),
                 events=(event,),
                 more=0,
-                names=(name,) if name else (),
+                names=(),
                 digest_count=0,
                 digest_by="",
                 failing_since=(state.failing_since or now.isoformat()) if is_tracked else "",
@@ -166,6 +228,10 @@ class EventState:
         pending = tuple(one for one in self.scheduled if datetime.fromisoformat(one.at) > now)
         return replace(self, scheduled=pending)
 
+    def with_scheduled(self, *new: Scheduled) -> EventState:
+        """Return the state with messages that were scheduled."""
+        return replace(self, scheduled=tuple(dict.fromkeys((*self.scheduled, *new))))
+
     def without(self, *gone: Scheduled) -> EventState:
         """Return the state without messages that are cancelled."""
         return replace(self, scheduled=tuple(one for one in self.scheduled if one not in gone))
@@ -176,13 +242,76 @@ class EventState:
         latest = max(((one.count, one.by) for one in digests), default=None)
         return [one for one in digests if (one.count, one.by) != latest]
 
-    def unsent(self) -> EventState:
-        """Return the state after the first message could not be sent, so that the next event is sent."""
-        return replace(self, until=self.since, failing_since=self.failing_since if self.earlier else "")
+    def steps_by(self, event: str) -> frozenset[int]:
+        """Return the numbers of the steps that are scheduled for a first event."""
+        return frozenset(one.step for one in self.scheduled if not one.count and one.by == event)
 
-    def closed(self, success: str) -> EventState:
-        """Return what is left after a success: only what is still to be cancelled.
+    def unsent(self) -> EventState:
+        """Return the state after the first message could not be sent, so that the next event is sent.
+
+        Steps that are scheduled will notify somebody, so what they are about has failed since then.
+        """
+        is_failing = bool(self.earlier or self.steps_by(self.first))
+        return replace(self, is_sent=False, until=self.since, failing_since=self.failing_since if is_failing else "")
+
+    def _handed_over(self, event: str) -> tuple[Scheduled, ...]:
+        """Return what is scheduled; steps of a first event whose message was not sent belong to the next one."""
+        if self.is_sent:
+            return self.scheduled
+        return tuple(
+            replace(one, by=event) if not one.count and one.by == self.first else one for one in self.scheduled
+        )
+
+    def is_closable(self, now: datetime, *, is_reported: bool) -> bool:
+        """Return whether a success ends failures, or has to report that an earlier one did.
+
+        :param is_reported: whether successes report that.
+        """
+        is_owed = is_reported and self.recovery is not None and self.recovery.is_free(now)
+        return bool(self.failing_since) or is_owed
+
+    def closed(self, success: str, now: datetime, *, is_reported: bool) -> EventState:
+        """Return what is left after a success: what is still to be cancelled, and to be reported by it.
 
         :param success: id of that event.
         """
-        return EventState(scheduled=self.scheduled, closed_by=success)
+        if not self.failing_since and self.recovery is not None:
+            return replace(self, closed_by=success, recovery=replace(self.recovery, claimed_at=now.isoformat()))
+        recovery = Recovery(self.failing_since, self.failures, now.isoformat(), now.isoformat())
+        return EventState(scheduled=self.scheduled, closed_by=success, recovery=recovery if is_reported else None)
+
+    def reported(self, success: str) -> EventState:
+        """Return the state after a success has reported the recovery."""
+        return replace(self, recovery=None) if self.closed_by == success else self
+
+    def is_reported_by(self, success: str) -> bool:
+        """Return whether nothing is left to report for a success."""
+        return self.recovery is None or self.closed_by != success
+
+    def unreported(self, success: str) -> EventState:
+        """Return the state after a success could not report the recovery: the next one must."""
+        if self.recovery is None or self.closed_by != success:
+            return self
+        return replace(self, recovery=replace(self.recovery, claimed_at=""))
+
+
+def _known(cls: type[EventState | Scheduled | Recovery], value: Any) -> dict[str, Any]:
+    """Return the fields that this version knows: a later one may have written more."""
+    if not isinstance(value, Mapping):
+        raise TypeError("not a mapping")
+    return {one.name: value[one.name] for one in fields(cls) if one.name in value}
+
+
+def _tuple(items: Any) -> tuple[Any, ...]:
+    if not isinstance(items, list):
+        raise TypeError("not a list")
+    return tuple(items)
+
+
+def _is_time(value: Any) -> bool:
+    """Return whether a value is a time that can be compared, and shown in any zone."""
+    try:
+        time = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return False
+    return time.tzinfo is not None and _YEARS[0] <= time.year <= _YEARS[1]

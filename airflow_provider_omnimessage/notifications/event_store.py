@@ -43,7 +43,7 @@ class EventStore:
             return EventState()
         try:
             return EventState.read(json.loads(value))
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError):
             self._log.warning("Variable %s does not hold the state of events; replacing it", self.variable)
             return EventState()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage._compat import BaseNotifier
@@ -138,6 +139,8 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         self.quiet_for = quiet_for or QUIET_FOR
         self.recovered = recovered
         self.escalate = plan_escalation(escalate)
+        # a success ends what failures have begun, even if each step is left out when it is rendered
+        self._ends_with_success = recovered or bool(self.escalate)
         self.max_parts = max_parts
         self.dlr_url = dlr_url
         self.text_store = text_store
@@ -171,15 +174,33 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         BaseNotifier.__call__(copy.copy(self), *args)
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
-        """Render; if a template does not fit this event, the default text is sent instead."""
+        """Render; if a template does not fit this event, the default text is sent instead.
+
+        A step of the escalation whose template does not fit is left out; the text and the other steps stay.
+        """
+        steps, self.escalate = self.escalate, []
         try:
-            if jinja_env is None and not hasattr(context.get("dag"), "get_template_env"):
+            if jinja_env is None:
                 # dag.test() passes a DAG's callbacks its serialized form, which has no Jinja environment
-                jinja_env = self.get_template_env()
+                dag = context.get("dag")
+                jinja_env = self.get_template_env(dag=dag if hasattr(dag, "get_template_env") else None)
             super().render_template_fields(context, jinja_env)
         except Exception as error:
             self.log.warning("A template does not fit this event, sending the default text: %s", error)
             self.messages = None
+        self.escalate = self._rendered_steps(steps, context, jinja_env)
+
+    def _rendered_steps(self, steps: list[dict[str, Any]], context: Any, jinja_env: Any) -> list[dict[str, Any]]:
+        rendered = []
+        for number, step in enumerate(steps, 1):
+            holder = SimpleNamespace(step=step)
+            try:
+                self._do_render_template_fields(holder, ["step"], context, jinja_env, set())
+            except Exception as error:
+                self.log.warning("Step %s of the escalation, after %s, is left out: %s", number, step["after"], error)
+            else:
+                rendered.append(holder.step)
+        return rendered
 
     def notify(self, context: Context) -> None:
         """Send the message.
@@ -264,11 +285,6 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
             else:
                 each.omnimessage_id = result.omnimessage_id
         sender.report(notifications)
-
-    @property
-    def _ends_with_success(self) -> bool:
-        """Whether a success ends what failures have begun."""
-        return self.recovered or bool(self.escalate)
 
     def _is_deduplicated(self) -> bool:
         # a template that does not fit the event is still there

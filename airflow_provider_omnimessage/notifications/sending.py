@@ -115,7 +115,8 @@ class EventSender:
                 )
         errors = [each.error for each in notifications if each.error is not None]
         if errors and (len(errors) == len(notifications) or "deadline" in self.context):
-            raise errors[0]
+            # one that may have been sent decides whether all of them are repeated
+            raise next((error for error in errors if getattr(error, "maybe_processed", False)), errors[0])
 
 
 @dataclass(frozen=True)
@@ -143,9 +144,19 @@ class EventCourier:
         """Schedule a text, and return the ids."""
         return self._scheduler.post(self.hook, with_text(self.messages, text), self.hook.resolve_time_to_send(at))
 
-    def schedule_steps(self, now: datetime) -> Iterator[tuple[str, datetime]]:
-        """Schedule the steps of the escalation, and yield the id and the time of each."""
+    @property
+    def has_steps(self) -> bool:
+        """Whether there is an escalation."""
+        return bool(self.escalate)
+
+    def schedule_steps(self, now: datetime, done: frozenset[int]) -> Iterator[tuple[int, str, datetime]]:
+        """Schedule the steps of the escalation, and yield the number, the id and the time of each.
+
+        :param done: numbers of those that are scheduled already.
+        """
         for notice in notices(self.sender.to, self.messages, self.escalate)[1:]:
+            if notice.number in done:
+                continue
             at = self.hook.resolve_time_to_send(now + notice.after)
             try:
                 ids = replace(self._scheduler, to=notice.to).post(self.hook, notice.messages, at)
@@ -153,7 +164,7 @@ class EventCourier:
                 # the other steps stay scheduled
                 self.sender.log.error("The %s is not scheduled: %s", notice, error)
             else:
-                yield from ((omnimessage_id, at.utc) for omnimessage_id in ids)
+                yield from ((notice.number, omnimessage_id, at.utc) for omnimessage_id in ids)
 
     def in_zone(self, time: datetime) -> str:
         """Return a time in words, in the connection's time zone."""

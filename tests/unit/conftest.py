@@ -7,9 +7,11 @@ import json
 import sys
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rotas import calendar
+from storm_events import Variables
 
 from airflow_provider_omnimessage.__main__ import main
 from airflow_provider_omnimessage.api import delivery, waiting
@@ -92,3 +94,13 @@ def rota(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def variables(monkeypatch):
+    """Keep the state of notifiers' events in memory."""
+    from airflow_provider_omnimessage.notifications import event_store
+
+    variables = Variables()
+    monkeypatch.setattr(event_store, "Variable", SimpleNamespace(get=variables.look, set=variables.put))
+    return variables

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
-from types import SimpleNamespace
 
 import pytest
-from airflow.sdk import DAG
 from full_size import full_size
+from storm_events import HOUR, TO, event, notifier, pending, sent, text
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import sms, viber
@@ -23,64 +21,6 @@ from airflow_provider_omnimessage.notifications.event_state import MOST_EVENTS, 
 from airflow_provider_omnimessage.notifications.event_store import variable_of
 from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
 
-TO = "+37255555555"
-HOUR = timedelta(hours=1)
-REPORT = DAG("report", schedule=None)
-
-
-class Variables(dict):
-    """Airflow's Variables: reads and writes take a little time, and are not atomic together."""
-
-    delay = 0.0
-    is_down = False
-
-    def look(self, key, default=None):
-        self._wait()
-        return super().get(key, default)
-
-    def put(self, key, value, description=None):
-        self._wait()
-        self[key] = value
-
-    def _wait(self):
-        if self.is_down:
-            raise RuntimeError("no database")
-        time.sleep(random.uniform(0, self.delay))
-
-    def shift(self, span):
-        """Let time pass: move everything that is stored into the past."""
-        for key, value in self.items():
-            times = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00")
-            self[key] = times.sub(lambda found: (datetime.fromisoformat(found[0]) - span).isoformat(), value)
-
-
-@pytest.fixture
-def variables(monkeypatch):
-    variables = Variables()
-    monkeypatch.setattr(event_store, "Variable", SimpleNamespace(get=variables.look, set=variables.put))
-    return variables
-
-
-def event(task_id="load", state="failed", **more):
-    ti = SimpleNamespace(task_id=task_id, state=state, try_number=1, max_tries=0)
-    return {"dag": REPORT, "run_id": "run_1", "ti": ti, "task": SimpleNamespace(), **more}
-
-
-def notifier(**kwargs):
-    return OmnimessageNotifier(**{"to": TO, "dedup_key": "{{ dag.dag_id }}", **kwargs})
-
-
-def pending(sandbox):
-    return [text(message) for message in sandbox.messages if message["state"] == "scheduled"]
-
-
-def sent(sandbox):
-    return [text(message) for message in sandbox.messages if message["time_to_send"] is None]
-
-
-def text(message):
-    return message["body"]["messages"][-1]["text"]
-
 
 class TestAStorm:
     def test_a_hundred_failures_cost_one_message_one_digest_and_a_handful_of_calls(self, sandbox, variables):
@@ -89,7 +29,7 @@ class TestAStorm:
             notify(event(f"task_{number % 5}"))
         assert sent(sandbox) == ["report.task_0 (run_1) failed"]
         (digest,) = pending(sandbox)
-        assert digest.startswith("... and at least 64 more failures of report: task_0, task_1, task_2, ... (since ")
+        assert digest.startswith("... and at least 64 more failures of report: task_1, task_2, task_3, ... (since ")
         assert len(sandbox.requests) == 1 + 7 + 6, "one message, digests at 1, 2, 4 ... 64, six of them cancelled"
 
     def test_the_digest_is_sent_at_the_end_of_quiet_for(self, sandbox, variables):
@@ -98,6 +38,21 @@ class TestAStorm:
         at = datetime.fromisoformat(sandbox.messages[1]["time_to_send"])
         assert abs(at - datetime.now(timezone.utc) - timedelta(minutes=30)) < timedelta(minutes=1)
         assert text(sandbox.messages[1]).startswith("... and at least 1 more failure of report: load (since ")
+
+    def test_the_digest_names_the_tasks_of_the_events_that_it_counts(self, sandbox, variables):
+        for task_id in ("extract", "load"):
+            notifier()(event(task_id))
+        assert pending(sandbox)[0].startswith("... and at least 1 more failure of report: load (since ")
+
+    def test_a_digest_whose_response_is_lost_is_scheduled_again_rather_than_missing(self, sandbox, variables):
+        notifier()(event())
+        sandbox.add_fault("lost_answer", call="send", times=1)
+        for _ in range(2):
+            notifier()(event())
+        assert [digest[:28] for digest in pending(sandbox)] == [
+            "... and at least 1 more fail",
+            "... and at least 2 more fail",
+        ]
 
     def test_an_event_after_quiet_for_is_sent_and_begins_anew(self, sandbox, variables):
         for _ in range(2):
