@@ -161,7 +161,10 @@ class Deduplicator:
         # a first message that was not sent is no reason not to escalate
         self._escalate(own, state, now)
         if failure is None or getattr(failure, "maybe_processed", False):
-            self._write(lambda state: replace(state, is_sent=True) if state.first == own else state)
+            self._settle(
+                lambda state: replace(state, is_sent=True) if state.first == own else state,
+                lambda state: state.is_sent or state.first != own,
+            )
         else:
             # the next event must be sent, and not be counted; it takes over the steps
             self._write(lambda state: state.unsent() if state.first == own else state)
@@ -212,7 +215,9 @@ class Deduplicator:
         :param seen: the state before it was scheduled.
         """
         state = self._store.change(
-            lambda current: current.with_scheduled(*new), lambda current: set(new) <= set(current.scheduled)
+            lambda current: current.with_scheduled(*new),
+            lambda current: set(new) <= set(current.scheduled),
+            must_last=True,
         )
         if state.closed_by != seen.closed_by:
             self._log.info("It works again since this failure; cancelling what was scheduled for it")
@@ -242,6 +247,13 @@ class Deduplicator:
             else:
                 gone.append(one)
         return gone
+
+    def _settle(self, change: Callable[[EventState], EventState], is_there: Callable[[EventState], bool]) -> None:
+        """Store a change without which a message would be sent twice."""
+        try:
+            self._store.change(change, is_there, must_last=True)
+        except Exception as error:
+            self._log.warning("Variable %s could not be updated: %s", self._store.variable, error)
 
     def _write(self, change: Callable[[EventState], EventState]) -> None:
         try:

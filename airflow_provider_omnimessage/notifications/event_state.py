@@ -237,10 +237,18 @@ class EventState:
         return replace(self, scheduled=tuple(one for one in self.scheduled if one not in gone))
 
     def replaced_digests(self) -> list[Scheduled]:
-        """List the digests of this storm that a later one replaces. Of two that were scheduled at once, one stays."""
-        digests = [one for one in self.scheduled if one.count and one.at == self.until]
+        """List the digests of this storm that a later one replaces. Of two that were scheduled at once, one stays.
+
+        If two storms began within a moment, because many tasks wrote at once, one digest of both stays.
+        """
+        digests = [one for one in self.scheduled if one.count and self._is_of_this_storm(one)]
         latest = max(((one.count, one.by) for one in digests), default=None)
         return [one for one in digests if (one.count, one.by) != latest]
+
+    def _is_of_this_storm(self, digest: Scheduled) -> bool:
+        if not self.until:
+            return False
+        return abs(datetime.fromisoformat(digest.at) - datetime.fromisoformat(self.until)) <= 2 * PATIENCE
 
     def steps_by(self, event: str) -> frozenset[int]:
         """Return the numbers of the steps that are scheduled for a first event."""

@@ -21,6 +21,9 @@ ATTEMPTS = 6
 #: Seconds between a write and the look at what others made of it, at least and at most. It is longer than the time
 #: between the read and the write of another task, nearly always.
 SETTLING = (0.3, 0.7)
+#: Seconds after that at which a change that must not be lost is looked for again: a write that took as long as that
+#: may overwrite what was seen to be there.
+LATER = (1.5, 3.5)
 #: Characters of a key that the Variable's name shows, at most.
 SHOWN = 100
 
@@ -47,17 +50,27 @@ class EventStore:
             self._log.warning("Variable %s does not hold the state of events; replacing it", self.variable)
             return EventState()
 
-    def change(self, change: Callable[[EventState], EventState], is_there: Callable[[EventState], bool]) -> EventState:
+    def change(
+        self,
+        change: Callable[[EventState], EventState],
+        is_there: Callable[[EventState], bool],
+        *,
+        must_last: bool = False,
+    ) -> EventState:
         """Change the state, and return it as it is a little later, with what other tasks did to it.
 
         :param change: makes the new state of the stored one.
         :param is_there: whether a state contains the change.
+        :param must_last: whether to look for it for some seconds, as a message would be lost or doubled without it.
         """
         for _ in range(ATTEMPTS):
             self.write(change(self.read()))
-            time.sleep(random.uniform(*SETTLING))
-            state = self.read()
-            if is_there(state):
+            for pause in (random.uniform(*SETTLING), *(LATER if must_last else ())):
+                time.sleep(pause)
+                state = self.read()
+                if not is_there(state):
+                    break
+            else:
                 return state
         self._log.warning("Other tasks keep overwriting Variable %s; the digest may miss this event", self.variable)
         return change(state)
