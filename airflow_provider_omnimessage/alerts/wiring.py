@@ -95,14 +95,28 @@ class _Work:
         if not self.tasks:
             raise switch.invalid("has no tasks; create the work inside the 'with', or pass task_group= to its tasks")
         self.ids = {task.task_id for task in self.tasks}
-        self.counted = [task for task in self.tasks if not task.is_teardown or _fails_the_run(task)]
+        # A failed setup fails what is behind it, and a teardown never makes work late.
+        self.counted = [
+            task for task in self.tasks if not task.is_setup and (not task.is_teardown or _fails_the_run(task))
+        ]
         if not self.counted:
             raise switch.invalid(
-                "has only teardowns, which do not count as work; put the work into the group, too, or give a teardown "
-                "on_failure_fail_dagrun=True"
+                "has only setups and teardowns, which do not count as work; put the work into the group, too, or give "
+                "a teardown on_failure_fail_dagrun=True"
             )
+        self._reject_setups_without_work(switch)
         self.dag = dag
         self.is_required = bool(getattr(dag.task_dict.get(switch.task_id_of("arm")), "required", False))
+
+    def _reject_setups_without_work(self, switch: Switch) -> None:
+        """Reject setups whose failure no counted task would show, and whose clear would not clear ``disarm``."""
+        counted = {task.task_id for task in self.counted}
+        for task in self.tasks:
+            if task.is_setup and counted.isdisjoint(task.get_flat_relative_ids(upstream=False)):
+                raise switch.invalid(
+                    f"has a setup with no work after it, {task.task_id}; put the work that needs it into the group, "
+                    "too, or take it out of the group"
+                )
 
     def roots(self) -> list[Any]:
         """List the tasks with which the work begins."""
@@ -183,9 +197,6 @@ def _edges_after(switch: Switch, work: _Work) -> Iterable[Edge]:
                 )
     disarm = switch.task_id_of("disarm")
     for task in work.counted:
-        if task.is_setup:
-            # An edge would make disarm a teardown of this setup. disarm looks at its state anyway.
-            continue
         if not (skips_downstream(task) or task.wait_for_downstream):
             yield task.task_id, disarm
         elif work.is_leaf(task):
@@ -199,8 +210,6 @@ def _why_not_held_back(task: Any, work: _Work) -> str:
     """Return why Airflow would run a task although ``arm``, a setup, has failed; empty: it would not."""
     if _rule(task) == "always":
         return "has trigger_rule 'always'"
-    if task.is_setup and work.is_leaf(task):
-        return "is a setup with no work after it"
     if task.is_teardown and not any(one.is_setup and one.task_id in work.ids for one in work.upstream(task)):
         return "is a teardown without a setup in the group"
     return ""

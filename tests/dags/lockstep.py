@@ -196,7 +196,7 @@ class Lockstep:
 
         session = settings.Session()
         run = self._find(session)
-        for _ in range(3):  # the next pass can start what this one expands or skips
+        for _ in range(len(self._dag.tasks) + 2):  # each pass may skip or expand one task more
             ready, _ = run.update_state(session=session)
             session.commit()
             if ready or str(run.state) in ("success", "failed"):

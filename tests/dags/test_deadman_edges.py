@@ -15,7 +15,6 @@ from lockstep import Lockstep
 from shapes import HARMFUL
 
 from airflow_provider_omnimessage.alerts.deadman import PASSED_ON, DeadMansSwitch
-from airflow_provider_omnimessage.alerts.disarming import DisarmDeadMansSwitchOperator
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 
 pytestmark = pytest.mark.usefixtures("_airflow")
@@ -255,8 +254,34 @@ class TestWhatCannotBeGuarded:
             ok("other")
         with DeadMansSwitch("by_nine", **ALERT):
             ok("a").as_teardown()
-        with pytest.raises(InvalidInputError, match=r"'by_nine': has only teardowns, which do not count as work; put"):
+        with pytest.raises(
+            InvalidInputError, match=r"'by_nine': has only setups and teardowns, which do not count as work; put"
+        ):
             dag.validate()
+
+    @pytest.mark.parametrize("after", ["nothing", "a teardown", "a task outside"])
+    def test_a_setup_without_work_after_it_is_named(self, dag, after):
+        """To clear it would not clear disarm, so nobody would hear of its failure."""
+        with DeadMansSwitch("by_nine", **ALERT):
+            ok("a")
+            made = ok("create").as_setup()
+            if after == "a teardown":
+                made >> ok("destroy").as_teardown(setups=made)
+        if after == "a task outside":
+            made >> ok("after")
+        with pytest.raises(InvalidInputError, match=r"'by_nine': has a setup with no work after it, by_nine.create; "):
+            dag.validate()
+
+    def test_a_setup_of_work_behind_a_task_outside_is_guarded(self, run, sandbox):
+        with DeadMansSwitch("by_nine", **ALERT):
+            made = ends("create", ["success", "fail"]).as_setup()
+            work = ok("a")
+        made >> ok("outside") >> work
+        ended = run()
+        assert alerts(sandbox) == ["cancelled"]
+        ended.clear(["by_nine.create"], downstream=True)
+        ended.resume()
+        assert alerts(sandbox) == ["cancelled", "scheduled"]
 
     def test_a_teardown_that_fails_the_run_is_work(self, dag):
         with DeadMansSwitch("by_nine", **ALERT) as switch:
@@ -308,20 +333,6 @@ class TestDefaultArgs:
             shortest = [own.retry_delay * 2**number for number in range(own.retries)]
             assert shortest[0] == timedelta(seconds=10)
             assert sum(shortest, timedelta()) > timedelta(minutes=5)
-
-
-@full_size
-def test_disarm_waits_for_work_that_it_is_not_directly_behind(run, sandbox, monkeypatch):
-    monkeypatch.setattr(DisarmDeadMansSwitchOperator, "poke_interval", 0.0)
-    with DeadMansSwitch("by_nine", **ALERT) as switch:
-        made = ok("create").as_setup()
-        switch_only = ok("a")
-    made >> ok("after")
-    assert "by_nine.create" not in switch.disarm.upstream_task_ids
-    assert switch_only.task_id in switch.disarm.upstream_task_ids
-    for seed in range(4):
-        run(seed=seed)
-    assert set(alerts(sandbox)) == {"cancelled"}
 
 
 def test_a_mapped_group_in_the_switch_may_hold_a_task_that_always_runs(dag):

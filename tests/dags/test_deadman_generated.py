@@ -202,7 +202,7 @@ class Outcome:
         counted = {
             self._shape.task_id(position)
             for position, node in enumerate(self._shape.nodes)
-            if node.place != "out" and node.kind != "teardown"
+            if node.place != "out" and node.kind not in ("setup", "teardown")
         }
         # The clock does not move: an alert can only have been sent because work failed. Work that is held back is
         # skipped if its rule is one_done.
