@@ -52,7 +52,7 @@ def waiting_during_work(dag, run_dag, sandbox):
 @pytest.mark.parametrize(
     ("to", "steps"),
     first(
-        2,
+        1,
         [
             (TO, [REJECTED]),
             ([REJECTED, TO], []),

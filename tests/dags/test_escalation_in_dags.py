@@ -193,6 +193,7 @@ def sent_now(sandbox):
     return [message for message in sandbox.messages if message["time_to_send"] is None]
 
 
+@full_size
 @pytest.mark.parametrize("others", first(1, [[], [Step(after=timedelta(minutes=31), to=REJECTED)]]))
 def test_each_failure_after_a_clear_is_sent_and_its_steps_replace_those_of_the_last_one(
     guarded, dag, run_dag, clear_and_run, sandbox, others

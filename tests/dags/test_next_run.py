@@ -132,6 +132,7 @@ def test_one_wrong_recipient_does_not_cost_the_others_their_alert(dag, run_dag, 
     assert waiting(sandbox) == ["scheduled"]
 
 
+@full_size
 def test_a_recipient_that_messente_rejects_does_not_cost_the_others_their_alert(dag, run_dag, sandbox):
     with DeadMansSwitch("report", **{**SWITCH, "to": [REJECTED, TO]}):
         EmptyOperator(task_id="work")
@@ -143,6 +144,7 @@ def test_a_recipient_that_messente_rejects_does_not_cost_the_others_their_alert(
         assert len(stored(dag)["live"]) == 1
 
 
+@full_size
 def test_two_switches_of_a_dag_have_different_texts(dag, run_dag, sandbox):
     for group in ("load", "report"):
         with DeadMansSwitch(group, **SWITCH):
@@ -156,6 +158,7 @@ def test_two_switches_of_a_dag_have_different_texts(dag, run_dag, sandbox):
     ]
 
 
+@full_size
 def test_the_names_of_the_variables_fit_into_the_database(run_dag, sandbox):
     dag = DAG("d" * 200, schedule=None)
     with dag, DeadMansSwitch("g" * 40, **SWITCH):
@@ -172,6 +175,7 @@ def test_the_names_of_the_variables_fit_into_the_database(run_dag, sandbox):
     assert fitting_key("a" * 251) != fitting_key("a" * 252)
 
 
+@full_size
 def test_if_only_a_stale_alert_cannot_be_cancelled_the_next_one_is_scheduled_anyway(dag, run_dag, sandbox):
     with DeadMansSwitch("report", **SWITCH):
         EmptyOperator(task_id="work")

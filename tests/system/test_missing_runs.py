@@ -18,6 +18,8 @@ from _airflow import Airflow, RunningAirflow
 from waiting import eventually
 from whole_airflow import DETECTS_DEAD_WORKERS
 
+from airflow_provider_omnimessage.sandbox import Sandbox
+
 DAG_FILE = '''
 from datetime import datetime, timedelta, timezone
 
@@ -73,74 +75,93 @@ def airflow(processes: RunningAirflow) -> Airflow:
     return running
 
 
-def test_only_the_run_that_does_not_start_alerts(airflow, processes, folder, sandbox):
-    def ended(dag_id: str) -> int:
-        path = f"/api/v2/dags/{dag_id}/dagRuns?state=success&limit=100"
-        return int(airflow.call("GET", path)["total_entries"])
+class Runs:
+    """Runs of the DAGs, and the alerts for their next runs."""
 
-    def of_next_runs(name: str) -> list[str]:
-        mine = [message for message in sandbox.messages if message["to"] == RECIPIENTS[name]]
+    def __init__(self, airflow: Airflow, scheduler: int, sandbox: Sandbox) -> None:
+        self._airflow = airflow
+        self._scheduler = scheduler
+        self._sandbox = sandbox
+
+    def ended(self, dag_id: str) -> int:
+        """Return how many runs have succeeded."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns?state=success&limit=100"
+        return int(self._airflow.call("GET", path)["total_entries"])
+
+    def alerts(self, dag_id: str) -> list[str]:
+        """List the states of the alerts for next runs."""
+        mine = [message for message in self._sandbox.messages if message["to"] == RECIPIENTS[dag_id]]
         return [m["state"] for m in mine if "no run has started" in m["body"]["messages"][0]["text"]]
 
-    def await_pause_between_runs(name: str) -> None:
+    def assert_silent(self, dag_id: str) -> None:
+        """Assert that no alert has gone out."""
+        assert set(self.alerts(dag_id)) <= {"cancelled", "scheduled"}
+
+    def await_pause(self, dag_id: str) -> None:
         """Wait until no run is active: within a run, its own alert would go out, which is not what is tested here."""
-        active = f"/api/v2/dags/{name}/dagRuns?state=running&state=queued&limit=1"
+        active = f"/api/v2/dags/{dag_id}/dagRuns?state=running&state=queued&limit=1"
         eventually(
             lambda: (
-                of_next_runs(name)[-1:] == ["scheduled"]
-                and not airflow.call("GET", active)["total_entries"]
+                self.alerts(dag_id)[-1:] == ["scheduled"]
+                and not self._airflow.call("GET", active)["total_entries"]
                 and time.time() % 60 < 50
             ),
-            f"{name} awaits its next run",
+            f"{dag_id} awaits its next run",
             seconds=180,
         )
 
-    def kill_a_worker() -> None:
+    def await_alert(self, dag_id: str) -> None:
+        """Wait until an alert has gone out."""
+        eventually(lambda: "delivered" in self.alerts(dag_id), f"{dag_id}: the alert goes out", seconds=480)
+
+    def run_for(self, dag_ids: list[str], runs: int, *, kill: bool) -> None:
+        """Let DAGs run until each has so many runs."""
+        for dag_id in dag_ids:
+            self._airflow.call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
+        deadline = time.monotonic() + 90 * (runs + 2)
+        while min(map(self.ended, dag_ids)) < runs:
+            assert time.monotonic() < deadline, {dag_id: self.ended(dag_id) for dag_id in dag_ids}
+            self.assert_silent(dag_ids[0])
+            if kill and random.random() < 0.05:
+                self._kill_a_worker()
+            time.sleep(1)
+
+    def _kill_a_worker(self) -> None:
         """Kill one of the processes in which tasks run, if there is one."""
-        scheduler = processes._processes["scheduler"].pid
         tasks = [
             int(stat.parent.name)
             for stat in Path("/proc").glob("[0-9]*/stat")
-            if _session_of(stat) == scheduler and _is_supervisor(stat.parent)
+            if _session_of(stat) == self._scheduler and _is_supervisor(stat.parent)
         ]
         if tasks:
             os.kill(random.choice(tasks), signal.SIGKILL)
 
-    def run_for(names: list[str], runs: int, *, kill: bool) -> None:
-        """Let DAGs run until each has so many runs."""
-        for name in names:
-            airflow.call("PATCH", f"/api/v2/dags/{name}", {"is_paused": False})
-        deadline = time.monotonic() + 90 * (runs + 2)
-        while min(ended(name) for name in names) < runs:
-            assert time.monotonic() < deadline, {name: ended(name) for name in names}
-            assert set(of_next_runs(names[0])) <= {"cancelled", "scheduled"}
-            if kill and random.random() < 0.05:
-                kill_a_worker()
-            time.sleep(1)
 
+def test_only_the_run_that_does_not_start_alerts(airflow, processes, folder, sandbox):
+    runs = Runs(airflow, processes._processes["scheduler"].pid, sandbox)
     # runs that start in time alert nobody, even if their workers are killed
-    run_for(["in_time"], RUNS, kill=RUNS > 2)
-    run_for([name for name in RECIPIENTS if name != "in_time"], 2, kill=False)
+    runs.run_for(["in_time"], RUNS, kill=RUNS > 2)
+    runs.run_for([name for name in RECIPIENTS if name != "in_time"], 2, kill=False)
     for name in RECIPIENTS:
-        await_pause_between_runs(name)
-        assert set(of_next_runs(name)) <= {"cancelled", "scheduled"}
-        assert of_next_runs(name).count("scheduled") <= 1
+        runs.await_pause(name)
+        runs.assert_silent(name)
+        assert runs.alerts(name).count("scheduled") <= 1
 
-    await_pause_between_runs("paused")
+    runs.await_pause("paused")
     airflow.call("PATCH", "/api/v2/dags/paused", {"is_paused": True})
-    await_pause_between_runs("broken")
+    runs.await_pause("broken")
     (folder / "broken.py").write_text("this is no Python")
-    await_pause_between_runs("full")
+    runs.await_pause("full")
     airflow.call("PATCH", "/api/v2/pools/full", {"pool": "full", "slots": 0})
     for name in ("paused", "broken", "full"):
-        eventually(lambda name=name: "delivered" in of_next_runs(name), f"{name}: the alert goes out", seconds=480)
+        runs.await_alert(name)
     # meanwhile this one has gone on
-    assert set(of_next_runs("in_time")) <= {"cancelled", "scheduled"}
-    assert ended("in_time") > RUNS
+    runs.assert_silent("in_time")
+    assert runs.ended("in_time") > RUNS
 
-    await_pause_between_runs("in_time")
+    runs.await_pause("in_time")
     processes.kill(["scheduler"])
-    eventually(lambda: "delivered" in of_next_runs("in_time"), "the scheduler is dead: the alert goes out", seconds=480)
+    runs.await_alert("in_time")
 
 
 def _session_of(stat: Path) -> int:

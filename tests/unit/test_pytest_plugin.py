@@ -221,6 +221,7 @@ def test_unused_plugin_imports_one_module(in_a_project_without_the_extra):
     ]
 
 
+@full_size
 def test_fixture_says_what_to_install_if_the_extra_is_missing(in_a_project_without_the_extra):
     output = in_a_project_without_the_extra.stdout
     assert "1 passed, 1 error" in output
