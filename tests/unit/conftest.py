@@ -10,8 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from rotas import calendar
-from storm_events import Variables
 
 from airflow_provider_omnimessage.__main__ import main
 from airflow_provider_omnimessage.api import delivery, waiting
@@ -88,6 +86,8 @@ def delivered(send, sandbox):
 
 @pytest.fixture
 def rota(tmp_path):
+    from rotas import calendar
+
     def write(*events: str, head: str = "X-WR-TIMEZONE:Europe/Tallinn") -> Path:
         path = tmp_path / "rota.ics"
         path.write_text(calendar(*events, head=head))
@@ -99,6 +99,8 @@ def rota(tmp_path):
 @pytest.fixture
 def variables(monkeypatch):
     """Keep the state of notifiers' events in memory."""
+    from storm_events import Variables
+
     from airflow_provider_omnimessage.notifications import event_store
 
     variables = Variables()
