@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_omnimessage._compat import AirflowFailException, AirflowSkipException
 from airflow_provider_omnimessage.api.ids import checked_id
+from airflow_provider_omnimessage.api.send_times import ChosenTime
 from airflow_provider_omnimessage.hooks.rescheduling import Order, Rescheduled, reschedule
 
 if TYPE_CHECKING:
@@ -42,17 +45,15 @@ class RescheduleTask:
         if omnimessage_id in (None, "None", ""):
             raise AirflowSkipException("There is no omnimessage_id: no message was scheduled, so none is rescheduled")
         old_id = checked_id(omnimessage_id)
-        if self.order == "cancel_first" and not self.message.is_begun():
+        post: Callable[[], MessageRecord] = partial(self.message.send, draft, schedule)
+        if self.order == "cancel_first":
             # nothing is cancelled for a new message that cannot be scheduled
-            choice = schedule.choose(self.hook, draft["to"], self.log)
-            schedule.judge(self.hook, choice, draft["to"], self.log)
-            # the time may pass while the old one is being cancelled: late is better than never
-            schedule = replace(schedule, on_past="send_now")
+            post = self._prepare(draft, schedule)
         done: Rescheduled[MessageRecord] = reschedule(
             self.order,
             old_id,
             cancel=self.hook.try_to_cancel,
-            post=lambda: self.message.send(draft, schedule),
+            post=post,
             id_of=lambda record: str(record.omnimessage_id),
             log=self.log,
         )
@@ -60,6 +61,15 @@ class RescheduleTask:
             self.log.info("The old message %s %s", old_id, done.old)
             return done.new
         return self._too_late(old_id, done)
+
+    def _prepare(self, draft: dict[str, Any], schedule: Schedule) -> Callable[[], MessageRecord]:
+        """Do all that can fail before the request, and return the function that posts the new message."""
+        found = self.message.find(draft, schedule)
+        if not isinstance(found, ChosenTime):
+            return lambda: found
+        schedule.judge(self.hook, found, draft["to"], self.log)
+        # the time may pass while the old one is being cancelled: late is better than never
+        return partial(self.message.post, draft, replace(schedule, on_past="send_now"), found)
 
     def _too_late(self, old_id: str, done: Rescheduled[MessageRecord]) -> MessageRecord | None:
         new_id = done.new.omnimessage_id if done.new else None

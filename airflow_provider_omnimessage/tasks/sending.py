@@ -74,6 +74,18 @@ class DurableMessage:
 
         :param draft: the whole body, without its time.
         """
+        found = self.find(draft, schedule)
+        return found if isinstance(found, MessageRecord) else self.post(draft, schedule, found)
+
+    def find(self, draft: dict[str, Any], schedule: Schedule) -> MessageRecord | ChosenTime:
+        """
+        Return the message of an earlier try that stands, or the time of the one to post. Withdraw one that changed.
+
+        Whether that time is in the past is left to :meth:`post`, so that a changed message is withdrawn in any case.
+
+        :param draft: the whole body, without its time.
+        :raises AirflowFailException: if nothing may be posted, because it is unknown whether an earlier try has.
+        """
         earlier = self._place.recall()
         step = next_step(earlier, self._mark, at_least_once=self._at_least_once)
         if earlier is not None:
@@ -97,11 +109,7 @@ class DurableMessage:
                 earlier.since,
                 "delivery_guarantee='at_least_once'" if self._at_least_once else "the task was cleared",
             )
-        return self._post(draft, schedule, choice)
-
-    def is_begun(self) -> bool:
-        """Return whether an earlier try has posted the message, or was about to."""
-        return self._place.recall() is not None
+        return choice
 
     def fail(self, error: BaseException) -> NoReturn:
         """
@@ -192,7 +200,12 @@ class DurableMessage:
             "retry; to send another message, clear this task again"
         )
 
-    def _post(self, draft: dict[str, Any], schedule: Schedule, choice: ChosenTime) -> MessageRecord:
+    def post(self, draft: dict[str, Any], schedule: Schedule, choice: ChosenTime) -> MessageRecord:
+        """
+        Post the message, unless its time is in the past and ``on_past`` forbids that.
+
+        :param choice: what :meth:`find` returned.
+        """
         choice = schedule.judge(self._hook, choice, draft["to"], self._log)
         time = choice.chosen
         intent = MessageRecord(

@@ -19,7 +19,10 @@ from airflow_provider_omnimessage.api.errors import InvalidInputError, Omnimessa
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.hooks import pacing
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
-from airflow_provider_omnimessage.operators.omnimessage import RescheduleOmnimessageOperator
+from airflow_provider_omnimessage.operators.omnimessage import (
+    RescheduleOmnimessageOperator,
+    ScheduleOmnimessageOperator,
+)
 from airflow_provider_omnimessage.tasks.sending import DurableMessage
 
 TO = "+37255555555"
@@ -200,13 +203,26 @@ def test_a_task_cancels_nothing_for_a_time_in_the_past(dag, run_dag, sandbox, ol
     assert states(sandbox) == {"old": "scheduled"}
 
 
+def test_after_a_clear_nothing_is_cancelled_for_a_time_in_the_past(dag, run_dag, clear_and_run, sandbox):
+    old = ScheduleOmnimessageOperator(task_id="old", to=TO, messages=[sms("old")], time_to_send=LATER)
+    later = rescheduling(old.output)
+    first_run = run_dag(dag)
+    with OmnimessageHook() as hook:
+        hook.cancel(first_run.xcom("later"))
+    later.time_to_send = "2020-01-01T09:00Z"
+    cleared = clear_and_run(dag, first_run)
+    assert cleared.tasks == {"old": "success", "later": "failed"}
+    (scheduled,) = [message for message in sandbox.messages if message["state"] == "scheduled"]
+    assert scheduled["omnimessage_id"] == cleared.xcom("old")
+
+
 @pytest.mark.parametrize(
     ("order", "owner", "name", "after"),
     first(
         1,
         [
             ("cancel_first", OmnimessageHook, "try_to_cancel", True),
-            ("cancel_first", DurableMessage, "send", True),
+            ("cancel_first", DurableMessage, "post", True),
             ("schedule_first", DurableMessage, "send", True),
             ("schedule_first", OmnimessageHook, "try_to_cancel", True),
         ],
