@@ -218,8 +218,7 @@ class Wait:
         :return: what is new, in words; ``None`` if nothing is.
         """
         if isinstance(error, AuthenticationError):
-            for each in self._open:
-                self._end(each, Ending.ERROR, str(error))
+            self.fail(error)
             return None
         if isinstance(error, RateLimitedError):
             self._agenda.schedule(message, now)
@@ -235,6 +234,11 @@ class Wait:
         else:
             self._end(message, Ending.ERROR, str(error))
         return _news(message, message.reason)
+
+    def fail(self, error: OmnimessageError) -> None:
+        """End every message that has not ended: the error concerns the connection, and so all of them."""
+        for message in self._open:
+            self._end(message, Ending.ERROR, str(error))
 
     @property
     def is_over(self) -> bool:

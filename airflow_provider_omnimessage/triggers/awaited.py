@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,10 @@ from airflow_provider_omnimessage.bulk.results import accepted_in, is_result, re
 
 #: An omnimessage_id, and when the message is sent: ISO 8601 with an offset, or ``None`` if it was sent before.
 IdAndTime = tuple[str, str | None]
+#: The accepted messages of a bulk send: ``{"results", "accepted", "first_omnimessage_id"}``, the results file and what
+#: it must hold, which older versions did not write; or ``{"ids", "moments"}``, separated by spaces, with one time for
+#: all or one for each (``-``: sent before).
+BulkSource = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,11 @@ class BulkMessages:
     """
     The accepted messages of one or more bulk sends, which are counted.
 
-    :param sources: one for each bulk send, small enough for a trigger's row: ``{"results"}``, the results file; or
-        ``{"ids", "moments"}``, separated by spaces, with one time for all or one for each (``-``: sent before).
+    :param sources: one for each bulk send, small enough for a trigger's row.
     :param ids_and_times: what the sources hold, if that has been read already.
     """
 
-    sources: Sequence[dict[str, str]]
+    sources: Sequence[BulkSource]
     ids_and_times: Sequence[IdAndTime] | None = field(default=None, compare=False, repr=False)
     single = False
     only_count = True
@@ -64,7 +67,7 @@ class BulkMessages:
             accepted = list(accepted_in(result))
             everything += accepted
             if accepted:
-                sources.append({"results": result["results"]} if "results" in result else _columns(accepted))
+                sources.append(_file(result) if "results" in result else _columns(accepted))
         return cls(sources, everything)
 
     def messages(self) -> list[AwaitedMessage]:
@@ -115,7 +118,7 @@ def is_single(omnimessage_id: object) -> bool:
 
 
 def awaited_of_row(
-    messages: Sequence[Sequence[str | None]], one: bool, bulk: dict[str, str] | Sequence[dict[str, str]] | None
+    messages: Sequence[Sequence[str | None]], one: bool, bulk: BulkSource | Sequence[BulkSource] | None
 ) -> Awaited:
     """Return what a trigger's arguments describe, those of older versions included."""
     if bulk is None:
@@ -132,13 +135,20 @@ def _iso(value: object, resolve: Callable[[object], datetime]) -> str | None:
     return None if value in (None, "None", "") else resolve(value).isoformat()
 
 
-def _columns(accepted: Sequence[IdAndTime]) -> dict[str, str]:
+def _columns(accepted: Sequence[IdAndTime]) -> BulkSource:
     ids, times = zip(*accepted, strict=True)
     texts = [time or "-" for time in times]
     return {"ids": " ".join(ids), "moments": texts[0] if len(set(texts)) == 1 else " ".join(texts)}
 
 
-def _read(source: dict[str, str]) -> Iterable[IdAndTime]:
+def _file(result: Mapping[str, Any]) -> BulkSource:
+    names = ("results", "accepted", "first_omnimessage_id")
+    return {name: result[name] for name in names if name in result}
+
+
+def _read(source: BulkSource) -> Iterable[IdAndTime]:
+    if "accepted" in source:
+        return accepted_in(source)  # another run may have written the file since
     if "results" in source:
         return read_file(source["results"])
     ids, times = source["ids"].split(), source["moments"].split()

@@ -18,7 +18,7 @@ from airflow_provider_omnimessage.api.errors import AuthenticationError, Omnimes
 from airflow_provider_omnimessage.api.failure_streak import FailureStreak
 from airflow_provider_omnimessage.api.wait_result import Ending, WaitResult
 from airflow_provider_omnimessage.api.waiting import Require, Wait, WaitFor
-from airflow_provider_omnimessage.triggers.awaited import awaited_of_row
+from airflow_provider_omnimessage.triggers.awaited import BulkSource, awaited_of_row
 from airflow_provider_omnimessage.triggers.polling import IN_FLIGHT, Poller, polling, turn_to_start
 from airflow_provider_omnimessage.triggers.pushed import PushedWait
 
@@ -50,8 +50,9 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
     :param ends_task: whether the trigger may end the task as a success, without a worker.
     :param returns: the endings with which the task succeeds.
     :param one: whether the task then returns one report, and not a list.
-    :param bulk: instead of ``messages``, those of bulk sends, which are counted: for each, ``{"results"}``, the results
-        file; or ``{"ids", "moments"}``, separated by spaces, with one time for all or one for each (``-``: ``None``).
+    :param bulk: instead of ``messages``, those of bulk sends, which are counted: for each, ``{"results", "accepted",
+        "first_omnimessage_id"}``, the results file and what it must hold; or ``{"ids", "moments"}``, separated by
+        spaces, with one time for all or one for each (``-``: ``None``).
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
         ends_task: bool = False,
         returns: Sequence[str] = ("fulfilled",),
         one: bool = False,
-        bulk: dict[str, str] | Sequence[dict[str, str]] | None = None,
+        bulk: BulkSource | Sequence[BulkSource] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.awaited = awaited_of_row(messages, one, bulk)
@@ -135,7 +136,8 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
             try:
                 return await _Following(self, wait, poller).result()
             except OmnimessageError as error:  # it concerns everybody here: the connection, or its credentials
-                return WaitResult(Ending.ERROR, str(error), [], None)
+                wait.fail(error)
+                return wait.result or WaitResult(Ending.ERROR, str(error), [])
             finally:
                 poller.listener.leave(subscriber)
 

@@ -177,7 +177,9 @@ class TestTheTrigger:
     def test_rejected_credentials_are_one_request(self, send, sandbox):
         ids = [send() for _ in range(30)]
         sandbox.add_fault("unauthorized", call="status", times="always")
-        assert fired(a_trigger(*ids))["ending"] == "error"
+        payload = fired(a_trigger(*ids))
+        assert payload["ending"] == "error"
+        assert {report["outcome"] for report in payload["reports"]} == {"unknown"}
         assert len(status_requests(sandbox)) == 1
 
     def test_a_row_of_an_older_version_is_read(self, delivered):
@@ -294,6 +296,24 @@ class TestThousands:
         sandbox.add_fault("unauthorized", call="status", times="always")
         assert fired(self.a_bulk(ids))["ending"] == "error"
         assert len(status_requests(sandbox)) <= 2 * IN_FLIGHT
+
+    def test_what_was_found_is_reported_although_the_credentials_are_rejected_then(self, send, sandbox):
+        ids = [send() for _ in range(40)]
+        sandbox.advance(10)
+        sandbox.add_fault("unauthorized", call="status", times="always", after=20)
+        payload = fired(self.a_bulk(ids))
+        assert payload["ending"] == "error"
+        assert payload["reason"].count("rejected the credentials") == 1
+        assert payload["counts"]["delivered"] == 20
+        assert payload["counts"]["unknown"] == 20
+
+    def test_a_file_that_another_run_has_written_since_is_rejected(self, delivered, tmp_path):
+        path = tmp_path / "results.jsonl"
+        path.write_text(json.dumps({"row": 1, "omnimessage_id": "another", "time_to_send": None}) + "\n")
+        source = {"results": str(path), "accepted": 1, "first_omnimessage_id": delivered}
+        payload = fired(a_trigger(bulk=source))
+        assert payload["ending"] == "error"
+        assert "was written again since" in payload["reason"]
 
     def test_a_missing_file_is_reported(self, sandbox, tmp_path):
         payload = fired(a_trigger(bulk={"results": str(tmp_path / "gone.jsonl")}))
