@@ -227,7 +227,7 @@ class Wait:
         if isinstance(error, DeadlineExceededError):
             return None  # no request was made
         is_early = isinstance(error, NotFoundError) and self._age(message, now) < NOT_FOUND_PATIENCE
-        if _is_transient(error) or is_early:
+        if is_transient(error) or is_early:
             return _news(message, f"no report yet, polling again: {error}")
         if isinstance(error, NotFoundError):
             self._end(message, Ending.ERROR, f"unknown to Messente, or sent by another account ({error})")
@@ -392,6 +392,7 @@ def _most_severe(messages: Iterable[AwaitedMessage]) -> Ending:
     return next(ending for ending in (Ending.ERROR, Ending.FAILED, Ending.CANCELLED) if ending in endings)
 
 
-def _is_transient(error: OmnimessageError) -> bool:
+def is_transient(error: OmnimessageError) -> bool:
+    """Return whether a poll that failed with this error may bring a report later."""
     # a success that cannot be read comes from a gateway, and passes; a redirect is a wrong base URL, and does not
     return error.may_pass or (isinstance(error, UnexpectedResponseError) and error.maybe_processed)

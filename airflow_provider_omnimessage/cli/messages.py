@@ -11,13 +11,13 @@ from typing import Any
 from airflow_provider_omnimessage.api import timing
 from airflow_provider_omnimessage.api.delivery import DeliveryReport
 from airflow_provider_omnimessage.api.errors import (
-    AuthenticationError,
     InvalidInputError,
     NotFoundError,
     OmnimessageError,
     PastTimeToSendError,
     UnknownZoneError,
 )
+from airflow_provider_omnimessage.api.failure_streak import FailureStreak
 from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.cli.inputs import parse_span, read_message
 from airflow_provider_omnimessage.cli.terminal import (
@@ -31,6 +31,9 @@ from airflow_provider_omnimessage.cli.terminal import (
 )
 from airflow_provider_omnimessage.hooks.choosing import choose_time, require_future, rules_of
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+
+#: Seconds that each id adds to the time that a command may take, beside the connection's ``deadline``.
+SECONDS_PER_ID = 0.5
 
 
 def _drops_unknown_zones(function: Callable[[Namespace], Exit]) -> Callable[[Namespace], Exit]:
@@ -160,7 +163,7 @@ def cancel(args: Namespace) -> Exit:
         def failed(omnimessage_id: str, reason: str) -> list[dict[str, Any]]:
             return [{"omnimessage_id": omnimessage_id, "result": reason}]
 
-        return _for_each(args, cancel_one, failed)
+        return _for_each(args, hook, cancel_one, failed)
 
 
 @command()
@@ -175,33 +178,39 @@ def status(args: Namespace) -> Exit:
             print_progress(f"{omnimessage_id}: {reason}")
             return []
 
-        return _for_each(args, look, failed)
+        return _for_each(args, hook, look, failed)
 
 
 def _for_each(
     args: Namespace,
+    hook: OmnimessageHook,
     call: Callable[[str], tuple[Exit, list[dict[str, Any]]]],
     failed: Callable[[str, str], list[dict[str, Any]]],
 ) -> Exit:
-    """Make a call for each id, print what all of them gave, and return the highest exit code.
+    """Make a call for each id within one time budget, print what all of them gave, and return the highest exit code.
 
-    One wrong id does not hide what was done for the others; refused credentials end it.
+    One wrong id does not hide what was done for the others. Rejected credentials, or the same failure three times in a
+    row, end it: the others are reported as not tried.
     """
     rows: list[dict[str, Any]] = []
     codes: list[Exit] = []
-    for omnimessage_id in dict.fromkeys(args.omnimessage_id):
-        try:
-            code, its_rows = call(omnimessage_id)
-        except OmnimessageError as error:
-            is_unknown = isinstance(error, NotFoundError)
-            reason = "unknown to Messente, or belongs to another account" if is_unknown else str(error)
-            code, its_rows = exit_code(error, changes_something=False), failed(omnimessage_id, reason)
-            if isinstance(error, AuthenticationError):
-                codes.append(code)
-                rows += its_rows
-                break
-        codes.append(code)
-        rows += its_rows
+    ids = list(dict.fromkeys(args.omnimessage_id))
+    streak = FailureStreak(calls_are_repeated=True)
+    with hook.within(hook.settings.deadline + SECONDS_PER_ID * len(ids)):
+        for omnimessage_id in ids:
+            not_tried = "" if streak.stopped_by is None else "not tried, because an earlier one failed: "
+            try:
+                if streak.stopped_by is not None:
+                    raise streak.stopped_by
+                code, its_rows = call(omnimessage_id)
+                streak.record_success()
+            except OmnimessageError as error:
+                streak.record_failure(error)
+                is_unknown = isinstance(error, NotFoundError)
+                reason = "unknown to Messente, or belongs to another account" if is_unknown else f"{not_tried}{error}"
+                code, its_rows = exit_code(error, changes_something=False), failed(omnimessage_id, reason)
+            codes.append(code)
+            rows += its_rows
     if rows:
         print_rows(rows, args.output)
     return max(codes)

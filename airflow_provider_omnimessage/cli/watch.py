@@ -2,32 +2,90 @@
 
 from __future__ import annotations
 
+import math
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
-from airflow_provider_omnimessage.api.delivery import DeliveryReport, Outcome
-from airflow_provider_omnimessage.api.errors import InvalidInputError, OmnimessageError
+from airflow_provider_omnimessage.api.delivery import CONFIRM_FAILED_AFTER, DeliveryReport, Outcome
+from airflow_provider_omnimessage.api.errors import (
+    DeadlineExceededError,
+    InvalidInputError,
+    NotFoundError,
+    OmnimessageError,
+    RejectedError,
+)
 from airflow_provider_omnimessage.api.ids import checked_id
+from airflow_provider_omnimessage.api.waiting import is_transient
 from airflow_provider_omnimessage.cli.messages import report_rows
-from airflow_provider_omnimessage.cli.terminal import Exit, TerminalHook, command, print_progress, print_rows
+from airflow_provider_omnimessage.cli.terminal import Exit, TerminalHook, command, exit_code, print_progress, print_rows
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
 SHORTEST_INTERVAL = 1.0
 
 
+@dataclass
+class Followed:
+    """
+    What is known about one message.
+
+    :param report: the last one; ``None``: there was none yet.
+    :param error: why nothing more can be known.
+    :param failing_since: when it first looked failed on these channels, in seconds since the beginning.
+    :param is_over: whether it has its final outcome, or an error.
+    """
+
+    omnimessage_id: str
+    report: DeliveryReport | None = None
+    error: OmnimessageError | None = None
+    failing_since: float | None = None
+    is_over: bool = False
+
+    def record(self, report: DeliveryReport, elapsed: float) -> None:
+        """
+        Record a report.
+
+        :param elapsed: seconds since the beginning. A failure is final if it stays for a few seconds: a fallback
+            channel may still be coming.
+        """
+        is_same = self.report is not None and self.report.channels == report.channels
+        self.report = report
+        if report.outcome is not Outcome.FAILED:
+            self.failing_since = None
+            self.is_over = report.outcome is not Outcome.IN_PROGRESS
+            return
+        if self.failing_since is None or not is_same:
+            self.failing_since = elapsed
+        self.is_over = elapsed - self.failing_since >= CONFIRM_FAILED_AFTER
+
+    def fail(self, error: OmnimessageError) -> None:
+        """End it with an error."""
+        self.error, self.is_over = error, True
+
+    @property
+    def exit(self) -> Exit:
+        """The exit code for it."""
+        if self.error is not None:
+            return exit_code(self.error, changes_something=False)
+        if self.report is None or not self.is_over:
+            return Exit.TIMED_OUT
+        return Exit.NOT_DELIVERED if self.report.outcome in (Outcome.FAILED, Outcome.CANCELLED) else Exit.DONE
+
+
 @command()
 def watch(args: Namespace) -> Exit:
     """Look at messages again and again until each has its final outcome, or time is up."""
-    if args.interval < SHORTEST_INTERVAL:
-        raise InvalidInputError.of("interval", f"{args.interval:g} is too short; use {SHORTEST_INTERVAL:g} s or more")
+    for name, least in (("interval", SHORTEST_INTERVAL), ("timeout", 0.0)):
+        seconds = getattr(args, name)
+        if not least <= seconds < math.inf:
+            raise InvalidInputError.of(name, f"{seconds:g} is too short or no number; use {least:g} s or more")
     ids = [checked_id(omnimessage_id) for omnimessage_id in dict.fromkeys(args.omnimessage_id)]
     with TerminalHook(args.conn_id) as hook:
-        reports = follow(hook, ids, interval=args.interval, timeout=args.timeout)
-    rows = [row for omnimessage_id in ids if (found := reports.get(omnimessage_id)) for row in report_rows(found)]
-    print_rows(rows, args.output)
-    return overall_exit(reports.get(omnimessage_id) for omnimessage_id in ids)
+        followed = follow(hook, ids, interval=args.interval, timeout=args.timeout)
+    print_rows([row for each in followed if each.report for row in report_rows(each.report)], args.output)
+    return max(each.exit for each in followed)
 
 
 def follow(
@@ -37,56 +95,51 @@ def follow(
     interval: float,
     timeout: float,
     pause: Callable[[float], object] = time.sleep,
-) -> dict[str, DeliveryReport]:
-    """Look at messages until each has its final outcome or time is up, and print every change.
-
-    A message that has failed on all channels is looked at once more: a fallback channel may still be coming.
+) -> list[Followed]:
+    """
+    Look at messages until each has its final outcome or time is up, and print every change.
 
     :param interval: seconds between two looks.
     :param timeout: seconds that all of it may take.
     :param pause: waits for so many seconds.
-    :return: the last report of each message that had one.
+    :return: what is known about each message, in order.
     """
-    waiting = list(ids)
-    reports: dict[str, DeliveryReport] = {}
-    left = timeout
+    followed = [Followed(omnimessage_id) for omnimessage_id in ids]
+    elapsed = 0.0
+    hook.get_conn()  # looking the connection up takes none of the time
     # at least one look
     with hook.within(max(timeout, SHORTEST_INTERVAL)):
         while True:
-            waiting = [each for each in waiting if not _look(hook, each, reports)]
-            if hook.seconds_left == 0:
-                return reports
-            if not waiting or left <= 0:
-                return reports
-            pause(min(interval, left))
-            left -= interval
+            for each in followed:
+                if not each.is_over:
+                    _look(hook, each, elapsed, followed)
+            if all(each.is_over for each in followed) or elapsed >= timeout or hook.seconds_left == 0:
+                return followed
+            seconds = min(interval, timeout - elapsed)
+            pause(seconds)
+            elapsed += seconds
 
 
-def _look(hook: OmnimessageHook, omnimessage_id: str, reports: dict[str, DeliveryReport]) -> bool:
-    """Look at one message, print what changed, and return whether it has its final outcome."""
-    before = reports.get(omnimessage_id)
+def _look(hook: OmnimessageHook, message: Followed, elapsed: float, followed: Iterable[Followed]) -> None:
+    """Look at one message, record what is found, and print what changed."""
+    before = message.report
     try:
-        report = hook.get_delivery_report(omnimessage_id)
+        report = hook.get_delivery_report(message.omnimessage_id)
+    except DeadlineExceededError:
+        return
     except OmnimessageError as error:
-        if not error.may_pass:
-            raise
-        print_progress(f"{omnimessage_id}  {error}; trying again")
-        return False
+        if is_transient(error):
+            print_progress(f"{message.omnimessage_id}  {error}; trying again")
+        elif isinstance(error, (NotFoundError, RejectedError)):
+            print_progress(f"{message.omnimessage_id}  {error}")
+            message.fail(error)
+        else:  # it concerns all of them
+            print_progress(str(error))
+            for each in followed:
+                if not each.is_over:
+                    each.fail(error)
+        return
     if report != before:
         statuses = "; ".join(map(str, report.statuses)) or "no channel tried yet"
-        print_progress(f"{datetime.now():%H:%M:%S}  {omnimessage_id}  {report.outcome}  {statuses}")
-    reports[omnimessage_id] = report
-    if report.outcome is Outcome.FAILED:
-        return before is not None and before.outcome is Outcome.FAILED
-    return report.outcome is not Outcome.IN_PROGRESS
-
-
-def overall_exit(reports: Iterable[DeliveryReport | None]) -> Exit:
-    """Return the exit code for the outcomes of several messages; the worst decides.
-
-    :param reports: one for each message; ``None`` if it never had one.
-    """
-    outcomes = {report.outcome if report else Outcome.IN_PROGRESS for report in reports}
-    if outcomes & {Outcome.FAILED, Outcome.CANCELLED}:
-        return Exit.NOT_DELIVERED
-    return Exit.TIMED_OUT if Outcome.IN_PROGRESS in outcomes else Exit.DONE
+        print_progress(f"{datetime.now():%H:%M:%S}  {message.omnimessage_id}  {report.outcome}  {statuses}")
+    message.record(report, elapsed)

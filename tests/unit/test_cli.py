@@ -12,11 +12,13 @@ import pytest
 import yaml
 from full_size import full_size
 
+from airflow_provider_omnimessage.api.delivery import ChannelStatus, DeliveryReport
 from airflow_provider_omnimessage.api.messages import sms, viber
 from airflow_provider_omnimessage.cli import inputs, watch
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
 TO = "+37255555555"
+UNKNOWN = "6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6"
 
 
 class TestSend:
@@ -163,6 +165,24 @@ class TestCancelAndStatus:
         assert [row["omnimessage_id"] for row in ended.rows] == [scheduled]
         assert "is not an id" in ended.stderr
 
+    @pytest.mark.parametrize("name", ["cancel", "status"])
+    def test_many_ids_share_one_time_and_stop_when_all_would_fail(self, run, sandbox, pauses, name):
+        with OmnimessageHook() as hook:
+            ids = [hook.send(TO, [sms("a")], time_to_send=timedelta(hours=1)).omnimessage_id for _ in range(20)]
+        sandbox.add_fault("server_error", status=503, times="always")
+        began = pauses.monotonic()
+        ended = run(name, *ids, "-o", "json")
+        assert ended.code == 5
+        assert pauses.monotonic() - began < 150, "the deadline of 120 seconds, and half a second for each id"
+        assert (ended.output + ended.stderr).count("not tried, because an earlier one failed: ") >= 17
+
+    def test_rejected_credentials_are_one_request(self, run, sandbox):
+        sandbox.add_fault("unauthorized", times="always")
+        ended = run("cancel", "m-1", "m-2", "m-3", "-o", "json")
+        assert ended.code == 3
+        assert [row["omnimessage_id"] for row in ended.rows] == ["m-1", "m-2", "m-3"]
+        assert len(sandbox.requests) == 1
+
     def test_an_unknown_message_is_reported(self, run):
         ended = run("status", "6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6")
         assert ended.code == 4
@@ -174,9 +194,9 @@ class TestWatch:
         sandbox.freeze()
         with OmnimessageHook() as hook:
             sent = hook.send("+37255550002", [viber("a"), sms("a")]).omnimessage_id
-            reports = watch.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
-        assert reports[sent].outcome == "delivered"
-        assert watch.overall_exit(reports.values()) == 0
+            (followed,) = watch.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
+        assert followed.report.outcome == "delivered"
+        assert followed.exit == 0
         message = capsys.readouterr().err
         assert re.search(
             "in_progress  viber: ACCEPTD.*in_progress  viber: UNDELIV.*delivered  viber: UNDELIV.*sms: DELIVRD",
@@ -187,20 +207,20 @@ class TestWatch:
     def test_what_fails_on_every_channel_ends_it_with_1(self, sandbox):
         with OmnimessageHook() as hook:
             sent = hook.send("+37255550001", [sms("a")]).omnimessage_id
-            reports = watch.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
-        assert watch.overall_exit(reports.values()) == 1
+            (followed,) = watch.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
+        assert followed.exit == 1
 
     def test_a_slow_response_does_not_outlast_the_timeout(self, sandbox):
         with OmnimessageHook() as hook:
             sent = hook.send(TO, [sms("a")]).omnimessage_id
             sandbox.add_fault("slow", call="status", seconds=5, times="always")
-            assert watch.follow(hook, [sent], interval=1, timeout=0.1) == {}
+            assert watch.follow(hook, [sent], interval=1, timeout=0.1) == [watch.Followed(sent)]
 
     def test_the_watch_ends_at_its_timeout(self, sandbox):
         with OmnimessageHook() as hook:
             sent = hook.send("+37255550004", [sms("a")]).omnimessage_id
-            reports = watch.follow(hook, [sent], interval=1, timeout=10, pause=sandbox.advance)
-        assert watch.overall_exit(reports.values()) == 7
+            (followed,) = watch.follow(hook, [sent], interval=1, timeout=10, pause=sandbox.advance)
+        assert followed.exit == 7
 
     def test_a_request_without_a_response_is_repeated(self, sandbox, capsys, monkeypatch):
         # the pause that the server asks for exceeds the deadline, so the hook itself does not repeat
@@ -209,9 +229,51 @@ class TestWatch:
         sandbox.add_fault("server_error", call="status", times=2, retry_after=60)
         with OmnimessageHook() as hook:
             sent = hook.send(TO, [sms("a")]).omnimessage_id
-            reports = watch.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
-        assert reports[sent].outcome == "delivered"
+            (followed,) = watch.follow(hook, [sent], interval=1, timeout=60, pause=sandbox.advance)
+        assert followed.report.outcome == "delivered"
         assert capsys.readouterr().err.count("trying again") == 2
+
+    def test_a_failure_counts_after_some_seconds_on_the_same_channels(self):
+        def report(*statuses):
+            return DeliveryReport("m-1", "", tuple(map(ChannelStatus, ("viber", "sms"), statuses)))
+
+        message = watch.Followed("m-1")
+        message.record(report("UNDELIV"), 0)
+        message.record(report("UNDELIV"), 2)
+        assert message.exit == 7, "an SMS may follow"
+        message.record(report("UNDELIV", None), 3)
+        message.record(report("UNDELIV", "UNDELIV"), 5)
+        message.record(report("UNDELIV", "UNDELIV"), 9)
+        assert message.exit == 7
+        message.record(report("UNDELIV", "UNDELIV"), 10)
+        assert message.exit == 1
+
+    def test_one_unknown_id_does_not_hide_the_others(self, run, sandbox):
+        with OmnimessageHook() as hook:
+            sent = hook.send(TO, [sms("a")]).omnimessage_id
+        sandbox.advance(60)
+        ended = run("watch", sent, UNKNOWN, "-o", "json")
+        assert ended.code == 4
+        assert [row["outcome"] for row in ended.rows] == ["delivered"]
+        assert f"{UNKNOWN}  delivery report: 404" in ended.stderr
+
+    def test_a_slow_look_up_of_the_connection_takes_none_of_the_time(self, scheduled, pauses, monkeypatch):
+        get_conn = OmnimessageHook.get_conn
+
+        def slowly(hook):
+            pauses.append(0.0 if hook._transport else 5.0)
+            return get_conn(hook)
+
+        monkeypatch.setattr(OmnimessageHook, "get_conn", slowly)
+        with OmnimessageHook() as hook:
+            (followed,) = watch.follow(hook, [scheduled], interval=1, timeout=0)
+        assert followed.report is not None
+
+    @pytest.mark.parametrize("words", [("--interval", "nan"), ("--interval", "0.5"), ("--timeout", "-1")])
+    def test_times_that_are_no_times_are_rejected(self, run, scheduled, words):
+        ended = run("watch", scheduled, *words)
+        assert ended.code == 2
+        assert f"{words[0].removeprefix('--')}: {words[1]} is too short or no number" in ended.stderr
 
     def test_the_exit_code_shows_a_timeout(self, run, scheduled):
         ended = run("watch", scheduled, "--timeout", "0", "-o", "json")
