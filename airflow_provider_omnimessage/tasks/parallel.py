@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -87,11 +86,11 @@ def a_few_at_a_time(work: Callable[[T], R], items: Iterable[T]) -> Iterator[tupl
     """
     Yield each item with its result, in order, while up to :data:`IN_FLIGHT` calls of ``work`` run in threads.
 
-    Closing the generator starts no further calls.
+    Closing the generator, or an exception in it such as a timeout of the task, starts no further calls.
     """
     waiting: deque[tuple[T, Future[R]]] = deque()
     with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="omnimessage") as pool:
-        with suppress(GeneratorExit):
+        try:
             for item in items:
                 waiting.append((item, pool.submit(work, item)))
                 if len(waiting) >= 2 * IN_FLIGHT:
@@ -100,5 +99,7 @@ def a_few_at_a_time(work: Callable[[T], R], items: Iterable[T]) -> Iterator[tupl
             while waiting:
                 first, future = waiting.popleft()
                 yield first, future.result()
-        for _, future in waiting:
-            future.cancel()
+        finally:
+            # leaving the pool waits for the calls that it has begun
+            for _, future in waiting:
+                future.cancel()

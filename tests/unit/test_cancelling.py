@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from datetime import timedelta
 
 import pytest
@@ -18,7 +19,7 @@ from airflow_provider_omnimessage.api.errors import (
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.tasks.cancelling import CancelSummary, cancel_each
-from airflow_provider_omnimessage.tasks.parallel import IN_FLIGHT
+from airflow_provider_omnimessage.tasks.parallel import IN_FLIGHT, a_few_at_a_time
 
 UNKNOWN = "6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6"
 LOG = logging.getLogger(__name__)
@@ -120,6 +121,20 @@ def test_a_limit_of_the_caller_counts_too(hook, scheduled, sandbox, pauses):
     with hook.within(5):
         cancel(hook, ids)
     assert pauses.monotonic() - begin < 30
+
+
+def test_an_interruption_starts_no_further_calls():
+    begun = []
+
+    def work(number):
+        begun.append(number)
+        if number == 0:
+            raise KeyboardInterrupt
+        time.sleep(0.5)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(a_few_at_a_time(work, range(100)))
+    assert len(begun) <= IN_FLIGHT + 1
 
 
 def test_a_caller_that_stops_looking_stops_the_requests(hook, scheduled, sandbox):
