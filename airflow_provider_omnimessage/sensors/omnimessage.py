@@ -45,7 +45,7 @@ Action = Literal["fail", "skip", "return"]
 
 #: How long Airflow waits for the trigger after the deadline, in case the triggerer is late or down.
 GRACE = timedelta(seconds=30)
-#: Seconds for a last poll on a worker if the triggerer did not come back in time.
+#: Seconds for a last poll on a worker if the triggerer, or a rescheduled task, did not come back in time.
 LAST_POLL_ON_WORKER = 10.0
 #: The key in ``task_state_store`` under which mode ``reschedule`` keeps what it knows about its messages.
 KEY = "omnimessage_wait"
@@ -237,6 +237,9 @@ class OmnimessageDeliverySensor(PrivateTemplates, BaseSensorOperator):
 
     def _wait_on_worker(self, context: Context, progress: Progress) -> Any:
         wait = progress.wait
+        if not progress.seconds_left:
+            # a rescheduled task comes back when a worker has a slot for it, which may be after the last poll was due
+            progress.poll(seconds=LAST_POLL_ON_WORKER)
         while progress.seconds_left > 0:
             progress.poll(seconds=self._seconds_per_process(progress))
             if result := wait.result:
@@ -248,7 +251,7 @@ class OmnimessageDeliverySensor(PrivateTemplates, BaseSensorOperator):
                 time_of_return = _now() + timedelta(seconds=max(seconds, SHORTEST_ABSENCE))
                 raise AirflowRescheduleException(time_of_return)  # type: ignore[no-untyped-call]
             time.sleep(seconds)
-        return self._finish(context, wait.timed_out(progress.limit), self._timeout_error)
+        return self._finish(context, wait.result or wait.timed_out(progress.limit), self._timeout_error)
 
     def _seconds_per_process(self, progress: Progress) -> float:
         limit = self.execution_timeout.total_seconds() if self.execution_timeout else progress.seconds_left

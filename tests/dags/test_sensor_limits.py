@@ -134,6 +134,16 @@ class TestWhereItWaits:
         with pytest.raises(Slept if timeout == 10 else leaves):
             wait.execute(just_begun())
 
+    def test_a_rescheduled_task_that_comes_back_after_the_deadline_polls_once_more(
+        self, dag, run_dag, sandbox, sent, monkeypatch
+    ):
+        an_hour_ago = datetime.now(timezone.utc) - timedelta(hours=1)
+        monkeypatch.setattr(sensors, "first_started_at", lambda context: an_hour_ago)
+        a_sensor(omnimessage_id=sent(), timeout=1800, **RESCHEDULE)
+        run = run_dag(dag)
+        assert run.tasks == {"wait": "success"}
+        assert len(status_requests(sandbox)) == 1
+
     def test_a_rescheduled_task_comes_back_after_ten_seconds_at_the_earliest(self, dag, sent):
         began = datetime.now(timezone.utc)
         with pytest.raises(AirflowRescheduleException) as step:
