@@ -8,6 +8,7 @@ import re
 SEPARATORS = r"[\s()./\-\u00ad\u2010-\u2015\u2212\u200b-\u200f\u202a-\u202e\u2060\ufeff]"
 
 # An id, a date or an IP address can look like a number. A number has a "+" and seven digits or more, or nine digits.
+# In a URL, the "+" is "%2B".
 _NUMBER = re.compile(
     rf"""
     (?P<other>
@@ -15,7 +16,7 @@ _NUMBER = re.compile(
         | (?<![\w+.-]) (?: 19 | 20 ) \d\d -[01]\d -[0-3]\d (?![\d-])
         | (?<![\w+.-]) (?: (?: 25[0-5] | 2[0-4]\d | 1\d\d | [1-9]?\d ) (?: \. (?=\d) | (?![\w.]) ) ){{4}}
     )
-    | (?: \+{SEPARATORS}{{0,3}}\d | (?<![\w-])\(?\d )
+    | (?: \+{SEPARATORS}{{0,3}}\d | (?: (?<![\w-]) | (?<=%2[Bb]) )\(?\d )
       (?: (?! \s (?: 19 | 20 ) \d\d -\d\d -\d\d ) {SEPARATORS}{{0,3}}\d )+
     """,
     re.VERBOSE,

@@ -52,6 +52,12 @@ def test_at_least_four_digits_of_a_number_stay_hidden(number):
     assert len(only_digits(mask_number(number))) <= len(only_digits(number)) - 4
 
 
+@pytest.mark.parametrize("plus", ["", "+", "%2B", "%2b"])
+def test_a_number_in_a_url_is_masked(plus):
+    masked = mask_numbers(f"dlr_url: https://example.com/report?to={plus}37255555555&run=7 is not accepted")
+    assert masked == f"dlr_url: https://example.com/report?to={plus}37255•••55&run=7 is not accepted"
+
+
 @pytest.mark.parametrize(
     "number", ["(372) 5555-5555", "+372 5555 5555", "+372-5555-5555", "372.5555.5555", "+(372)55555555"]
 )
