@@ -126,7 +126,7 @@ class DurableMessage:
         place = self._place
         if place.accepted is not None:
             known = place.is_stored or (place.memory is not None and self._is_stored_now(place.accepted))
-            if known or self._at_least_once or isinstance(error, (AirflowFailException, AirflowSkipException)):
+            if known or isinstance(error, (AirflowFailException, AirflowSkipException)):
                 return error
             return AirflowFailException(
                 f"The message was sent (omnimessage_id {place.accepted.omnimessage_id}), but the task ended before it "

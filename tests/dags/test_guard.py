@@ -96,3 +96,22 @@ def test_a_retry_never_sends_twice(sandbox, context, durable):
         reset_paces()
         assert operator.execute(context) == message["omnimessage_id"]
         assert len(sandbox.messages) == 1
+
+
+@pytest.mark.parametrize("guarantee", ["at_most_once", "at_least_once"])
+def test_what_was_accepted_is_not_sent_again_with_either_guarantee(sandbox, context, monkeypatch, guarantee):
+    def interrupt(key, value):
+        raise AirflowTaskTimeout("injected")
+
+    monkeypatch.setattr(context["ti"], "xcom_push", interrupt)
+    operator = ScheduleOmnimessageOperator(
+        task_id="t",
+        to="+37255555555",
+        messages=[sms("a")],
+        time_to_send=timedelta(days=1),
+        durable=False,
+        delivery_guarantee=guarantee,
+    )
+    with pytest.raises(AirflowFailException) as error:
+        operator.execute(context)
+    assert sandbox.messages[0]["omnimessage_id"] in str(error.value)
