@@ -152,7 +152,7 @@ def test_only_the_run_that_does_not_start_alerts(airflow, processes, folder, san
     runs.await_pause("broken")
     (folder / "broken.py").write_text("this is no Python")
     runs.await_pause("full")
-    airflow.call("PATCH", "/api/v2/pools/full?update_mask=slots", {"slots": 0})
+    processes.home.run("pools", "set", "full", "0", "no task fits in")
     for name in ("paused", "broken", "full"):
         runs.await_alert(name)
     # meanwhile this one has gone on
