@@ -14,7 +14,7 @@ HELP = "Send, schedule, cancel and follow messages (SMS, Viber, WhatsApp, RCS) t
 EXIT_CODES = """
 exit codes: 0 done; 1 a message was not delivered, rows were rejected, or doctor found a problem; 2 wrong usage or
 bad input; 3 credentials rejected; 4 no such message, or too late to cancel; 5 Messente was not reached or is rate
-limiting, nothing was done, try again later; 6 no response: it may have been done, so check before you repeat it;
+limiting, nothing was sent, try again later; 6 no response: it may have been done, so check before you repeat it;
 7 timed out
 """
 

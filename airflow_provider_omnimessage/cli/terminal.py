@@ -124,7 +124,7 @@ class TerminalLog:
         """Print a fact."""
         print_progress(message % args)
 
-    warning = info
+    warning = error = info
 
 
 class TerminalHook(OmnimessageHook):

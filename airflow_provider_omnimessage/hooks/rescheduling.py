@@ -89,7 +89,7 @@ def reschedule(
             log.error("The new message %s is scheduled; the old one, %s, may be too", id_of(new), omnimessage_id)
             raise
         if old.result is CancelResult.ALREADY_SENT:
-            return Rescheduled(old, new, cancel(id_of(new)))
+            return Rescheduled(old, new, _withdraw(cancel, omnimessage_id, id_of(new), log))
         return Rescheduled(old, new)
     old = cancel(omnimessage_id)
     if not old.is_cancelled:
@@ -103,6 +103,15 @@ def reschedule(
             log.error(
                 "The old message %s is cancelled; it is not certain that the new one is scheduled", omnimessage_id
             )
+        raise
+
+
+def _withdraw(cancel: Callable[[str], Cancellation], old_id: str, new_id: str, log: _Log) -> Cancellation:
+    """Cancel the new message, because the old one was sent."""
+    try:
+        return cancel(new_id)
+    except BaseException:
+        log.error("The old message %s was sent; the new one, %s, may be scheduled too: cancel it", old_id, new_id)
         raise
 
 
