@@ -192,8 +192,8 @@ def _hour(choice: ChosenTime) -> tuple[str, str]:
     """Return the hour of a message, and the zone in which that hour is."""
     if choice.chosen is None:
         return "now", "UTC"
-    if len(choice.zones) > 1:  # none of them is the recipient's for certain
-        time, zone = choice.chosen.utc, f"UTC (numbers in {len(choice.zones)} zones)"
+    if len(choice.places) > 1:  # none of them is the recipient's for certain
+        time, zone = choice.chosen.utc, f"UTC (numbers in {len(choice.places)} zones)"
     else:
         time, zone = choice.chosen.local, str(choice.chosen.local.tzinfo)
     return f"{time:%Y-%m-%dT%H:00}", zone

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from typing import Any
 
@@ -29,12 +29,14 @@ class ChosenTime:
     :param chosen: the time at which it is sent; ``None``: now.
     :param reason: why ``chosen`` is not simply ``wanted``, in words; empty if it is.
     :param zones: the zones in which the window must be open; empty without a window.
+    :param places: the zones in which the recipient may be; empty if they did not count.
     """
 
     wanted: TimeToSend | None = None
     chosen: TimeToSend | None = None
     reason: str = ""
     zones: Zones = ()
+    places: Zones = ()
 
     @property
     def is_for_now(self) -> bool:
@@ -52,7 +54,8 @@ class TimeRules:
     """What a task, or a call, says about times.
 
     :param time_to_send: an ISO 8601 date and time, a datetime, or a timedelta from now; ``None``: now.
-    :param timezone: the zone of a time without an offset: an IANA name, or ``"recipient"``; ``None``: UTC.
+    :param timezone: the zone of a time without an offset, and of a window without its own: an IANA name, or
+        ``"recipient"``; ``None``: UTC, and for the window the zone of the time.
     :param window: ``None``: any time.
     :param on_unknown_zone: if the zone of a recipient is unknown: ``"fail"``, ``"drop"`` or the IANA name to use.
     """
@@ -159,32 +162,52 @@ class TimeChooser:
         opening = self._open(now, zones)
         return None if opening == now else opening
 
+    def send_now(self, choice: ChosenTime, now: datetime) -> ChosenTime:
+        """Return when a message is sent whose time has passed: now, or when its window opens next.
+
+        :param choice: of that time.
+        """
+        late = replace(choice, chosen=None, reason="its time has passed")
+        opening = self.next_opening(now.replace(microsecond=0), choice.zones)
+        return late if opening is None else self._moved(late, opening)
+
     def _choose(self, value: Any, to: str, own_zone: str | None) -> ChosenTime:
         zone = own_zone or self._rules.timezone
-        wanted, among = self._wanted(value, zone, to)
+        wanted, among, places = self._wanted(value, zone, to)
         window = self._rules.window
         if window is None:
-            return ChosenTime(wanted, wanted, among)
-        zones = self._zones(_zone_of(window, own_zone, zone), to)
+            return ChosenTime(wanted, wanted, among, places=places)
+        window_zone = _zone_of(window, own_zone, zone)
+        if window_zone == RECIPIENT:
+            zones = places = self._zones_of(to)
+        elif window_zone is None and wanted is not None:
+            zones = (timing.zone_of(wanted),)
+        else:
+            zones = self._named(window_zone)
         start = wanted.utc if wanted else self._now.replace(microsecond=0)
         opening = self._open(start, zones)
         if opening == start:
-            return ChosenTime(wanted, wanted, among, zones)
-        reason = f"outside the window '{window}' ({_in_words(zones)})"
-        chosen = TimeToSend(opening, opening.astimezone(zones[0]))
-        return ChosenTime(wanted, chosen, "; ".join(filter(None, (among, reason))), zones)
+            return ChosenTime(wanted, wanted, among, zones, places)
+        return self._moved(ChosenTime(wanted, None, among, zones, places), opening)
 
-    def _wanted(self, value: Any, zone: str | None, to: str) -> tuple[TimeToSend | None, str]:
-        """Return the wanted time; and, if the recipient may be in several zones, that it is the latest in them."""
+    def _moved(self, choice: ChosenTime, opening: datetime) -> ChosenTime:
+        """Return the choice of the time at which the window opens next."""
+        reason = f"outside the window '{self._rules.window}' ({_in_words(choice.zones)})"
+        chosen = TimeToSend(opening, opening.astimezone(choice.zones[0]))
+        return replace(choice, chosen=chosen, reason="; ".join(filter(None, (choice.reason, reason))))
+
+    def _wanted(self, value: Any, zone: str | None, to: str) -> tuple[TimeToSend | None, str, Zones]:
+        """Return the wanted time; and, if it is in the zones of the recipient, whether it is the latest, and they."""
         if value is None or value in _UNSET:
-            return None, ""
+            return None, "", ()
         if zone != RECIPIENT or not timing.is_local(value):
-            return self._resolve(value, self._named(None if zone == RECIPIENT else zone)), ""
-        zones = self._zones(zone, to)
+            return self._resolve(value, self._named(None if zone == RECIPIENT else zone)), "", ()
+        zones = self._zones_of(to)
         times = self._times(value, zones)
         latest = self._latest(times)
         is_earlier_elsewhere = any(time.utc < latest.utc for time in times)
-        return latest, f"the latest of {len(zones)} time zones of the recipient" if is_earlier_elsewhere else ""
+        among = f"the latest of {len(zones)} time zones of the recipient" if is_earlier_elsewhere else ""
+        return latest, among, zones
 
     def _resolve(self, value: Any, zones: Zones) -> TimeToSend:
         return self._latest(self._times(value, zones))
@@ -211,9 +234,6 @@ class TimeChooser:
         if isinstance(found, InvalidInputError):
             raise InvalidInputError(found.problems)
         return found
-
-    def _zones(self, zone: str | None, to: str) -> Zones:
-        return self._zones_of(to) if zone == RECIPIENT else self._named(zone)
 
     def _zones_of(self, to: str) -> Zones:
         try:

@@ -77,6 +77,13 @@ def later(moment: TimeToSend, span: timedelta) -> TimeToSend:
     return TimeToSend(utc, utc.astimezone(moment.local.tzinfo))
 
 
+def zone_of(time: TimeToSend) -> tzinfo:
+    """Return the time zone of a time: one with a name, or a fixed offset that equals any other one of its size."""
+    zone = time.local.tzinfo
+    name = getattr(zone, "key", None) or getattr(zone, "zone", None)  # zoneinfo and Pendulum; pytz
+    return resolve_zone(name) if isinstance(name, str) else timezone(time.local.utcoffset() or timedelta(0))
+
+
 def is_local(value: object) -> bool:
     """Return whether a time has no offset, so that it means another time in each time zone."""
     if isinstance(value, str):

@@ -56,7 +56,7 @@ class SendWindow:
     :param hours: one span or several, separated by commas. ``"00:00-24:00"`` is the whole day.
     :param days: names and ranges such as ``"mon-fri"`` or ``"sat,sun"``, or a list of them; default: every day.
     :param timezone: an IANA name, or the object of such a zone; ``"recipient"``: the zone of each recipient's number;
-        default: the zone in which ``time_to_send`` is meant.
+        default: the ``timezone`` of the row, the task or the connection; else the zone of ``time_to_send``; else UTC.
     :param holidays: days on which no span starts: a country such as ``"EE"`` or a part of one such as ``"US-CA"``, by
         the extra ``[holidays]``; or a date, or a list of dates. The date of a datetime is that of its own time zone.
         Default: none.

@@ -10,7 +10,6 @@ from airflow_provider_omnimessage.api.bulk import Composer, RowProblems
 from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem, UnknownZoneError
 from airflow_provider_omnimessage.api.estimate import Estimate
 from airflow_provider_omnimessage.api.send_times import ChosenTime
-from airflow_provider_omnimessage.api.timing import TimeToSend
 from airflow_provider_omnimessage.bulk.memory import (
     Batch,
     ChangedRecipientsError,
@@ -171,17 +170,12 @@ class CheckedRows:
             self.problems.add(number, [problem])
         self.skipped += is_past and self._on_past == "skip"
         if self._estimate is not None and is_sent:
-            self._estimate.add(number, composed.body, self._sent_now(choice) if is_past else choice)
+            now = datetime.now(timezone.utc)
+            sent_at = self._composer.chooser.send_now(choice, now) if is_past else choice
+            self._estimate.add(number, composed.body, sent_at)
         # a row that is not sent is not moved either
         self._spool.add(time, composed.body, self.windows.of(number, choice if is_sent else replace(choice, reason="")))
         self._batches.add(number, composed.to)
 
     def _is_past(self, number: int, time: datetime, choice: ChosenTime) -> bool:
         return not choice.is_for_now and time <= datetime.now(timezone.utc) and not self._batches.was_begun(number)
-
-    def _sent_now(self, choice: ChosenTime) -> ChosenTime:
-        """Return when a row is sent whose time is in the past: now, or when its window opens next."""
-        now = datetime.now(timezone.utc).replace(microsecond=0)
-        opening = self._composer.chooser.next_opening(now, choice.zones)
-        chosen = TimeToSend(opening, opening.astimezone(choice.zones[0])) if opening else None
-        return replace(choice, chosen=chosen, reason="its time has passed")

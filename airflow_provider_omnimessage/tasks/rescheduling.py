@@ -67,7 +67,7 @@ class RescheduleTask:
         found = self.message.find(draft, schedule)
         if not isinstance(found, ChosenTime):
             return lambda: found
-        schedule.judge(self.hook, found, draft["to"], self.log)
+        schedule.judge(self.hook, found, self.log)
         # the time may pass while the old one is being cancelled: late is better than never
         return partial(self.message.post, draft, replace(schedule, on_past="send_now"), found)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from airflow_provider_omnimessage._compat import AirflowSkipException
@@ -49,9 +49,9 @@ class Schedule:
                 raise AirflowSkipException(f"Not sent, because on_unknown_zone='drop': {error}") from None
             raise
 
-    def judge(self, hook: OmnimessageHook, choice: ChosenTime, to: str, log: Logger) -> ChosenTime:
+    def judge(self, hook: OmnimessageHook, choice: ChosenTime, log: Logger) -> ChosenTime:
         """
-        Return the choice if its time is in the future, or one for now.
+        Return the choice if its time is in the future, or one for now, also if only the window delayed the message.
 
         :raises PastTimeToSendError: if it is in the past and ``on_past`` is ``"fail"``.
         :raises AirflowSkipException: if it is in the past and ``on_past`` is ``"skip"``.
@@ -62,14 +62,14 @@ class Schedule:
             require_future(choice.chosen)
             return choice
         except PastTimeToSendError as error:
-            if self.on_past == "skip":
-                raise AirflowSkipException(f"Not scheduled: {error}") from None
-            if self.on_past == "fail":
-                raise
-        log.warning("%s is in the past: sending now, because on_past='send_now'", choice.chosen)
-        rules = replace(self._rules(hook), time_to_send=None)
-        now = TimeChooser(rules, now=current_time()).choose(to)
-        return replace(now, wanted=choice.wanted, reason="; ".join(filter(None, ("its time has passed", now.reason))))
+            if not choice.is_for_now:
+                if self.on_past == "skip":
+                    raise AirflowSkipException(f"Not scheduled: {error}") from None
+                if self.on_past == "fail":
+                    raise
+                log.warning("%s is in the past: sending now, because on_past='send_now'", choice.chosen)
+        now = current_time()
+        return TimeChooser(self._rules(hook), now=now).send_now(choice, now)
 
     def _rules(self, hook: OmnimessageHook) -> TimeRules:
         return rules_of(

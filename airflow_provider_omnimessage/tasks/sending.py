@@ -206,13 +206,13 @@ class DurableMessage:
 
         :param choice: what :meth:`find` returned.
         """
-        choice = schedule.judge(self._hook, choice, draft["to"], self._log)
+        choice = schedule.judge(self._hook, choice, self._log)
         time = choice.chosen
         intent = MessageRecord(
             fingerprint=fingerprint(draft, self._hook.settings.password),
             time_to_send=_as_text(time),
             since=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            choice=choice.as_dict() if choice.zones or choice.reason else None,
+            choice=choice.as_dict() if choice.zones or choice.places or choice.reason else None,
             **asdict(self._mark),
         )
         body = {**draft, "time_to_send": time.utc.isoformat(timespec="seconds")} if time else draft

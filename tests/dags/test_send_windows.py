@@ -13,7 +13,9 @@ from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperato
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.api.windows import SendWindow
+from airflow_provider_omnimessage.hooks import choosing
 from airflow_provider_omnimessage.operators.omnimessage import ScheduleOmnimessageOperator, SendOmnimessageOperator
+from airflow_provider_omnimessage.tasks import scheduling as scheduling_of_tasks
 
 TO = "+37255555555"
 AUSTRALIAN = "+61412345678"
@@ -144,6 +146,24 @@ def test_a_time_in_the_past_is_judged_after_the_window(dag, run_dag, sandbox, on
     run = run_dag(dag)
     assert run.tasks == {"schedule": {"fail": "failed", "skip": "skipped", "send_now": "success"}[on_past]}
     assert [message["state"] for message in sandbox.messages] == (["scheduled"] if on_past == "send_now" else [])
+
+
+def test_a_message_for_now_is_sent_if_its_window_opens_before_it_is_posted(dag, run_dag, sandbox, monkeypatch):
+    now = choosing.current_time
+    times = [timedelta(0), timedelta(days=1, minutes=-60)]
+    monkeypatch.setattr(choosing, "current_time", lambda: now() + (times.pop(0) if len(times) > 1 else times[0]))
+    monkeypatch.setattr(scheduling_of_tasks, "current_time", choosing.current_time)
+    sending(window=f"{closed_now()}; timezone=UTC")
+    run = run_dag(dag)
+    assert run.tasks == {"send": "success"}
+    assert sandbox.messages[0]["time_to_send"] is None
+    assert run.xcom("send", "time_choice")["reason"] == "its time has passed"
+
+
+def test_the_xcom_has_the_time_choice_if_the_zone_of_the_recipient_counts(dag, run_dag):
+    scheduling(time_to_send="2098-11-24T09:00", timezone="recipient")
+    time = "2098-11-24T07:00:00+00:00"
+    assert run_dag(dag).xcom("schedule", "time_choice") == {"wanted": time, "chosen": time, "reason": None}
 
 
 def test_a_retry_keeps_the_choice_of_the_first_try(dag, run_dag, sandbox, monkeypatch):

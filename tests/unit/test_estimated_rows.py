@@ -42,6 +42,16 @@ def test_hours_are_in_utc_for_a_number_that_may_be_in_several_zones():
     assert found["most_parts"][0]["chosen"].startswith("2098-11-25T02:"), "the same hour"
 
 
+@pytest.mark.parametrize("window", [None, SendWindow("00:00-24:00", timezone="UTC")])
+def test_hours_are_in_utc_if_only_the_time_is_in_the_zones_of_the_recipient(window):
+    rows = [{"to": AUSTRALIAN}, {"to": "+37255555555"}]
+    found = estimate(rows, time_to_send="2098-11-24T09:00", timezone="recipient", window=window)
+    assert found["per_hour"] == [
+        {"hour": "2098-11-24T02:00", "zone": "UTC (numbers in 8 zones)", "messages": 1},
+        {"hour": "2098-11-24T09:00", "zone": "Europe/Bucharest", "messages": 1},
+    ]
+
+
 def test_parts_have_one_entry_for_each_row():
     rows = [{"to": "12"}, {"to": "+37255555551"}, {"to": "+37255555552"}, {"to": "13"}, {"to": "14"}]
     assert estimate(rows)["parts"] == [None, 1, 1, None, None]
@@ -61,7 +71,7 @@ def test_rows_in_the_past_are_sent_when_their_window_opens_next():
     row = {"to": "+37255555551", "time_to_send": f"2020-01-01T{opens:%H}:10"}
     found = estimate([row], on_past="send_now", window=window)
     assert found["per_hour"] == [{"hour": f"{opens:%Y-%m-%dT%H}:00", "zone": "UTC", "messages": 1}]
-    assert found["most_parts"][0]["reason"] == "its time has passed"
+    assert found["most_parts"][0]["reason"].startswith("its time has passed; outside the window")
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
+import pendulum
 import pytest
 
-from airflow_provider_omnimessage.api import number_zones
+from airflow_provider_omnimessage.api import number_zones, timing
 from airflow_provider_omnimessage.api.errors import InvalidInputError, UnknownZoneError
 from airflow_provider_omnimessage.api.send_times import TimeChooser, TimeRules
 from airflow_provider_omnimessage.api.windows import SendWindow
@@ -85,3 +86,36 @@ def test_what_is_wrong_for_every_recipient_is_an_error_of_the_rules(monkeypatch)
     monkeypatch.setattr(number_zones, "is_installed", lambda: False)
     with pytest.raises(InvalidInputError, match="needs the package phonenumbers"):
         chooser(timezone="recipient", time_to_send="2027-01-08T09:00")
+
+
+PACIFIC = datetime(2027, 1, 8, 13, tzinfo=timezone(timedelta(hours=-8)))
+
+
+@pytest.mark.parametrize(
+    ("time", "rules", "hour"),
+    [
+        (PACIFIC, {}, 21),
+        (PACIFIC.isoformat(), {}, 21),
+        (pendulum.datetime(2027, 1, 8, 13, tz="America/Los_Angeles"), {}, 21),
+        (PACIFIC, {"timezone": "UTC"}, 9),
+        (PACIFIC, {"timezone": "Asia/Tokyo"}, 0),
+        (PACIFIC, {"window": SendWindow("09:00-20:00", timezone="Asia/Tokyo")}, 0),
+    ],
+)
+@pytest.mark.parametrize("in_rules", [True, False])
+def test_a_window_without_a_zone_is_in_that_of_the_time_unless_a_zone_is_set(time, rules, hour, in_rules):
+    rules = {"window": SendWindow("09:00-20:00"), **rules, "time_to_send": time if in_rules else None}
+    assert chooser(**rules).choose(TALLINN, None if in_rules else time).chosen.utc.hour == hour
+
+
+def test_a_late_message_waits_for_the_window_in_the_zone_of_its_time():
+    times = chooser(window=SendWindow("09:00-20:00"), time_to_send=datetime.fromisoformat("2026-11-23T10:00-08:00"))
+    assert times.send_now(times.choose(TALLINN), NOW).chosen is None, "17:00 there"
+    night = times.send_now(times.choose(TALLINN), NOW + timedelta(hours=4))
+    assert night.chosen.utc == datetime(2026, 11, 24, 17, tzinfo=timezone.utc)
+    assert night.reason == "its time has passed; outside the window '09:00-20:00' (UTC-08:00)"
+
+
+def test_times_with_equal_offsets_have_the_same_zone():
+    zones = {timing.zone_of(timing.resolve(f"2027-01-08T{hour:02}:00+02:00", now=NOW)) for hour in range(24)}
+    assert len(zones) == 1
