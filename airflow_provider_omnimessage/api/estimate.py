@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,28 +21,32 @@ LISTED = 20
 #: How many country codes without a price are named.
 CODES_NAMED = 5
 _PRICES_WANTED = 'map country prefixes to the price of an SMS part, such as {"372": 0.05}'
+_PREFIX = re.compile("[1-9][0-9]{0,14}")
 
 
 class Prices:
     """The price of an SMS part, by country prefix. The longest prefix of a number counts.
 
-    :param prices: such as ``{"372": 0.05, "1": 0.01}``; prefixes with or without ``+``.
-    :raises InvalidInputError: names the entry that is wrong.
+    :param prices: such as ``{"372": 0.05, "1": 0.01}``, or its items; prefixes with or without ``+``.
+    :raises InvalidInputError: names the entry that is wrong, or the prefix that has two prices.
     """
 
-    def __init__(self, prices: Mapping[str, Any]) -> None:
+    def __init__(self, prices: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
         self._prices: dict[str, float] = {}
-        for prefix, price in prices.items():
+        for prefix, price in prices.items() if isinstance(prices, Mapping) else prices:
             digits = str(prefix).strip().removeprefix("+")
+            if not _PREFIX.fullmatch(digits):
+                raise InvalidInputError.of("prices", f"{str(prefix)[:20]!r} is not a country prefix; {_PRICES_WANTED}")
             try:
                 number = float(price)
             except (TypeError, ValueError):
                 number = -1.0
-            if not digits.isdigit() or not 0 <= number < 1_000_000 or isinstance(price, bool):
+            if not 0 <= number < 1_000_000 or isinstance(price, bool):
                 raise InvalidInputError.of(
                     "prices", f"{str(prefix)[:20]!r}: {str(price)[:20]!r} is not a price; {_PRICES_WANTED}"
                 )
-            self._prices[digits] = number
+            if self._prices.setdefault(digits, number) != number:
+                raise InvalidInputError.of("prices", f"'{digits}' has two prices; leave one of them out")
         self._longest = max(map(len, self._prices), default=0)
 
     @classmethod
@@ -151,7 +156,7 @@ class Estimate:
         if round(self.price, 6) > budget:
             raise InvalidInputError.of(
                 "budget",
-                f"the estimate of {self.price:,.2f} is higher than {budget:,.2f} "
+                f"the estimate of {price_as_text(self.price)} is higher than {price_as_text(budget)} "
                 f"({counted(self.sms_parts, 'SMS part')} to {counted(self.recipients, 'recipient')}); nothing was sent",
             )
 
@@ -169,6 +174,12 @@ def check_budget(budget: object, prices: object) -> None:
         raise InvalidInputError.of("budget", f"{describe(budget)} is not accepted; use a number greater than 0")
     if prices is None:
         raise InvalidInputError.of("budget", "needs prices; set prices to what an SMS part costs, by country prefix")
+
+
+def price_as_text(price: float) -> str:
+    """Return a price with two decimals, or with up to six if it has more: ``1,234.50``, ``0.0045``."""
+    rounded = f"{price:,.6f}".rstrip("0")
+    return rounded if len(rounded.partition(".")[2]) > 2 else f"{price:,.2f}"
 
 
 def counted(count: int, noun: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_omnimessage.api.estimate import counted, unpriced_in_words
+from airflow_provider_omnimessage.api.estimate import counted, price_as_text, unpriced_in_words
 from airflow_provider_omnimessage.bulk.estimate import estimate_rows, load_prices
 from airflow_provider_omnimessage.bulk.settings import BulkSettings
 from airflow_provider_omnimessage.tasks.arguments import ON_PAST, require_choice
@@ -50,7 +50,7 @@ def price_in_words(estimate: Mapping[str, Any]) -> str:
     if estimate["price"] is None:
         return "unknown"
     if not estimate["unpriced"]:
-        return f"{estimate['price']:,.2f}"
+        return price_as_text(estimate["price"])
     with_sms = sum(each["recipients"] for each in estimate["per_parts"] if each["sms_parts"])
-    price = "unknown" if estimate["unpriced"] == with_sms else f"{estimate['price']:,.2f}"
+    price = "unknown" if estimate["unpriced"] == with_sms else price_as_text(estimate["price"])
     return f"{price}; {unpriced_in_words(estimate['unpriced_codes'])}"

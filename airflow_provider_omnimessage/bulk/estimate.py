@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage._compat import object_storage_path
@@ -27,7 +27,8 @@ def load_prices(value: Mapping[str, float] | str | ObjectStoragePath | None) -> 
 
     :param value: a mapping of country prefixes to prices, also as text: what a template renders; the path of a JSON
         file with one, or of a CSV file with the columns ``prefix`` and ``price``; ``None``: there are none.
-    :raises InvalidInputError: if they cannot be read.
+    :raises InvalidInputError: if they are not prices.
+    :raises OSError: if the file cannot be read. It may pass, so that a task uses its retries.
     """
     if value in (None, "", "None"):
         return None
@@ -38,17 +39,37 @@ def load_prices(value: Mapping[str, float] | str | ObjectStoragePath | None) -> 
         raise InvalidInputError.of(
             "prices", "is not a file of prices; use a path that ends in .json or .csv, or a dict"
         )
-    try:
-        with object_storage_path(value).open("r", encoding="utf-8-sig") as file:
-            if name.endswith(".json"):
-                return Prices.of(json.load(file))
-            return Prices.of({row["prefix"]: row["price"] for row in csv.DictReader(file)})
-    except InvalidInputError:
-        raise
-    except KeyError:
-        raise InvalidInputError.of("prices", "the file lacks a column; its first line must be prefix,price") from None
-    except (OSError, ValueError, csv.Error) as error:
-        raise InvalidInputError.of("prices", f"the file cannot be read: {error}") from None
+    with object_storage_path(value).open("r", encoding="utf-8-sig") as file:
+        try:
+            return Prices(_priced_in_csv(file) if name.endswith(".csv") else _priced_in_json(file))
+        except InvalidInputError:
+            raise
+        except (ValueError, RecursionError, csv.Error) as error:
+            raise InvalidInputError.of("prices", f"the file cannot be read: {error}") from None
+
+
+def _priced_in_json(file: Iterable[str]) -> list[tuple[str, Any]]:
+    prices = json.loads("".join(file), object_pairs_hook=_Items)  # a dict would keep the last price of a prefix only
+    if not isinstance(prices, _Items):
+        raise InvalidInputError.of("prices", 'the file does not hold a JSON object; write it as {"372": 0.05}')
+    return prices
+
+
+def _priced_in_csv(file: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    reader = csv.DictReader(file, strict=True)
+    for row in reader:
+        if "prefix" not in row or "price" not in row:
+            raise InvalidInputError.of("prices", "the file lacks a column; its first line must be prefix,price")
+        if None in row:
+            raise InvalidInputError.of(
+                "prices",
+                f"line {reader.line_num:,} of the file has more cells than its first line; write prices as 0.05",
+            )
+        yield row["prefix"], row["price"]
+
+
+class _Items(list[tuple[str, Any]]):
+    """The items of a JSON object."""
 
 
 def estimate_rows(

@@ -14,7 +14,7 @@ from airflow_provider_omnimessage.api.estimate import unpriced_in_words
 from airflow_provider_omnimessage.bulk.arguments import check_input
 from airflow_provider_omnimessage.bulk.estimate import estimate_rows, load_prices
 from airflow_provider_omnimessage.bulk.rows import CSV, read_rows, require_source
-from airflow_provider_omnimessage.cli.inputs import read_messages
+from airflow_provider_omnimessage.cli.inputs import read_messages, reading
 from airflow_provider_omnimessage.cli.terminal import Exit, TerminalHook, command, print_progress, print_rows
 from airflow_provider_omnimessage.hooks.choosing import rules_of
 
@@ -38,7 +38,9 @@ def estimate(args: Namespace) -> Exit:
         ),
         now=datetime.now(timezone.utc),
     )
-    found = estimate_rows(composer, _rows(args.file), load_prices(args.prices), past_advice="use a future time")
+    with reading("prices"):
+        prices = load_prices(args.prices)
+    found = estimate_rows(composer, _rows(args.file), prices, past_advice="use a future time")
     if not found["rows"]:
         raise InvalidInputError.of("FILE", "has no rows; check the path")
     if args.output == "json":
@@ -61,12 +63,8 @@ def _check_file(file: str, messages: Any) -> None:
 
 
 def _rows(file: str) -> Iterator[object]:
-    try:
+    with reading("FILE"):
         yield from read_rows("FILE", file, {})
-    except InvalidInputError:
-        raise
-    except (OSError, ValueError) as error:
-        raise InvalidInputError.of("FILE", f"cannot be read: {error}") from None
 
 
 def _print_tables(found: dict[str, Any], output: str) -> None:

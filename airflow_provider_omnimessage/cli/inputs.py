@@ -8,7 +8,8 @@ import os
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -86,11 +87,23 @@ def _at_a_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def _read(file: str, field: str) -> str:
+@contextmanager
+def reading(field: str) -> Iterator[None]:
+    """Report a file that cannot be read inside a ``with`` block as an error of an option.
+
+    :raises InvalidInputError: names the option.
+    """
     try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        yield
+    except InvalidInputError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: the bytes are not UTF-8, or nothing reads such a URL
         raise InvalidInputError.of(field, f"cannot be read: {error}") from None
+
+
+def _read(file: str, field: str) -> str:
+    with reading(field):
+        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
 
 
 def _read_json(file: str, field: str) -> Any:

@@ -11,7 +11,7 @@ from full_size import full_size
 
 from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator
 from airflow_provider_omnimessage.api.errors import InvalidInputError
-from airflow_provider_omnimessage.api.estimate import Prices
+from airflow_provider_omnimessage.api.estimate import Prices, price_as_text
 from airflow_provider_omnimessage.api.messages import sms, viber
 from airflow_provider_omnimessage.bulk.estimate import load_prices
 from airflow_provider_omnimessage.hooks import settings
@@ -179,19 +179,70 @@ def test_the_longest_prefix_counts():
     ("prices", "words"),
     [
         ("prices.txt", "is not a file of prices; use a path that ends in .json or .csv, or a dict"),
-        ({"EE": 1}, "'EE': '1' is not a price; map country prefixes"),
+        ({"EE": 1}, "'EE' is not a country prefix; map country prefixes"),
+        ({"00372": 1}, "'00372' is not a country prefix"),
+        ({"372": 0.05, "+372": 0.06}, "'372' has two prices; leave one of them out"),
         ({"372": -1}, "is not a price"),
         ({"372": "free"}, "is not a price"),
-        ("missing.json", "the file cannot be read"),
         ([1], "is not a file of prices"),
         ("[1]", "a list is not accepted; map country prefixes"),
-        ("{'EE': 1}", "'EE': '1' is not a price; map country prefixes"),
+        ("{'EE': 1}", "'EE' is not a country prefix; map country prefixes"),
         ("{'372'", "is not a file of prices"),
     ],
 )
 def test_invalid_prices_are_rejected(prices, words):
     with pytest.raises(InvalidInputError, match=words):
         load_prices(prices)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("prices.csv", "prefix,price\n372,0.05\n1,0.01\n+372,0.06\n", "'372' has two prices"),
+        ("prices.csv", "prefix,price\n372,0,05\n", "line 2 of the file has more cells than its first line"),
+        ("prices.csv", "country,price\n372,0.05\n", "the file lacks a column"),
+        ("prices.json", '{"372": 0.05, "1": 0.01, "372": 0.06}', "'372' has two prices"),
+        ("prices.json", "[372]", "the file does not hold a JSON object"),
+        ("prices.json", '{"372": 0.05', "the file cannot be read"),
+        ("prices.json", "[" * 100_000, "the file cannot be read"),
+        ("prices.csv", "prefix,price\n372,0.05\u20ac".encode("cp1252"), "the file cannot be read"),
+    ],
+)
+def test_invalid_files_of_prices_are_rejected(tmp_path, name, content, words):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InvalidInputError, match=words):
+        load_prices(str(path))
+
+
+def test_a_prefix_may_be_listed_twice_with_the_same_price(tmp_path):
+    (tmp_path / "prices.csv").write_text("prefix,price\n372,0.05\n372,0.050\n")
+    assert load_prices(str(tmp_path / "prices.csv")).of_part("+37255555555") == 0.05
+
+
+def test_a_file_of_prices_that_cannot_be_read_now_takes_the_retries_of_the_task(dag, run_dag, sandbox, tmp_path):
+    path = tmp_path / "prices.csv"
+
+    def wait_for_prices(context):
+        path.write_text("prefix,price\n372,0.05\n1,0.01\n")
+
+    send(
+        budget=1,
+        prices=str(path),
+        recipients=PEOPLE[:2],
+        retries=1,
+        retry_delay=timedelta(0),
+        on_retry_callback=wait_for_prices,
+    )
+    run = run_dag(dag)
+    assert (run.tasks, run.tries) == ({"send": "success"}, {"send": 2})
+
+
+@pytest.mark.parametrize(
+    ("price", "text"), [(0, "0.00"), (0.0045, "0.0045"), (0.1 + 0.2, "0.30"), (1234.5, "1,234.50"), (50.001, "50.001")]
+)
+def test_prices_are_shown_with_the_decimals_that_they_have(price, text):
+    assert price_as_text(price) == text
 
 
 @pytest.mark.parametrize(("budget", "words"), [(0, "greater than 0"), ("50", "is not accepted"), (5, "needs prices")])
