@@ -10,6 +10,7 @@ from typing import Any
 from airflow_provider_omnimessage.api import timing
 from airflow_provider_omnimessage.api.errors import InvalidInputError, UnknownZoneError
 from airflow_provider_omnimessage.api.fields import is_deferred
+from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.api.number_zones import require_library, zones_of_number
 from airflow_provider_omnimessage.api.timing import TimeToSend
 from airflow_provider_omnimessage.api.windows import RECIPIENT, SendWindow
@@ -239,8 +240,10 @@ class TimeChooser:
         try:
             return zones_of_number(to)
         except UnknownZoneError:
-            if self._rules.on_unknown_zone in ("fail", "drop"):
+            if self._rules.on_unknown_zone == "fail":
                 raise
+            if self._rules.on_unknown_zone == "drop":  # there is nothing to set
+                raise UnknownZoneError.of("timezone", f"the time zone of {mask_number(to)} is unknown") from None
             return self._named(self._rules.on_unknown_zone)
 
     def _named(self, zone: str | None) -> Zones:

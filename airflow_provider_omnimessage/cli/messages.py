@@ -80,7 +80,7 @@ def _send(args: Namespace, when: str | timedelta | None) -> Exit:
             messages,
             time_to_send=time_to_send,
             window=args.window,
-            on_unknown_zone=args.on_unknown_zone,
+            on_unknown_zone="fail" if args.on_unknown_zone == "drop" else args.on_unknown_zone,
             dlr_url=args.dlr_url,
             text_store=args.text_store,
             priority=args.priority,

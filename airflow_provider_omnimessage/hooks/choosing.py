@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.errors import InvalidInputError, UnknownZoneError
+from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.api.number_zones import require_possible
 from airflow_provider_omnimessage.api.send_times import ChosenTime, TimeChooser, TimeRules, window_of
 from airflow_provider_omnimessage.api.timing import TimeToSend, as_time_to_send, require_after
@@ -104,6 +105,10 @@ def prepare(
 
     :param options: what the hook's ``compose`` takes.
     """
+    if on_unknown_zone == "drop":
+        raise InvalidInputError.of(
+            "on_unknown_zone", "'drop' is for tasks; use 'fail' and catch UnknownZoneError, or use a time zone"
+        )
     draft = hook.compose(to, messages, **options)
     require_possible(draft["to"])
     chosen: TimeToSend | None
@@ -117,7 +122,13 @@ def prepare(
             window=window,
             on_unknown_zone=on_unknown_zone,
         )
-        chosen = choose_time(rules, draft["to"], hook.log).chosen
+        try:
+            chosen = choose_time(rules, draft["to"], hook.log).chosen
+        except UnknownZoneError:
+            number = mask_number(draft["to"])
+            raise UnknownZoneError.of(
+                "timezone", f"the time zone of {number} is unknown; pass a time zone as on_unknown_zone"
+            ) from None
         if chosen is not None:
             require_future(chosen)
     return {**draft, "time_to_send": as_time_to_send(chosen.utc)} if chosen else draft

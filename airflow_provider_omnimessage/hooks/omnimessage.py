@@ -188,7 +188,7 @@ class OmnimessageHook(BaseHook):
         :param timezone: IANA name for a local time, or ``"recipient"``; default: the connection's, else UTC.
         :param window: outside of it, the message is scheduled for the next time in it. Default: the connection's. A
             ``time_to_send`` that was resolved before ignores both.
-        :param on_unknown_zone: if the recipient's zone counts and is unknown: ``"fail"``, or the IANA name to use.
+        :param on_unknown_zone: if the recipient's zone counts and is unknown: ``"fail"`` (UnknownZoneError), or a zone.
         :param dlr_url: where Messente posts delivery reports; default: the connection's.
         :param text_store: how Messente keeps the text; default: the connection's, else the account's.
         :param priority: default: the connection's, else regular.

@@ -120,6 +120,7 @@ def test_a_recipient_whose_zone_is_unknown(dag, run_dag, sandbox, on_unknown_zon
     assert run.tasks == {"schedule": state}
     assert len(sandbox.messages) == (state == "success")
     assert state == "success" or "the time zone of +80012•••78 is unknown" in run.log
+    assert ("set on_unknown_zone to 'drop'" in run.log) == (state == "failed")
 
 
 @full_size

@@ -24,6 +24,7 @@ from airflow_provider_omnimessage.api.errors import (
     RejectedError,
     ServerError,
     UnexpectedResponseError,
+    UnknownZoneError,
     UntrustedError,
 )
 from airflow_provider_omnimessage.api.messages import rcs, sms, viber
@@ -130,6 +131,16 @@ class TestSend:
     def test_how_long_ago_is_shown_in_units_that_a_person_would_use(self, hook, ago, words):
         with pytest.raises(PastTimeToSendError, match=rf"\({words} ago\)"):
             hook.send(TO, [sms("a")], time_to_send=datetime.now(timezone.utc) - ago)
+
+    def test_a_recipient_whose_zone_is_unknown_is_left_to_the_caller(self, hook, sandbox):
+        known, unknown = {"window": "00:00-24:00; timezone=recipient"}, "+80012345678"
+        with pytest.raises(UnknownZoneError, match="is unknown; pass a time zone as on_unknown_zone"):
+            hook.send(unknown, [sms("a")], **known)
+        with pytest.raises(InvalidInputError, match="'drop' is for tasks; use 'fail' and catch UnknownZoneError"):
+            hook.send(unknown, [sms("a")], on_unknown_zone="drop", **known)
+        assert sandbox.requests == []
+        hook.send(unknown, [sms("a")], on_unknown_zone="Asia/Tokyo", **known)
+        assert len(sandbox.messages) == 1
 
     @pytest.mark.parametrize(
         ("to", "messages", "time_to_send"),
