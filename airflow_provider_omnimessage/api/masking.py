@@ -7,17 +7,18 @@ import re
 #: What people write between the digits of a phone number, invisible characters included: a set of a regular expression.
 SEPARATORS = r"[\s()./\-\u00ad\u2010-\u2015\u2212\u200b-\u200f\u202a-\u202e\u2060\ufeff]"
 
+_DATE = r"(?:19|20)\d\d-[01]\d-[0-3]\d(?![\d-])"
 # An id, a date or an IP address can look like a number. A number has a "+" and seven digits or more, or nine digits.
 # In a URL, the "+" is "%2B".
 _NUMBER = re.compile(
     rf"""
     (?P<other>
         [0-9a-f]{{8}} (?: -[0-9a-f]{{4}} ){{3}} -[0-9a-f]{{12}}
-        | (?<![\w+.-]) (?: 19 | 20 ) \d\d -[01]\d -[0-3]\d (?![\d-])
+        | (?<![\w+.-]){_DATE}
         | (?<![\w+.-]) (?: (?: 25[0-5] | 2[0-4]\d | 1\d\d | [1-9]?\d ) (?: \. (?=\d) | (?![\w.]) ) ){{4}}
     )
-    | (?: \+{SEPARATORS}{{0,3}}\d | (?: (?<![\w-]) | (?<=%2[Bb]) )\(?\d )
-      (?: (?! \s (?: 19 | 20 ) \d\d -\d\d -\d\d ) {SEPARATORS}{{0,3}}\d )+
+    | (?: \+{SEPARATORS}{{0,3}}\d | (?: (?<![\w-]) | (?<=%2[Bb]) ) (?! \({_DATE} ) \(?\d )
+      (?: (?! [\s(]{{1,2}}{_DATE} ) {SEPARATORS}{{0,3}}\d )+
     """,
     re.VERBOSE,
 )

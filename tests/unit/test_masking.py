@@ -69,6 +69,8 @@ def test_a_number_looks_the_same_however_it_is_written(number):
     "text",
     [
         "time_to_send: 2026-11-23 09:00 EET is in the past",
+        "time_to_send: 2026-11-23 09:00:00 Europe/Tallinn (2026-11-23 07:00:00 UTC) is in the past",
+        "row 8 (2026-11-23), row 1,234 2026-11-23 07:00:00, 12:00 (2026-11-23)",
         "2026-11-23T09:00:00+00:00",
         "https://192.168.100.200:8443/v1",
         "6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6",
