@@ -15,6 +15,7 @@ from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.api.masking import country_code, mask_number
 from airflow_provider_omnimessage.api.send_times import ChosenTime
 from airflow_provider_omnimessage.api.sms_parts import count_parts
+from airflow_provider_omnimessage.api.timing import zone_of
 
 #: How many recipients a summary lists one by one: those with the most SMS parts.
 LISTED = 20
@@ -206,5 +207,5 @@ def _hour(choice: ChosenTime) -> tuple[str, str]:
     if len(choice.places) > 1:  # none of them is the recipient's for certain
         time, zone = choice.chosen.utc, f"UTC (numbers in {len(choice.places)} zones)"
     else:
-        time, zone = choice.chosen.local, str(choice.chosen.local.tzinfo)
+        time, zone = choice.chosen.local, str(zone_of(choice.chosen))
     return f"{time:%Y-%m-%dT%H:00}", zone

@@ -160,12 +160,12 @@ def alert_time(
     def choose(value: Any) -> ChosenTime:
         try:
             own = settings.window if window == CONNECTION else window_of(window, None)
-            return choose_time(TimeRules(value, zone, own), to, log)
+            return choose_time(TimeRules(value, zone, own, "drop"), to, log)
         except InvalidInputError as error:
             if window is not None:
                 log.warning("The window of this alert is ignored: %s", error)
         try:
-            return choose_time(TimeRules(value, zone), to, log)
+            return choose_time(TimeRules(value, zone, on_unknown_zone="drop"), to, log)
         except InvalidInputError as error:
             if zone != RECIPIENT:
                 raise

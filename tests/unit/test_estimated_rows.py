@@ -52,6 +52,12 @@ def test_hours_are_in_utc_if_only_the_time_is_in_the_zones_of_the_recipient(wind
     ]
 
 
+def test_hours_of_times_with_an_offset_are_in_that_offset():
+    rows = [{"to": "+37255555555", "time_to_send": f"2098-11-24T{hour}:30+02:00"} for hour in ("09", "21")]
+    zones = [each["zone"] for each in estimate(rows, window=SendWindow("09:00-20:00"))["per_hour"]]
+    assert zones == ["UTC+02:00", "UTC+02:00"]
+
+
 def test_parts_have_one_entry_for_each_row():
     rows = [{"to": "12"}, {"to": "+37255555551"}, {"to": "+37255555552"}, {"to": "13"}, {"to": "14"}]
     assert estimate(rows)["parts"] == [None, 1, 1, None, None]

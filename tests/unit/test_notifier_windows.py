@@ -42,9 +42,12 @@ def test_a_connection_whose_window_is_wrong_stops_no_alert(sandbox, monkeypatch,
     assert len(sandbox.messages) == 1
 
 
-def test_an_alert_whose_window_cannot_be_applied_is_sent(sandbox):
+def test_an_alert_whose_window_cannot_be_applied_is_sent(sandbox, capsys):
     OmnimessageNotifier(to="+80012345678", window="09:00-09:01; timezone=recipient").notify(of_a_task("failed"))
     assert len(sandbox.messages) == 1
+    logged = capsys.readouterr().out
+    assert "is ignored: timezone: the time zone of +80012•••78 is unknown" in logged
+    assert "on_unknown_zone" not in logged, "which alerts do not have"
 
 
 @pytest.mark.parametrize(
