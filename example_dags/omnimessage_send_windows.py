@@ -6,7 +6,6 @@ The time zone comes from each number (extras ``[zones]`` and ``[holidays]``). Th
 
 from __future__ import annotations
 
-import pendulum
 from airflow.sdk import DAG
 
 from airflow_provider_omnimessage.api.messages import sms
@@ -24,7 +23,7 @@ with DAG(
         task_id="send",
         recipients=[{"to": "+37255555555"}, {"to": "+12025550142"}, {"to": "+819012345678"}],
         messages=[sms(text="Good morning! Your weekly numbers are in.")],
-        time_to_send=f"{pendulum.now('UTC').add(days=2):%Y-%m-%d}T09:00",
+        time_to_send="{{ (dag_run.run_after + macros.timedelta(days=2)) | ds }}T09:00",
         timezone="recipient",
         window=SendWindow("09:00-20:00", days="mon-fri", timezone="recipient", holidays="EE"),
         on_unknown_zone="UTC",

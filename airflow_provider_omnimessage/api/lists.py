@@ -45,12 +45,17 @@ def plain(value: object) -> Any:
 
 
 def as_tuple(value: object) -> Any:
-    """Return a list in any form, also as text, as a tuple; anything else as it is."""
+    """Return a list in any form, also as text, as a tuple; anything else as it is. A set is sorted.
+
+    The order of a set differs from process to process, and Airflow would take each order for a new version of the DAG.
+    """
     if isinstance(value, str):
         structure = structure_in(value)
         return tuple(structure) if isinstance(structure, list) else value
     if hasattr(value, "iter_references") or not isinstance(value, Iterable):
         return value
+    if isinstance(value, (set, frozenset)):
+        return tuple(sorted(value, key=str))
     return tuple(value[:] if isinstance(value, Sequence) else value)
 
 

@@ -276,3 +276,11 @@ def test_a_window_survives_every_form_in_which_it_is_kept(window):
     assert str(as_text) == str(window)
     assert (as_text.timezone, as_text.holidays) == (window.timezone, window.holidays)
     assert parse_weekdays(as_text.days) == parse_weekdays(window.days)
+
+
+def test_a_set_is_the_same_list_in_each_process():
+    dates = [date(2026, 12, day) for day in range(1, 32)]
+    days = ["fri", "mon", "sat", "sun", "thu", "tue", "wed"]
+    window = SendWindow(HOURS, days=set(days), holidays=set(dates))
+    assert window.as_dict()["days"] == days
+    assert window.as_dict()["holidays"] == [day.isoformat() for day in dates]
