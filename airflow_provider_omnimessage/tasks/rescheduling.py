@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_omnimessage._compat import AirflowFailException, AirflowSkipException
+from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.fields import describe
 from airflow_provider_omnimessage.api.ids import checked_id
 from airflow_provider_omnimessage.api.send_times import ChosenTime
 from airflow_provider_omnimessage.hooks.rescheduling import Order, Rescheduled, reschedule
@@ -44,6 +46,12 @@ class RescheduleTask:
         """
         if omnimessage_id in (None, "None", ""):
             raise AirflowSkipException("There is no omnimessage_id: no message was scheduled, so none is rescheduled")
+        if not isinstance(omnimessage_id, str) and isinstance(omnimessage_id, Iterable):
+            raise InvalidInputError.of(
+                "omnimessage_id",
+                f"{describe(omnimessage_id)} is not an id; a task reschedules one message: for several, use "
+                ".expand(omnimessage_id=...)",
+            )
         old_id = checked_id(omnimessage_id)
         post: Callable[[], MessageRecord] = partial(self.message.send, draft, schedule)
         if self.order == "cancel_first":

@@ -216,6 +216,13 @@ def test_after_a_clear_nothing_is_cancelled_for_a_time_in_the_past(dag, run_dag,
     assert scheduled["omnimessage_id"] == cleared.xcom("old")
 
 
+def test_several_ids_are_rejected_with_the_way_to_reschedule_them(dag, run_dag, sandbox, old):
+    rescheduling([old], retries=0)
+    run = run_dag(dag)
+    assert "a list is not an id; a task reschedules one message: for several, use .expand(omnimessage_id" in run.log
+    assert states(sandbox) == {"old": "scheduled"}
+
+
 @pytest.mark.parametrize(
     ("order", "owner", "name", "after"),
     first(
