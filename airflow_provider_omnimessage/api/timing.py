@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 import pendulum
 
@@ -80,7 +81,9 @@ def later(moment: TimeToSend, span: timedelta) -> TimeToSend:
 def zone_of(time: TimeToSend) -> tzinfo:
     """Return the time zone of a time: one with a name, or a fixed offset that equals any other one of its size."""
     zone = time.local.tzinfo
-    name = getattr(zone, "key", None) or getattr(zone, "zone", None)  # zoneinfo and Pendulum; pytz
+    if isinstance(zone, ZoneInfo):  # also those of Pendulum
+        return zone
+    name = getattr(zone, "zone", None)  # of pytz
     return resolve_zone(name) if isinstance(name, str) else timezone(time.local.utcoffset() or timedelta(0))
 
 
