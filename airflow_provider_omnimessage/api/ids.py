@@ -51,6 +51,10 @@ def as_list(ids: object) -> list[Any]:
     :param ids: a single value, or anything iterable except text.
     :raises InvalidInputError: for a dict, whose keys could be mistaken for ids.
     """
+    if isinstance(ids, Mapping) and "per_parts" in ids:
+        raise InvalidInputError.of(
+            "omnimessage_id", "is the estimate of a dry run, which sends nothing; set dry_run=False"
+        )
     if isinstance(ids, Mapping):
         raise InvalidInputError.of("omnimessage_id", "a dict is not an id; pass the id that it holds")
     if isinstance(ids, Sequence) and not isinstance(ids, str):

@@ -17,6 +17,7 @@ from airflow_provider_omnimessage.bulk.estimate import load_prices
 from airflow_provider_omnimessage.hooks import settings
 from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
 from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
+from airflow_provider_omnimessage.operators.omnimessage import CancelScheduledMessageOperator
 from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
 
 PEOPLE = [
@@ -63,6 +64,14 @@ def test_a_dry_run_sends_nothing_and_returns_the_estimate(dag, run_dag, sandbox)
     assert "With 1 SMS part: 2 recipients" in run.log
     assert "1 recipients" not in run.log
     assert "Dry run, nothing was sent: 3 of 4 rows can be sent, with 4 SMS parts; price: 0.16" in run.log
+
+
+@pytest.mark.parametrize("operator", [CancelScheduledMessageOperator, OmnimessageDeliverySensor])
+def test_a_task_after_a_dry_run_says_that_nothing_was_sent(dag, run_dag, operator):
+    operator(task_id="after", omnimessage_id=send(dry_run=True).output, retries=0)
+    run = run_dag(dag)
+    assert run.tasks["after"] == "failed"
+    assert "omnimessage_id: is the estimate of a dry run, which sends nothing; set dry_run=False" in run.log
 
 
 @full_size
