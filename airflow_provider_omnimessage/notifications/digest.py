@@ -107,14 +107,18 @@ class Deduplicator:
         """
         own = uuid.uuid4().hex[:12]
         state = self._store.read()
+        over = state.left_over()
         try:
             if state.is_closable(now, is_reported=is_reported):
+                over = state.scheduled
                 state = self._close(state, own, now, is_reported=is_reported)
+                # a failure that came meanwhile is not over, and what it has scheduled stays
+                over = state.left_over()
                 if state.closed_by == own and state.recovery is not None:
                     # before the cancels, which may use up the time; what they leave, the next success cancels
                     self._report(own, event, state.recovery)
         finally:
-            self._cancel_and_forget(state.scheduled, now)
+            self._cancel_and_forget(over, now)
 
     def _close(self, seen: EventState, own: str, now: datetime, *, is_reported: bool) -> EventState:
         """End the failures that were seen, unless another success does, and return the state after that."""

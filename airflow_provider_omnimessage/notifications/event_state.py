@@ -207,8 +207,9 @@ class EventState:
                 names=(),
                 digest_count=0,
                 digest_by="",
-                failing_since=(state.failing_since or now.isoformat()) if is_tracked else "",
-                earlier=state.failures if is_tracked and state.failing_since else 0,
+                # another notifier with this key may track failures although this one does not
+                failing_since=state.failing_since or (now.isoformat() if is_tracked else ""),
+                earlier=state.failures if state.failing_since else 0,
             )
         is_new_name = name and name not in state.names and len(state.names) <= MOST_NAMES
         is_full = len(state.events) >= MOST_EVENTS
@@ -217,6 +218,7 @@ class EventState:
             events=state.events if is_full else (*state.events, event),
             more=state.more + is_full,
             names=(*state.names, name) if is_new_name else state.names,
+            failing_since=state.failing_since or (state.since if is_tracked else ""),
         )
         followers = state.count - 1
         if followers >= max(1, 2 * state.digest_count):
@@ -235,6 +237,11 @@ class EventState:
     def without(self, *gone: Scheduled) -> EventState:
         """Return the state without messages that are cancelled."""
         return replace(self, scheduled=tuple(one for one in self.scheduled if one not in gone))
+
+    def left_over(self) -> tuple[Scheduled, ...]:
+        """Return what was scheduled for failures that are over: whatever does not belong to the storm that there is."""
+        # of a storm with very many events, not all ids are kept
+        return tuple(one for one in self.scheduled if one.by not in (*self.events, self.digest_by))
 
     def replaced_digests(self) -> list[Scheduled]:
         """List the digests of this storm that a later one replaces. Of two that were scheduled at once, one stays.

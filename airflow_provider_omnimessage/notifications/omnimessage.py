@@ -238,6 +238,8 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
 
     async def _async_notify(self, context: Context) -> None:
         try:
+            if self._is_untracked_success(context):
+                return
             if self._is_deduplicated():
                 from asgiref.sync import sync_to_async
 
@@ -263,6 +265,8 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         self.log.error("%s. %s: %s", outcome, type(error).__name__, error)
 
     def _notify(self, context: Mapping[str, Any]) -> None:
+        if self._is_untracked_success(context):
+            return
         with OmnimessageHook(self.omnimessage_conn_id) as hook, hook.within(hook.settings.deadline):
             if self._is_deduplicated():
                 self._deduplicate(context, hook)
@@ -289,6 +293,15 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
     def _is_deduplicated(self) -> bool:
         # a template that does not fit the event is still there
         return bool(self.dedup_key) and not is_deferred(self.dedup_key)
+
+    def _is_untracked_success(self, context: Mapping[str, Any]) -> bool:
+        """Return whether this is a success that ends no failures, as its key is not known. It is no event by itself."""
+        from airflow_provider_omnimessage.notifications.texts import is_success
+
+        if not self._ends_with_success or self._is_deduplicated() or not is_success(context):
+            return False
+        self.log.warning("Nothing is sent about this success: dedup_key has no value here, so no failures are known")
+        return True
 
     def _deduplicate(self, context: Mapping[str, Any], hook: OmnimessageHook) -> None:
         from airflow_provider_omnimessage.notifications.digest import Deduplicator
