@@ -115,16 +115,19 @@ class AlertTask(StepTemplates, SwitchTask):
             priority=self.priority,
         )
 
-    def _plan(self, hook: OmnimessageHook, begin: TimeToSend) -> tuple[list[PlannedNotice], list[Exception]]:
+    def _plan(
+        self, hook: OmnimessageHook, begin: TimeToSend, sent_at: datetime | None = None
+    ) -> tuple[list[PlannedNotice], list[Exception]]:
         """
         Return the alert and its steps with each of their recipients, and what is wrong with the rest.
 
         One wrong number must not cost the others theirs.
 
         :param begin: when the alert is due; a time in the past means now.
+        :param sent_at: when an earlier attempt has sent it; ``None``: it has not.
         """
         planner = Planner(hook, self.log, self.window, self.timezone)
-        planned, problems = planner.plan(notices(self.to, self.messages, self.escalate), begin)
+        planned, problems = planner.plan(notices(self.to, self.messages, self.escalate), begin, sent_at)
         return planned, list(problems)
 
     def _cancel_replaced(self, replaced: Sequence[Alert], hook: OmnimessageHook, known: KnownAlerts) -> None:

@@ -150,7 +150,7 @@ class ArmDeadMansSwitchOperator(AlertTask):
         ):
             deadline = self._deadline(context, hook, known)
             context["ti"].xcom_push(key="time_to_send", value=deadline.utc.isoformat())
-            pending, problems = self._plan(hook, deadline)
+            pending, problems = self._plan(hook, deadline, known.sent_at())
             moved = moved_alert(pending)
             if moved is not None:
                 context["ti"].xcom_push(key="time_choice", value=moved.as_dict())

@@ -101,6 +101,13 @@ class KnownAlerts:
                 alert.message = message.marked(self._mark)
                 self._keep()
 
+    def sent_at(self) -> datetime | None:
+        """Return when the alert was sent, to the first of its recipients; ``None``: not yet, as far as is known."""
+        messages = [alert.message for alert in self.alerts if not alert.step and alert.message.omnimessage_id]
+        # one that is sent at once has the deadline as its time, which had passed
+        times = [max(message.due, datetime.fromisoformat(message.since)) for message in messages if message.due]
+        return min((time for time in times if time <= datetime.now(timezone.utc)), default=None)
+
     def in_doubt(self) -> list[MessageRecord]:
         """List the requests for which it is unknown whether they were accepted."""
         return [alert.message for alert in self.alerts if not alert.message.omnimessage_id]

@@ -48,7 +48,9 @@ class Planner:
     window: Any = None
     zone: str | None = None
 
-    def plan(self, found: Sequence[Notice], begin: TimeToSend) -> tuple[list[PlannedNotice], list[InvalidInputError]]:
+    def plan(
+        self, found: Sequence[Notice], begin: TimeToSend, sent_at: datetime | None = None
+    ) -> tuple[list[PlannedNotice], list[InvalidInputError]]:
         """
         Return each message with its recipient and time, and what is wrong with the rest.
 
@@ -56,17 +58,21 @@ class Planner:
 
         :param found: the alert and its steps, in order.
         :param begin: when the alert is due; a time in the past means now.
+        :param sent_at: when an earlier attempt has sent the alert: its steps count from then; ``None``: it has not.
         """
         planned: list[PlannedNotice] = []
         problems: list[InvalidInputError] = []
         start, after = begin, timedelta(0)
+        if begin.utc <= _now():
+            # in whole seconds: rounded up, it would be a time in the future
+            start = self.hook.resolve_time_to_send((sent_at or _now()).replace(microsecond=0))
         for notice in found:
             # whatever is wrong with one of them must not cost the others theirs
             try:
                 wanted = later(begin, notice.after)
                 start = later(start, notice.after - after)
                 after = notice.after
-                numbers, wrong = recipients_at(notice.to, max(begin.utc, _now()) + after)
+                numbers, wrong = recipients_at(notice.to, start.utc)
             except Exception as error:
                 self.log.error("No recipient for the %s: %s", notice, error)
                 problems.append(_as_invalid(error))
@@ -97,7 +103,7 @@ class Planner:
         from airflow_provider_omnimessage.hooks.choosing import alert_time
 
         if after and start.utc <= _now():
-            # the alert is sent now, and its steps after it
+            # its time has passed
             start = self.hook.resolve_time_to_send(_now() + after)
         if self.window is None:
             return ChosenTime(wanted, start if start.utc > _now() else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from time import sleep
 
 import pytest
 from airflow.sdk import DAG, task
@@ -239,13 +240,33 @@ def test_steps_that_cannot_be_cancelled_are_known_and_cancelled_once_the_run_is_
     assert "scheduled" not in states(sandbox)
 
 
-@full_size
-def test_a_run_that_starts_after_its_deadline_escalates_from_now(guarded, dag, run_dag, sandbox):
-    guarded(time_to_send="{{ (dag_run.run_after - macros.timedelta(hours=1)).isoformat() }}", escalate=STEPS[:1])
-    run_dag(dag)
-    sent, step = sandbox.messages
-    assert sent["time_to_send"] is None
-    assert datetime.fromisoformat(step["time_to_send"]) > datetime.fromisoformat(sent["accepted_at"])
+class TestARunThatStartsAfterItsDeadline:
+    LATE = "{{ (dag_run.run_after - macros.timedelta(minutes=10)).isoformat() }}"
+    STEPS = tuple(Step(after=timedelta(minutes=minutes)) for minutes in (5, 15, 30))
+
+    def test_escalates_from_the_time_of_its_alert(self, guarded, dag, run_dag, clear_and_run, sandbox):
+        """Also a step that is due in the future when it counts from the deadline: it would come before earlier ones."""
+        guarded(time_to_send=self.LATE, escalate=self.STEPS)
+        run = run_dag(dag)
+        assert sandbox.messages[0]["time_to_send"] is None
+        sent_at = datetime.fromisoformat(sandbox.messages[0]["accepted_at"])
+        spans = [datetime.fromisoformat(step["time_to_send"]) - sent_at for step in sandbox.messages[1:]]
+        assert [round(span / timedelta(minutes=1)) for span in spans] == [5, 15, 30]
+        clear_and_run(dag, run)
+        assert len(sandbox.messages) == 4, "the repaired run keeps them"
+
+    def test_alerts_nobody_else_if_it_is_cleared_after_a_handover(self, guarded, dag, run_dag, clear_and_run, sandbox):
+        handover = [datetime.max.replace(tzinfo=timezone.utc)]
+        guarded(
+            to=lambda when: TO if when < handover[0] else OTHER,
+            time_to_send=self.LATE,
+            escalate=[Step(after=timedelta(minutes=5), to=REJECTED)],
+        )
+        run = run_dag(dag)
+        sleep(1)
+        handover[0] = datetime.now(timezone.utc)
+        clear_and_run(dag, run)
+        assert [message["to"] for message in sandbox.messages] == [TO]
 
 
 @full_size
