@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -63,27 +63,27 @@ class HeartbeatState:
 
     @classmethod
     def read(cls, value: Any) -> HeartbeatState:
-        """Return the state that was stored.
+        """Return the state that was stored, without fields that only a later version knows.
 
         :raises ValueError: if a time in it has no offset.
         :raises TypeError: if it is anything else.
         """
-        times = {str(omnimessage_id): str(due) for omnimessage_id, due in value.pop("times", {}).items()}
-        owners = {str(omnimessage_id): str(owner) for omnimessage_id, owner in value.pop("owners", {}).items()}
-        expected, dag_id = value.pop("expected", None), value.pop("dag_id", None)
-        last_run = {str(name): str(time) for name, time in value.pop("last_run", {}).items()}
-        is_partial = bool(value.pop("is_partial", False))
-        ids = {name: [str(item) for item in items] for name, items in value.items()}
-        state = cls(
-            **ids,
-            times=times,
-            owners=owners,
-            expected=expected,
-            last_run=last_run,
-            is_partial=is_partial,
-            dag_id=dag_id,
-        )
-        known = [*state.in_doubt, *times.values(), *last_run.values(), *([expected] if expected is not None else [])]
+        names = {one.name for one in fields(cls)}
+        if not isinstance(value, Mapping) or (value and names.isdisjoint(value)):
+            raise TypeError("not a mapping")
+        kept = {name: item for name, item in value.items() if name in names}
+        for name in ("live", "left", "in_doubt"):
+            if not isinstance(kept.get(name, []), list):
+                raise TypeError(f"{name} is not a list")
+            kept[name] = [str(item) for item in kept.get(name, [])]
+        for name in ("times", "owners", "last_run"):
+            kept[name] = {str(key): str(item) for key, item in kept.get(name, {}).items()}
+        if not kept["last_run"].keys() >= {"due", "start", "end"}:
+            # unknown then: the ids count for more
+            kept["last_run"] = {}
+        state = cls(**kept)
+        expected = [] if state.expected is None else [state.expected]
+        known = [*state.in_doubt, *state.times.values(), *state.last_run.values(), *expected]
         if any(datetime.fromisoformat(time).tzinfo is None for time in known):
             raise ValueError("a time without an offset")
         return state
@@ -109,6 +109,17 @@ class HeartbeatState:
         now, times = datetime.now(timezone.utc), self.known_times()
         return [item for item in self.live if item not in times or times[item] > now]
 
+    def take_over_left(self) -> None:
+        """Let messages of a beat that was killed stand if no others do: the newest one for each recipient and step."""
+        if self.standing():
+            return
+        now, times = datetime.now(timezone.utc), self.known_times()
+        waiting = [item for item in self.left if item in times and times[item] > now]
+        newest = {self.owners[item]: item for item in waiting if item in self.owners}.values()
+        self.live = [*self.live, *newest]
+        self.left = [item for item in self.left if item not in newest]
+        self.is_partial = self.is_partial or bool(newest)
+
     def forget_past_doubts(self) -> None:
         """Drop the times that have passed: those messages have gone out, or never existed."""
         now = datetime.now(timezone.utc)
@@ -133,7 +144,7 @@ class HeartbeatStore:
     def __init__(self, variable: str, log: Logger, about: str = "the heartbeat") -> None:
         self.variable = fitting_key(variable)
         self._log = log
-        self._about = about
+        self.about = about
 
     def read(self) -> HeartbeatState:
         """Return the stored state; an empty one if there is none, or if it cannot be read."""
@@ -141,13 +152,13 @@ class HeartbeatStore:
         try:
             return HeartbeatState.read(json.loads(value)) if value else HeartbeatState()
         except (ValueError, TypeError, AttributeError):
-            self._log.warning("Variable %s does not hold the state of %s; replacing it", self.variable, self._about)
+            self._log.warning("Variable %s does not hold the state of %s; replacing it", self.variable, self.about)
             return HeartbeatState()
 
     def write(self, state: HeartbeatState) -> None:
         """Store the state."""
         value = json.dumps(state.as_dict())
-        Variable.set(self.variable, value, description=DESCRIPTION.format(self._about))
+        Variable.set(self.variable, value, description=DESCRIPTION.format(self.about))
 
     def write_patiently(self, state: HeartbeatState) -> None:
         """Store the state; if that fails, try again a few times, since it holds the id of a scheduled message."""
@@ -277,6 +288,8 @@ class Beat:
         self._state.last_run = last_run if last_run is not None else self._state.last_run
         self._state.left += [item for item in self._state.live if item not in self._state.left]
         self._state.live, self._state.expected, self._state.is_partial = [], None, False
+        # without owners, no later beat lets them stand
+        self._state.owners = {}
         # first, so that a beat that is killed in between leaves nothing that nobody cancels
         self._store.write(self._state)
         if self._state.left:
@@ -286,6 +299,7 @@ class Beat:
 
     def _clean_up(self) -> None:
         """Cancel what earlier beats left behind, so that a message that stands is never joined by two others."""
+        self._state.take_over_left()
         if not self._state.left:
             return
         errors: list[OmnimessageError] = []
@@ -353,7 +367,9 @@ class Beat:
                 if errors is not None:
                     errors.append(outcome.error)
             elif outcome.cancellation is not None and outcome.cancellation.result is CancelResult.ALREADY_SENT:
-                self._log.warning("The heartbeat is back; %s was sent in the meantime", outcome.omnimessage_id)
+                self._log.warning(
+                    "%s was sent already, since %s did not come in time", outcome.omnimessage_id, self._store.about
+                )
             elif not outcome.is_cancelled:
                 self._log.warning("%s", outcome)
         return left

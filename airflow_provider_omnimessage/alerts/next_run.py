@@ -209,7 +209,7 @@ def cancel_next_run_alert(
     if left:
         log.warning("The alert that waits for this run is not cancelled yet; next_run tries again: %s", ", ".join(left))
     else:
-        log.info("This run has started: the alert that waited for it is cancelled")
+        log.info("This run has started: no alert waits for it any more")
 
 
 class ExpectNextRunOperator(AlertTask):
