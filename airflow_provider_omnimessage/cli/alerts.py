@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -62,7 +62,7 @@ def alerts(args: Namespace) -> Exit:
                 codes.append(exit_code(error, changes_something=False))
                 print_progress(f"{alert.omnimessage_id}: {error}")
                 # what is wrong with the connection is wrong for every alert
-                is_usable = not isinstance(error, (AuthenticationError, InvalidInputError))
+                is_usable = _is_of_one_alert(error) or not isinstance(error, (AuthenticationError, InvalidInputError))
             to, state = found
             if state is not None:
                 rows.append(
@@ -80,6 +80,11 @@ def alerts(args: Namespace) -> Exit:
     if not rows and max(codes) is Exit.DONE:
         print_progress("No alert is scheduled")
     return max(codes)
+
+
+def _is_of_one_alert(error: OmnimessageError) -> bool:
+    """Return whether an error is about an id, which somebody may have edited in a Variable."""
+    return isinstance(error, InvalidInputError) and any(problem.field == "omnimessage_id" for problem in error.problems)
 
 
 def _state(hook: OmnimessageHook, alert: ScheduledAlert) -> tuple[str | None, str | None]:
@@ -143,10 +148,16 @@ def _of_switches() -> Iterator[ScheduledAlert]:
     """Find the alerts of switches, by the XComs and the stored state of their tasks ``arm`` and ``disarm``."""
     XComModel, StateModel = xcom_model(), task_state_model()
     xcom_keys = ("return_value", "time_to_send", "step_times")
-    for (dag_id, _, run_id), values in _values_of_tasks(XComModel, xcom_keys, (ARM,), XComModel.deserialize_value):
-        step_times = values.get("step_times") or {}
-        for omnimessage_id in map(str, values.get("return_value") or ()):
-            time_to_send = step_times.get(omnimessage_id, values.get("time_to_send"))
+    for (dag_id, task_id, run_id), values in _values_of_tasks(
+        XComModel, xcom_keys, (ARM,), XComModel.deserialize_value
+    ):
+        try:
+            times = _times_in_xcoms(values)
+        except (TypeError, ValueError):
+            # such as references to object storage
+            print_progress(f"The XComs of {task_id} of {dag_id} {run_id} cannot be read")
+            continue
+        for omnimessage_id, time_to_send in times.items():
             yield ScheduledAlert("switch", dag_id, run_id, time_to_send, omnimessage_id)
     keys = (ALERTS, SENT)
     found = [*_values_of_tasks(XComModel, map(XCOM.format, keys), (ARM, DISARM), XComModel.deserialize_value)]
@@ -162,6 +173,20 @@ def _of_switches() -> Iterator[ScheduledAlert]:
                 continue
             for omnimessage_id, time_to_send in times.items():
                 yield ScheduledAlert("switch", dag_id, run_id, time_to_send, omnimessage_id)
+
+
+def _times_in_xcoms(values: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return when each alert of a switch is sent, ISO 8601, by id, from the XComs of ``arm``.
+
+    :raises TypeError: if they hold something else; also raises ``ValueError``.
+    """
+    ids, deadline, step_times = (values.get(key) for key in ("return_value", "time_to_send", "step_times"))
+    if not isinstance(ids or [], (list, tuple)) or not isinstance(step_times or {}, Mapping):
+        raise TypeError("not a list")
+    times = {str(one): (step_times or {}).get(str(one), deadline) for one in ids or ()}
+    if any(time is not None and datetime.fromisoformat(time).tzinfo is None for time in times.values()):
+        raise ValueError("a time without an offset")
+    return times
 
 
 def _values_of_tasks(

@@ -1,5 +1,6 @@
 """The commands that list and cancel alerts: all of them, whoever scheduled them, and whatever Messente responds."""
 
+# ruff: noqa: AIR311 - the Variable of the SDK needs a running task
 from __future__ import annotations
 
 import json
@@ -8,12 +9,14 @@ from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
 import pytest
+from airflow.models import Variable
 from airflow.sdk import task
 from full_size import first, full_size
 
 from airflow_provider_omnimessage.__main__ import main
-from airflow_provider_omnimessage._compat import TaskMemory
+from airflow_provider_omnimessage._compat import TaskMemory, xcom_model
 from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator, Step
+from airflow_provider_omnimessage.alerts.beats import DESCRIPTION
 from airflow_provider_omnimessage.alerts.known import Alert, KnownAlerts
 from airflow_provider_omnimessage.tasks.memory import MessageRecord
 
@@ -132,6 +135,34 @@ def test_a_stored_value_that_cannot_be_read_is_reported(fail_guarded, dag, sandb
     code, rows, errors = command("alerts")
     assert (code, [row["omnimessage_id"] for row in rows]) == (0, scheduled(sandbox))
     assert f"The alerts that report.arm of {dag.dag_id} {run.run_id} has stored cannot be read" in errors
+
+
+@pytest.mark.parametrize("key", ["return_value", "time_to_send", "step_times"])
+def test_xcoms_in_object_storage_are_reported_and_hide_no_other_alert(
+    fail_guarded, dag, sandbox, command, monkeypatch, key
+):
+    run = fail_guarded(escalate=STEPS)
+    real = xcom_model().deserialize_value
+    monkeypatch.setattr(xcom_model(), "deserialize_value", lambda row: "s3://xcoms/1" if row.key == key else real(row))
+    code, rows, errors = command("alerts")
+    assert (code, sorted(row["omnimessage_id"] for row in rows)) == (0, scheduled(sandbox))
+    assert f"The XComs of report.arm of {dag.dag_id} {run.run_id} cannot be read" in errors
+
+
+def test_an_invalid_id_in_a_variable_hides_no_other_alert(dag, run_dag, sandbox, command):
+    with dag:
+        for name in ("beat", "damaged"):
+            HeartbeatOperator(task_id=name, to=TO, grace=timedelta(hours=3), variable=name)
+    run_dag(dag)
+    state = json.loads(Variable.get("damaged"))
+    damaged = json.dumps({**state, "live": ["no/id", *state["live"]]})
+    Variable.set("damaged", damaged, DESCRIPTION.format("the heartbeat"))
+    code, rows, errors = command("alerts")
+    assert {row["omnimessage_id"]: row["state"] for row in rows} == {
+        "no/id": "unknown",
+        **dict.fromkeys(scheduled(sandbox), "scheduled"),
+    }
+    assert (code, "'no/id' is not an id" in errors) == (2, True)
 
 
 def test_an_alert_that_cannot_be_stored_is_still_an_alert(caplog):

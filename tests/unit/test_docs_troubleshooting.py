@@ -25,7 +25,7 @@ NOT_FOR_USERS = {
     "unreachable: the second attempt returns or raises": "a line that cannot be reached",
     "not a mapping": "caught where it is raised: a Variable holds something else",
     "not the state of events": "caught where it is raised: the Variable of a notifier is damaged",
-    "not a list": "caught where it is raised: the Variable of a notifier is damaged",
+    "not a list": "caught where it is raised: the Variable of a notifier is damaged, or XComs hold something else",
     "a time without an offset": "caught where it is raised: the heartbeat's Variable holds something else",
     "unreachable: a week holds each day": "a line that cannot be reached",
 }
