@@ -219,16 +219,22 @@ with DAG("matrix_dead_mans_switch_waits", **ONCE):
     send = SendOmnimessageOperator(task_id="send", to=number("1611"), messages=[sms("a")])
 
     with DeadMansSwitch("in_time", to=number("1612"), text="Late: {{ run_id }}", time_to_send=timedelta(hours=1)):
-        # disarm is not downstream of a setup, so it starts while this waits, and comes back
+        # disarm is not directly downstream of a task whose success the next run waits for, so that it comes back here
         delivered = OmnimessageDeliverySensor(
-            task_id="delivered", omnimessage_id=send.output, poke_interval=1, timeout=600, deferrable=True, **PATIENT
-        ).as_setup()
+            task_id="delivered",
+            omnimessage_id=send.output,
+            poke_interval=1,
+            timeout=600,
+            deferrable=True,
+            wait_for_downstream=True,
+            **PATIENT,
+        )
 
-        @task(**PATIENT)
+        @task(trigger_rule="always", **PATIENT)
         def quick_work() -> None:
-            """Be done before the setup is."""
+            """Be done before the wait is."""
 
-        quick_work()
+        delivered >> quick_work()
 
 with (
     DAG("matrix_dead_mans_switch_catches_up", schedule="0 0 * * *", start_date=TODAY - timedelta(days=2), catchup=True),
