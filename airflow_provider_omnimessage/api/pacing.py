@@ -56,8 +56,8 @@ def pause(pacing: Pacing, now: float, started: float, retry_after: float | None)
     pauses = pacing.pauses if started < pacing.paused_at else pacing.pauses + 1
     seconds = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(pauses - 1, 16)) if retry_after is None else retry_after
     seconds = min(seconds, LONGEST_SHARED_PAUSE)
-    until = max(pacing.paused_until, now + seconds) if started < pacing.paused_at else now + seconds
-    return replace(pacing, pauses=pauses, paused_at=now, paused_until=until)
+    # never earlier than another request was told: one may begin just before a pause does
+    return replace(pacing, pauses=pauses, paused_at=now, paused_until=max(pacing.paused_until, now + seconds))
 
 
 def succeed(pacing: Pacing) -> Pacing:

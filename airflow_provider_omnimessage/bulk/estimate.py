@@ -7,13 +7,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_omnimessage._compat import object_storage_path
 from airflow_provider_omnimessage.api.bulk import Composer
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.estimate import Estimate, Prices
 from airflow_provider_omnimessage.api.lists import structure_in
 from airflow_provider_omnimessage.api.masking import mask_numbers
 from airflow_provider_omnimessage.bulk.check import PAST_ADVICE, CheckedRows, StoredBatches
+from airflow_provider_omnimessage.bulk.files import open_text
 from airflow_provider_omnimessage.bulk.pending import OnPast
 from airflow_provider_omnimessage.bulk.rows import Spool
 
@@ -39,7 +39,7 @@ def load_prices(value: Mapping[str, float] | str | ObjectStoragePath | None) -> 
         raise InvalidInputError.of(
             "prices", "is not a file of prices; use a path that ends in .json or .csv, or a dict"
         )
-    with object_storage_path(value).open("r", encoding="utf-8-sig") as file:
+    with open_text("prices", value) as file:
         try:
             return Prices(_priced_in_csv(file) if name.endswith(".csv") else _priced_in_json(file))
         except InvalidInputError:

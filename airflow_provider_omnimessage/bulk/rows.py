@@ -18,10 +18,10 @@ from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeGuard
 
-from airflow_provider_omnimessage._compat import object_storage_path
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.fields import describe, is_deferred
 from airflow_provider_omnimessage.api.lists import structure_in
+from airflow_provider_omnimessage.bulk.files import open_text
 from airflow_provider_omnimessage.bulk.windows import NO_WINDOW, RowWindow
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def _suffix(field: str, path: str | ObjectStoragePath) -> str:
 def _read_file(field: str, path: str | ObjectStoragePath) -> Iterator[object]:
     read: Callable[[str, Iterable[str]], Iterator[object]]
     read = _read_csv if _suffix(field, path) in CSV else _read_json_lines
-    with object_storage_path(path).open("r", encoding="utf-8-sig", newline="") as lines:
+    with open_text(field, path, newline="") as lines:
         try:
             yield from read(field, lines)
         except UnicodeDecodeError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from airflow.sdk import ObjectStoragePath, task
@@ -102,6 +102,18 @@ class TestTheInput:
         )
         run_dag(dag)
         assert texts(sandbox) == [f"Hi {dag.dag_id}, $5"]
+
+    def test_a_missing_file_is_named_with_its_parameter_and_may_come_later(self, dag, run_dag, sandbox, tmp_path):
+        path = tmp_path / "people.jsonl"
+
+        def come(context):
+            path.write_text(json.dumps(people(1)[0]))
+
+        sending(recipients=str(path), retries=1, retry_delay=timedelta(0), on_retry_callback=come)
+        run = run_dag(dag)
+        assert run.tries == {"send": 2}
+        assert f"recipients: there is no file {path} here; check the path" in run.log
+        assert len(texts(sandbox)) == 1
 
     def test_an_empty_list_skips_the_task(self, dag, run_dag, sandbox):
         sending(recipients=[])

@@ -89,6 +89,10 @@ class TestPause:
         again = pacing.pause(state, 100.1, 99.1, None)
         assert (again.pauses, again.paused_until) == (1, pytest.approx(101.1))
 
+    def test_a_request_that_begins_just_before_a_pause_does_not_shorten_it(self):
+        state = pacing.pause(Pacing(), 100.0, 99.0, 30.0)
+        assert pacing.pause(state, 100.2, 100.1, 1.0).paused_until == 130.0
+
 
 class TestShared:
     """After one 429, nothing in the process calls Messente until the pause is over."""
