@@ -195,7 +195,6 @@ WAITING: dict[tuple[str, str], str] = {
     ("matrix_waits", "deferred"): "deferred",
     ("matrix_waits", "deferred_with_callback"): "deferred",
     ("matrix_waits_in_vain", "deferred_failure"): "deferred",
-    ("matrix_dead_mans_switch_waits", "in_time.disarm"): "up_for_reschedule",
 }
 
 #: What the log of a task says, at the end of what only a run on this version can show.

@@ -219,7 +219,8 @@ with DAG("matrix_dead_mans_switch_waits", **ONCE):
     send = SendOmnimessageOperator(task_id="send", to=number("1611"), messages=[sms("a")])
 
     with DeadMansSwitch("in_time", to=number("1612"), text="Late: {{ run_id }}", time_to_send=timedelta(hours=1)):
-        # disarm is not directly downstream of a task whose success the next run waits for, so that it comes back here
+        # disarm is not directly downstream of a task whose success the next run waits for. Before Airflow 3.2 it starts
+        # while this waits, and comes back; since then, a teardown waits for all tasks between it and its setup
         delivered = OmnimessageDeliverySensor(
             task_id="delivered",
             omnimessage_id=send.output,
