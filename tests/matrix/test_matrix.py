@@ -67,7 +67,10 @@ def test_a_report_ends_a_deferred_wait_without_a_poll(seen, environment, report)
 
 
 def test_a_switch_that_waits_for_work_stays_away_until_its_time(environment):
-    assert environment.came_back_early("matrix_dead_mans_switch_waits", "in_time.disarm") == []
+    came_back = environment.came_back("matrix_dead_mans_switch_waits", "in_time.disarm")
+    assert not any(came_back)
+    # since Airflow 3.2, a teardown does not start before all tasks between it and its setup have ended
+    assert not came_back or environment.version.line in ("2.11", "3.0", "3.1")
 
 
 def test_a_switch_rejects_a_schedule_that_is_due_at_its_deadline(report):
