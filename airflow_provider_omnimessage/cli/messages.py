@@ -18,7 +18,6 @@ from airflow_provider_omnimessage.api.errors import (
     UnknownZoneError,
 )
 from airflow_provider_omnimessage.api.failure_streak import FailureStreak
-from airflow_provider_omnimessage.api.ids import checked_id
 from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.api.responses import Accepted
 from airflow_provider_omnimessage.cli.inputs import parse_span, read_message
@@ -31,9 +30,9 @@ from airflow_provider_omnimessage.cli.terminal import (
     print_progress,
     print_rows,
 )
-from airflow_provider_omnimessage.hooks import rescheduling
-from airflow_provider_omnimessage.hooks.choosing import choose_time, prepare, require_future, rules_of
+from airflow_provider_omnimessage.hooks.choosing import choose_time, require_future, rules_of
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.hooks.rescheduling import reschedule_with
 
 #: Seconds that each id adds to the time that a command may take, beside the connection's ``deadline``.
 SECONDS_PER_ID = 0.5
@@ -133,29 +132,23 @@ def reschedule(args: Namespace) -> Exit:
     with TerminalHook(args.conn_id) as hook:
         when = parse_span(args.from_now) if args.from_now else args.time_to_send
         time_to_send = _choose_time(hook, args, to, messages, when, "use the commands cancel and send")
-        body = prepare(
-            hook,
-            to,
-            messages,
-            time_to_send=time_to_send,
-            dlr_url=args.dlr_url,
-            text_store=args.text_store,
-            priority=args.priority,
-        )
+        options = {
+            "time_to_send": time_to_send,
+            "dlr_url": args.dlr_url,
+            "text_store": args.text_store,
+            "priority": args.priority,
+        }
         posted: list[Accepted] = []
-
-        def post() -> Accepted:
-            posted.append(hook.post(body))
-            return posted[0]
-
         try:
-            done = rescheduling.reschedule(
-                args.order,
-                checked_id(args.omnimessage_id),
-                cancel=hook.try_to_cancel,
-                post=post,
-                id_of=lambda accepted: accepted.omnimessage_id,
-                log=TerminalLog(),  # it says which of the two messages is scheduled if a request fails
+            done = reschedule_with(
+                hook,
+                args.omnimessage_id,
+                to,
+                messages,
+                order=args.order,
+                options=options,
+                log=TerminalLog(),
+                on_posted=posted.append,
             )
         except OmnimessageError as error:
             if not posted:

@@ -123,19 +123,30 @@ def reschedule_with(
     *,
     order: Order,
     options: Mapping[str, Any],
+    log: _Log | None = None,
+    on_posted: Callable[[Accepted], object] | None = None,
 ) -> Rescheduled[Accepted]:
     """
     Reschedule without a task around it.
 
     :param options: what the hook's ``send`` takes.
+    :param log: says which of the two messages is scheduled if a request fails; default: the hook's.
+    :param on_posted: is called as soon as the new message is accepted, whatever fails after that.
     """
     require("order", order, choice(*ORDERS), rendered=True)
     body = prepare(hook, to, messages, **options)
+
+    def post() -> Accepted:
+        accepted = hook.post(body)
+        if on_posted is not None:
+            on_posted(accepted)
+        return accepted
+
     return reschedule(
         order,
         checked_id(omnimessage_id),
         cancel=hook.try_to_cancel,
-        post=lambda: hook.post(body),
+        post=post,
         id_of=lambda accepted: accepted.omnimessage_id,
-        log=hook.log,
+        log=hook.log if log is None else log,
     )
