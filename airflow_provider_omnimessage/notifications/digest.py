@@ -151,10 +151,7 @@ class Deduplicator:
 
     def _record_report(self, own: str) -> None:
         """Store that a recovery is reported. It is looked for after a pause: it would be reported twice without it."""
-        try:
-            self._store.change(lambda current: current.reported(own), lambda current: current.is_reported_by(own))
-        except Exception as error:
-            self._log.warning("Variable %s could not be updated: %s", self._store.variable, error)
+        self._settle(lambda current: current.reported(own), lambda current: current.is_reported_by(own))
 
     def _send_first(self, own: str, state: EventState, now: datetime) -> None:
         failure: Exception | None = None
@@ -168,6 +165,7 @@ class Deduplicator:
             self._settle(
                 lambda state: replace(state, is_sent=True) if state.first == own else state,
                 lambda state: state.is_sent or state.first != own,
+                must_last=True,
             )
         else:
             # the next event must be sent, and not be counted; it takes over the steps
@@ -252,10 +250,16 @@ class Deduplicator:
                 gone.append(one)
         return gone
 
-    def _settle(self, change: Callable[[EventState], EventState], is_there: Callable[[EventState], bool]) -> None:
-        """Store a change without which a message would be sent twice."""
+    def _settle(
+        self,
+        change: Callable[[EventState], EventState],
+        is_there: Callable[[EventState], bool],
+        *,
+        must_last: bool = False,
+    ) -> None:
+        """Store a change without which a message would be sent twice. Parameters: as of the store."""
         try:
-            self._store.change(change, is_there, must_last=True)
+            self._store.change(change, is_there, must_last=must_last)
         except Exception as error:
             self._log.warning("Variable %s could not be updated: %s", self._store.variable, error)
 
