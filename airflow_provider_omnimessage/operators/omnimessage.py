@@ -148,7 +148,7 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
                     text_store=self.text_store,
                     priority=self.priority,
                 )
-                sent = self._send(message, draft)
+                sent = self._send(context, message, draft)
             if sent is None:
                 return None
             self._report(context, sent, draft["to"])
@@ -164,7 +164,7 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
     def _at_least_once(self) -> bool:
         return self.delivery_guarantee == "at_least_once"
 
-    def _send(self, message: DurableMessage, draft: dict[str, Any]) -> MessageRecord | None:
+    def _send(self, context: Context, message: DurableMessage, draft: dict[str, Any]) -> MessageRecord | None:
         """Return the message that stands; ``None``: there is none, and the task succeeds anyway."""
         return message.send(draft, self._schedule())
 
@@ -278,12 +278,13 @@ class RescheduleOmnimessageOperator(ScheduleOmnimessageOperator):
         self.order = order
         self.if_already_sent = if_already_sent
 
-    def _send(self, message: DurableMessage, draft: dict[str, Any]) -> MessageRecord | None:
-        from airflow_provider_omnimessage.tasks.rescheduling import RescheduleTask
+    def _send(self, context: Context, message: DurableMessage, draft: dict[str, Any]) -> MessageRecord | None:
+        from airflow_provider_omnimessage.tasks.rescheduling import BegunCancel, RescheduleTask
 
         require_choice("order", self.order, ORDERS, rendered=True)
         require_choice("if_already_sent", self.if_already_sent, IF_ALREADY_SENT, rendered=True)
-        task = RescheduleTask(self.hook, message, self.order, self.if_already_sent, self.log)
+        begun = BegunCancel(context, durable=self.durable)
+        task = RescheduleTask(self.hook, message, begun, self.order, self.if_already_sent, self.log)
         return task.run(self.omnimessage_id, draft, self._schedule())
 
 

@@ -85,7 +85,7 @@ class OmnimessageDeliverySensor(PrivateTemplates, BaseSensorOperator):
         that is ``None`` was not scheduled and is left out; if all are, the task is skipped. The output of a bulk send,
         or a list of such outputs, is accepted too, and brings its own times. The return value then counts:
         ``messages``, ``delivered``, ``seen``, ``failed``, ``cancelled``, ``unknown``, ``in_progress``, and
-        ``undelivered``, the first 100 with their reasons. (templated)
+        ``undelivered``, the first 100 with their reasons. Ids among such outputs are counted with them. (templated)
     :param wait_for: ``"delivered"`` (default) or ``"seen"``: read, which SMS cannot report.
     :param require: with many messages, ``"all"`` (default), ``"any"``, or a share of them such as ``0.95``.
     :param time_to_send: when the message is sent, such as ``schedule.output["time_to_send"]``: ISO 8601, a datetime, or
@@ -162,7 +162,7 @@ class OmnimessageDeliverySensor(PrivateTemplates, BaseSensorOperator):
                     self._restore(context, progress.wait)
                 if self.deferrable and progress.seconds_left > SHORTEST_ABSENCE:
                     return self._defer(context, progress)
-                return self._wait_on_worker(context, progress)
+                return self._wait_on_worker(context, progress, is_back=before is not None)
             except AirflowTaskTimeout:
                 return self._finish(context, self._interrupted(progress), AirflowTaskTimeout)
 
@@ -235,10 +235,10 @@ class OmnimessageDeliverySensor(PrivateTemplates, BaseSensorOperator):
         reject_timedelta(time_to_send)
         return self.hook.resolve_time_to_send(time_to_send).utc
 
-    def _wait_on_worker(self, context: Context, progress: Progress) -> Any:
+    def _wait_on_worker(self, context: Context, progress: Progress, *, is_back: bool) -> Any:
         wait = progress.wait
-        if not progress.seconds_left:
-            # a rescheduled task comes back when a worker has a slot for it, which may be after the last poll was due
+        if is_back and progress.seconds_left < LAST_POLL_ON_WORKER:
+            # it comes back when a worker has a slot for it, which may be after the last poll was due
             progress.poll(seconds=LAST_POLL_ON_WORKER)
         while progress.seconds_left > 0:
             progress.poll(seconds=self._seconds_per_process(progress))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from airflow_provider_omnimessage._compat import AirflowSkipException
@@ -23,6 +23,7 @@ class Schedule:
     When to send, and what to do if that time is in the past.
 
     :param time_to_send: an ISO 8601 date and time, a datetime, or a timedelta from now; ``None``: now.
+    :param why_now: why a message whose time is in the past is sent now, for the log.
     :param timezone: IANA name for a time without an offset, or ``"recipient"``; ``None``: the connection's, else UTC.
     :param window: as the operators take it; ``None``: the connection's.
     :param on_unknown_zone: as the operators take it.
@@ -33,6 +34,11 @@ class Schedule:
     on_past: Literal["fail", "skip", "send_now"] = "fail"
     window: object = None
     on_unknown_zone: str = "fail"
+    why_now: str = "on_past='send_now'"
+
+    def but_now_if_past(self, why: str) -> Schedule:
+        """Return the same for a message that must be sent, whatever ``on_past`` says."""
+        return replace(self, on_past="send_now", why_now=why)
 
     def choose(self, hook: OmnimessageHook, to: str, log: Logger) -> ChosenTime:
         """
@@ -67,7 +73,7 @@ class Schedule:
                     raise AirflowSkipException(f"Not scheduled: {error}") from None
                 if self.on_past == "fail":
                     raise
-                log.warning("%s is in the past: sending now, because on_past='send_now'", choice.chosen)
+                log.warning("%s is in the past: sending now, because %s", choice.chosen, self.why_now)
         now = current_time()
         return TimeChooser(self._rules(hook), now=now).send_now(choice, now)
 

@@ -1,4 +1,4 @@
-"""Which messages a wait is for: a few, which are reported one by one, or those of bulk sends, which are counted."""
+"""Which messages a wait is for: a few, which are reported one by one, or those of bulk sends and more, counted."""
 
 from __future__ import annotations
 
@@ -56,13 +56,14 @@ class BulkMessages:
     only_count = True
 
     @classmethod
-    def of(cls, results: Iterable[dict[str, Any]]) -> BulkMessages:
+    def of(cls, results: Iterable[dict[str, Any]], ids_and_times: Sequence[IdAndTime] = ()) -> BulkMessages:
         """
         Read the outputs of bulk sends.
 
+        :param ids_and_times: further messages, which are counted too.
         :raises InvalidInputError: if a results file does not hold what its output says.
         """
-        sources, everything = [], []
+        sources, everything = [_columns(ids_and_times)] if ids_and_times else [], list(ids_and_times)
         for result in results:
             accepted = list(accepted_in(result))
             everything += accepted
@@ -88,7 +89,7 @@ def list_awaited(omnimessage_id: object, time_to_send: object, resolve: Callable
     """
     Return what a task waits for.
 
-    :param omnimessage_id: an id, ids (``None`` among them is left out), the output of a bulk send, or a list of those.
+    :param omnimessage_id: an id, the output of a bulk send, or a list of both (``None`` among them is left out).
     :param time_to_send: one time, or one for each id; the output of a bulk send has its own.
     :param resolve: turns a value of ``time_to_send`` into a time with a zone.
     :raises InvalidInputError: if a value cannot be an id or a time, or the numbers of ids and times differ.
@@ -96,10 +97,8 @@ def list_awaited(omnimessage_id: object, time_to_send: object, resolve: Callable
     if is_result(omnimessage_id):
         return BulkMessages.of([omnimessage_id])
     values = as_list(omnimessage_id)
-    results = [value for value in values if value is not None]
-    if results and all(map(is_result, results)):
-        return BulkMessages.of(results)
-    ids = checked_ids(values)
+    results = [value for value in values if is_result(value)]
+    ids = checked_ids([None if is_result(value) else value for value in values])
     times = as_list(time_to_send)
     if len(times) == 1:
         times *= len(values)
@@ -107,9 +106,10 @@ def list_awaited(omnimessage_id: object, time_to_send: object, resolve: Callable
         raise InvalidInputError.of(
             "time_to_send", f"{len(times)} times for {len(values)} ids; pass one time, or one for each id"
         )
-    return FewMessages(
-        [(id_, _iso(times[position], resolve)) for position, id_ in ids], single=is_single(omnimessage_id)
-    )
+    ids_and_times = [(id_, _iso(times[position], resolve)) for position, id_ in ids]
+    if results:
+        return BulkMessages.of(results, ids_and_times)
+    return FewMessages(ids_and_times, single=is_single(omnimessage_id))
 
 
 def is_single(omnimessage_id: object) -> bool:

@@ -297,14 +297,60 @@ def test_without_an_old_message_the_task_is_skipped(dag, run_dag, sandbox):
     assert sandbox.requests == []
 
 
-def test_the_time_may_pass_while_the_old_message_is_being_cancelled(dag, run_dag, sandbox, old, monkeypatch):
+@pytest.fixture
+def an_hour_later(monkeypatch):
     from airflow_provider_omnimessage.hooks import choosing
 
-    cancel, now = OmnimessageHook.try_to_cancel, choosing.current_time
+    now = choosing.current_time
+    return lambda: monkeypatch.setattr(choosing, "current_time", lambda: now() + timedelta(hours=1))
+
+
+@pytest.mark.parametrize("on_past", ["fail", "skip"])
+def test_the_time_may_pass_between_a_try_that_cancelled_the_old_message_and_its_retry(
+    dag, run_dag, sandbox, old, monkeypatch, an_hour_later, on_past
+):
+    sandbox.add_fault("rate_limited", call="send", retry_after=500)
+    post = DurableMessage.post
+
+    def once(self, *args):
+        try:
+            return post(self, *args)
+        finally:
+            an_hour_later()
+            pacing.reset_paces()
+
+    monkeypatch.setattr(DurableMessage, "post", once)
+    rescheduling(old, time_to_send=datetime.now(timezone.utc) + timedelta(minutes=1), on_past=on_past)
+    run = run_dag(dag)
+    assert run.tasks == {"later": "success"}
+    assert run.tries == {"later": 2}
+    assert states(sandbox)["old"] == "cancelled"
+    assert sandbox.messages[1]["time_to_send"] is None
+    assert "is in the past: sending now, because the old message is cancelled" in run.log
+
+
+def test_after_a_clear_the_time_of_the_new_message_is_judged_again(
+    dag, run_dag, clear_and_run, sandbox, old, an_hour_later
+):
+    sandbox.add_fault("rate_limited", call="send", retry_after=500, times="always")
+    rescheduling(old, time_to_send=datetime.now(timezone.utc) + timedelta(minutes=1), retries=0)
+    first_run = run_dag(dag)
+    assert states(sandbox) == {"old": "cancelled"}
+    sandbox.clear_faults()
+    an_hour_later()
+    pacing.reset_paces()
+    assert clear_and_run(dag, first_run).tasks == {"later": "failed"}
+    assert states(sandbox) == {"old": "cancelled"}
+
+
+def test_the_time_may_pass_while_the_old_message_is_being_cancelled(
+    dag, run_dag, sandbox, old, monkeypatch, an_hour_later
+):
+    cancel = OmnimessageHook.try_to_cancel
 
     def slowly(self, *args):
         done = cancel(self, *args)
-        monkeypatch.setattr(choosing, "current_time", lambda: now() + timedelta(hours=1))
+        an_hour_later()
         return done
 
     monkeypatch.setattr(OmnimessageHook, "try_to_cancel", slowly)

@@ -144,6 +144,15 @@ class TestWhereItWaits:
         assert run.tasks == {"wait": "success"}
         assert len(status_requests(sandbox)) == 1
 
+    def test_a_rescheduled_task_that_comes_back_at_the_last_moment_has_time_for_a_poll(
+        self, dag, run_dag, sandbox, sent, monkeypatch
+    ):
+        begun = datetime.now(timezone.utc) - timedelta(seconds=1799)
+        monkeypatch.setattr(sensors, "first_started_at", lambda context: begun)
+        sandbox.add_fault("slow", call="status", seconds=1.5)
+        a_sensor(omnimessage_id=sent(), timeout=1800, **RESCHEDULE)
+        assert run_dag(dag).tasks == {"wait": "success"}
+
     def test_a_rescheduled_task_comes_back_after_ten_seconds_at_the_earliest(self, dag, sent):
         began = datetime.now(timezone.utc)
         with pytest.raises(AirflowRescheduleException) as step:

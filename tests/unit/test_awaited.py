@@ -73,10 +73,17 @@ def test_the_output_of_bulk_sends_is_counted(tmp_path):
         # a mapped bulk send, one of whose tasks was skipped
         ([table, None, at_once, file], everything),
         ([a_bulk_result([None])], []),
+        # and messages of other tasks, sent before
+        (["m-8", table, None, "m-9"], [("m-8", None), ("m-9", None), *of_table]),
     ):
         what = awaited(passed)
         assert what.only_count
         assert ids_and_times(what) == ids_and_times(after_a_restart(what)) == expected
+
+
+def test_of_ids_and_outputs_together_only_the_ids_take_the_time_that_is_passed():
+    what = awaited([a_bulk_result(["m-1"], TEN), "m-2"], NINE)
+    assert ids_and_times(what) == ids_and_times(after_a_restart(what)) == [("m-2", NINE), ("m-1", TEN)]
 
 
 def test_the_row_of_thousands_stays_small(tmp_path):
@@ -93,6 +100,6 @@ def test_what_cannot_be_awaited_is_rejected_by_name(tmp_path):
     with pytest.raises(InvalidInputError, match=r"^omnimessage_id: "):
         awaited({"omnimessage_id": "m-1"})
     with pytest.raises(InvalidInputError, match=r"^omnimessage_id: "):
-        awaited([a_bulk_result(["m-1"]), "m-2"])
+        awaited([a_bulk_result(["m-1"]), {"omnimessage_id": "m-2"}])
     with pytest.raises(InvalidInputError, match=r"^results: "):
         awaited(a_results_file(tmp_path / "results.jsonl", ["m-1"], accepted=2))
