@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,16 +14,13 @@ from airflow_provider_omnimessage._compat import task_state_model, xcom_model
 from airflow_provider_omnimessage.alerts.beats import DESCRIPTION, HeartbeatState
 from airflow_provider_omnimessage.alerts.known import ALERTS, SENT, XCOM, kept_times
 from airflow_provider_omnimessage.api.delivery import Outcome
-from airflow_provider_omnimessage.api.errors import (
-    AuthenticationError,
-    InvalidInputError,
-    NotFoundError,
-    OmnimessageError,
-)
+from airflow_provider_omnimessage.api.errors import InvalidInputError, NotFoundError, OmnimessageError
 from airflow_provider_omnimessage.api.masking import mask_number
-from airflow_provider_omnimessage.cli.terminal import Exit, TerminalHook, command, exit_code, print_progress, print_rows
+from airflow_provider_omnimessage.cli.many import call_each
+from airflow_provider_omnimessage.cli.terminal import Exit, TerminalHook, command, print_progress, print_rows
 
 if TYPE_CHECKING:
+    from airflow_provider_omnimessage.api.cancel_result import Cancellation
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
 ARM, DISARM = "ArmDeadMansSwitchOperator", "DisarmDeadMansSwitchOperator"
@@ -52,18 +50,13 @@ def alerts(args: Namespace) -> Exit:
     """List what is scheduled now: ``GET /omnimessage/{omnimessage_id}/status`` for each alert that Airflow knows."""
     rows: list[dict[str, Any]] = []
     codes = [Exit.DONE]
-    is_usable = True
     with TerminalHook(args.conn_id) as hook:
-        for alert in known_alerts():
-            found: tuple[str | None, str | None] = None, "unknown"
-            try:
-                found = _state(hook, alert) if is_usable else found
-            except OmnimessageError as error:
-                codes.append(exit_code(error, changes_something=False))
-                print_progress(f"{alert.omnimessage_id}: {error}")
-                # what is wrong with the connection is wrong for every alert
-                is_usable = _is_of_one_alert(error) or not isinstance(error, (AuthenticationError, InvalidInputError))
-            to, state = found
+        for called in call_each(hook, known_alerts(), functools.partial(_state, hook)):
+            alert = called.item
+            if called.error is not None and called.was_tried:
+                print_progress(f"{alert.omnimessage_id}: {called.error}")
+            codes.append(called.code)
+            to, state = called.result or (None, "unknown")
             if state is not None:
                 rows.append(
                     {
@@ -80,11 +73,6 @@ def alerts(args: Namespace) -> Exit:
     if not rows and max(codes) is Exit.DONE:
         print_progress("No alert is scheduled")
     return max(codes)
-
-
-def _is_of_one_alert(error: OmnimessageError) -> bool:
-    """Return whether an error is about an id, which somebody may have edited in a Variable."""
-    return isinstance(error, InvalidInputError) and any(problem.field == "omnimessage_id" for problem in error.problems)
 
 
 def _state(hook: OmnimessageHook, alert: ScheduledAlert) -> tuple[str | None, str | None]:
@@ -104,14 +92,17 @@ def disarm(args: Namespace) -> Exit:
     kept: set[str] = set()
     found = [alert for alert in known_alerts() if alert.dag_id == args.dag_id]
     with TerminalHook(args.conn_id) as hook:
-        for alert in found:
+
+        def cancel(alert: ScheduledAlert) -> Cancellation:
             due = datetime.fromisoformat(alert.time_to_send) if alert.time_to_send else None
-            try:
-                cancellation = hook.try_to_cancel(alert.omnimessage_id, due)
-            except OmnimessageError as error:
-                codes.append(exit_code(error, changes_something=False))
-                print_progress(f"{alert.omnimessage_id}: {error}")
-                result, is_cancelled = str(error), False
+            return hook.try_to_cancel(alert.omnimessage_id, due)
+
+        for called in call_each(hook, found, cancel):
+            alert, cancellation = called.item, called.result
+            if cancellation is None:
+                codes.append(called.code)
+                result, is_cancelled = called.reason, False
+                print_progress(f"{alert.omnimessage_id}: {result}")
             else:
                 codes.append(Exit.DONE if cancellation.is_cancelled else Exit.NOT_FOUND)
                 result, is_cancelled = str(cancellation), cancellation.is_cancelled

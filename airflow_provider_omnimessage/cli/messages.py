@@ -12,30 +12,25 @@ from airflow_provider_omnimessage.api import timing
 from airflow_provider_omnimessage.api.delivery import DeliveryReport
 from airflow_provider_omnimessage.api.errors import (
     InvalidInputError,
-    NotFoundError,
     OmnimessageError,
     PastTimeToSendError,
     UnknownZoneError,
 )
-from airflow_provider_omnimessage.api.failure_streak import FailureStreak
 from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.api.responses import Accepted
 from airflow_provider_omnimessage.cli.inputs import parse_span, read_message
+from airflow_provider_omnimessage.cli.many import call_each
 from airflow_provider_omnimessage.cli.terminal import (
     Exit,
     TerminalHook,
     TerminalLog,
     command,
-    exit_code,
     print_progress,
     print_rows,
 )
 from airflow_provider_omnimessage.hooks.choosing import choose_time, require_future, rules_of
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.hooks.rescheduling import reschedule_with
-
-#: Seconds that each id adds to the time that a command may take, beside the connection's ``deadline``.
-SECONDS_PER_ID = 0.5
 
 
 def _drops_unknown_zones(function: Callable[[Namespace], Exit]) -> Callable[[Namespace], Exit]:
@@ -202,30 +197,14 @@ def _for_each(
     call: Callable[[str], tuple[Exit, list[dict[str, Any]]]],
     failed: Callable[[str, str], list[dict[str, Any]]],
 ) -> Exit:
-    """Make a call for each id within one time budget, print what all of them gave, and return the highest exit code.
-
-    One wrong id does not hide what was done for the others. Rejected credentials, or the same failure three times in a
-    row, end it: the others are reported as not tried.
-    """
+    """Make a call for each id, print what all of them gave, and return the highest exit code."""
     rows: list[dict[str, Any]] = []
     codes: list[Exit] = []
-    ids = list(dict.fromkeys(args.omnimessage_id))
-    streak = FailureStreak(calls_are_repeated=True)
-    with hook.within(hook.settings.deadline + SECONDS_PER_ID * len(ids)):
-        for omnimessage_id in ids:
-            not_tried = "" if streak.stopped_by is None else "not tried, because an earlier one failed: "
-            try:
-                if streak.stopped_by is not None:
-                    raise streak.stopped_by
-                code, its_rows = call(omnimessage_id)
-                streak.record_success()
-            except OmnimessageError as error:
-                streak.record_failure(error)
-                is_unknown = isinstance(error, NotFoundError)
-                reason = "unknown to Messente, or belongs to another account" if is_unknown else f"{not_tried}{error}"
-                code, its_rows = exit_code(error, changes_something=False), failed(omnimessage_id, reason)
-            codes.append(code)
-            rows += its_rows
+    hook.get_conn()  # a connection that cannot be used is one error, and not one for each id
+    for called in call_each(hook, list(dict.fromkeys(args.omnimessage_id)), call):
+        code, its_rows = called.result or (called.code, failed(called.item, called.reason))
+        codes.append(code)
+        rows += its_rows
     if rows:
         print_rows(rows, args.output)
     return max(codes)

@@ -18,6 +18,8 @@ from airflow_provider_omnimessage._compat import TaskMemory, xcom_model
 from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator, Step
 from airflow_provider_omnimessage.alerts.beats import DESCRIPTION
 from airflow_provider_omnimessage.alerts.known import Alert, KnownAlerts
+from airflow_provider_omnimessage.cli.many import SECONDS_PER_CALL
+from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.tasks.memory import MessageRecord
 
 TO, OTHER = "+37255555555", "+37255555556"
@@ -179,6 +181,30 @@ def test_an_alert_that_cannot_be_stored_is_still_an_alert(caplog):
     known.put(Alert("recipient", record))
     assert known.ids() == ["the-id"]
     assert "The commands alerts and disarm do not list this alert: " in caplog.text
+
+
+@pytest.mark.parametrize(("words", "method"), [(["alerts"], "GET"), (["disarm", "many"], "DELETE")])
+def test_an_outage_is_found_out_within_one_time_limit(sandbox, command, pauses, words, method):
+    later = (datetime.now(timezone.utc) + timedelta(hours=1)).isoformat()
+    ids = [f"m-{number}" for number in range(30)]
+    state = {"live": ids, "times": dict.fromkeys(ids, later), "dag_id": "many"}
+    Variable.set("many", json.dumps(state), DESCRIPTION.format("the heartbeat"))
+    sandbox.add_fault("server_error", call="any", times="always")
+    begin = pauses.monotonic()
+    code, rows, errors = command(*words)
+    assert (code, len(rows)) == (5, 30)
+    assert pauses.monotonic() - begin <= OmnimessageHook().settings.deadline + 30 * SECONDS_PER_CALL
+    assert len({request["path"] for request in sandbox.requests if request["method"] == method}) <= 3
+    assert "500" in errors
+    assert "many" in {each.key for each in variables()}, "what may still be scheduled is not forgotten"
+
+
+def variables():
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        return session.scalars(select(Variable)).all()
 
 
 class TestOutput:
