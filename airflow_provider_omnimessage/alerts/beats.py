@@ -201,6 +201,7 @@ class Beat:
         steps: Sequence[tuple[Notice, dict[str, Any]]] = (),
         expected: datetime | None = None,
         only_missing: bool = False,
+        is_partial: bool = False,
     ) -> list[str]:
         """Schedule the next messages, cancel the last ones, and return the ids that are scheduled now.
 
@@ -211,6 +212,7 @@ class Beat:
         :param steps: of the escalation, each with its body. One that cannot be scheduled does not fail the beat.
         :param expected: the time of the run that they wait for.
         :param only_missing: keep the messages of the last beat, and schedule those that it could not.
+        :param is_partial: whether a recipient has no draft, because it is invalid.
         :raises OmnimessageError: after everything else is done, if a draft cannot be scheduled.
         """
         self._clean_up()
@@ -227,7 +229,7 @@ class Beat:
             # Swap first, cancel second: a beat that is killed in between leaves a live message to the next one.
             self._state.live = found
             self._state.left = [item for item in dict.fromkeys([*self._state.left, *last]) if item not in found]
-            self._state.is_partial = bool(errors)
+            self._state.is_partial = is_partial or bool(errors)
             self._store.write(self._state)
             self._state.left = self._cancel(self._state.left)
         elif last:

@@ -289,7 +289,13 @@ class ExpectNextRunOperator(AlertTask):
             if moved is not None:
                 context["ti"].xcom_push(key="time_choice", value=moved.as_dict())
             drafts = [self._compose(hook, each.to, (each.time.chosen or due).utc) for each in planned]
-            scheduled = beat.run(drafts, (moved and moved.chosen) or due, expected=expected, only_missing=waits)
+            scheduled = beat.run(
+                drafts,
+                (moved and moved.chosen) or due,
+                expected=expected,
+                only_missing=waits,
+                is_partial=bool(problems),
+            )
             if problems:
                 raise problems[0]
             return scheduled

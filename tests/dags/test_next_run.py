@@ -228,6 +228,17 @@ class TestScheduled:
         assert "already" in run_dag(dag).log
         assert len(waiting(sandbox)) == 2
 
+    def test_once_a_wrong_number_is_corrected_its_alert_is_scheduled_too(self, dag, run_dag, sandbox):
+        guards = [dag.task_dict[f"report.{name}"] for name in ("arm", "disarm", "next_run")]
+        for guard in guards:
+            guard.to = "{{ '+37255555555, nobody' }}"
+        assert run_dag(dag).tasks["report.next_run"] == "failed"
+        for guard in guards:
+            guard.to = [TO, OTHER]
+        assert run_dag(dag).tasks["report.next_run"] == "success"
+        sent = [m["to"] for m in sandbox.messages if "no run has started" in m["body"]["messages"][0]["text"]]
+        assert (sent, waiting(sandbox)) == ([TO, OTHER], ["scheduled", "scheduled"])
+
     def test_a_manual_run_that_starts_meanwhile_does_not_cancel_what_is_being_scheduled(
         self, dag, run_dag, sandbox, monkeypatch
     ):
