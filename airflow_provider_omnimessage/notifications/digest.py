@@ -59,16 +59,26 @@ class Deduplicator:
 
     :param quiet_for: events within that time after the first are counted, and reported together at its end.
     :param is_tracked: whether failures are counted until something succeeds.
+    :param is_reported: whether it is reported that something succeeds. If not, only a digest tells of the failures
+        after the first, so a success does not cancel it.
     """
 
     def __init__(
-        self, store: EventStore, courier: Courier, log: Logger, *, quiet_for: timedelta, is_tracked: bool
+        self,
+        store: EventStore,
+        courier: Courier,
+        log: Logger,
+        *,
+        quiet_for: timedelta,
+        is_tracked: bool,
+        is_reported: bool,
     ) -> None:
         self._store = store
         self._courier = courier
         self._log = log
         self._quiet_for = quiet_for
         self._is_tracked = is_tracked
+        self._is_reported = is_reported
 
     def happened(self, event: Event, now: datetime) -> None:
         """Send the message of an event, or count it. If the state cannot be read or written: send it.
@@ -100,34 +110,35 @@ class Deduplicator:
         else:
             self._log.info("Counted: event %s since %s; a digest is sent at %s", state.count, state.since, state.until)
 
-    def succeeded(self, event: Event, now: datetime, *, is_reported: bool) -> None:
-        """Cancel what waits for failures that are over, and report, once, that it works again.
-
-        :param is_reported: whether that is reported.
-        """
+    def succeeded(self, event: Event, now: datetime) -> None:
+        """Cancel what waits for failures that are over, and report, once, that it works again."""
         own = uuid.uuid4().hex[:12]
         state = self._store.read()
         over = state.left_over()
         try:
-            if state.is_closable(now, is_reported=is_reported):
+            if state.is_closable(now, is_reported=self._is_reported):
                 over = state.scheduled
-                state = self._close(state, own, now, is_reported=is_reported)
+                state = self._close(state, own, now)
                 # a failure that came meanwhile is not over, and what it has scheduled stays
                 over = state.left_over()
                 if state.closed_by == own and state.recovery is not None:
                     # before the cancels, which may use up the time; what they leave, the next success cancels
                     self._report(own, event, state.recovery)
         finally:
-            self._cancel_and_forget(over, now)
+            self._cancel_and_forget(filter(self._ends_with_success, over), now)
 
-    def _close(self, seen: EventState, own: str, now: datetime, *, is_reported: bool) -> EventState:
+    def _ends_with_success(self, one: Scheduled) -> bool:
+        """Return whether it is not sent any more once something has succeeded."""
+        return self._is_reported or not one.count
+
+    def _close(self, seen: EventState, own: str, now: datetime) -> EventState:
         """End the failures that were seen, unless another success does, and return the state after that."""
 
         def is_same(current: EventState) -> bool:
             return (current.failing_since, current.recovery) == (seen.failing_since, seen.recovery)
 
         def close(current: EventState) -> EventState:
-            return current.closed(own, now, is_reported=is_reported) if is_same(current) else current
+            return current.closed(own, now, is_reported=self._is_reported) if is_same(current) else current
 
         state = self._store.change(close, lambda current: not is_same(current))
         if state.closed_by == own and seen.failing_since:
@@ -223,7 +234,7 @@ class Deduplicator:
         )
         if state.closed_by != seen.closed_by:
             self._log.info("It works again since this failure; cancelling what was scheduled for it")
-            self._cancel_and_forget(new, now)
+            self._cancel_and_forget(filter(self._ends_with_success, new), now)
         return state
 
     def _cancel_and_forget(self, which: Iterable[Scheduled], now: datetime) -> None:

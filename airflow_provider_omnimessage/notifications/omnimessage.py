@@ -312,11 +312,16 @@ class OmnimessageNotifier(PlainStrings, BaseNotifier):
         courier = EventCourier(self._sender(context), hook, self._messages(context), self.escalate)
         store = EventStore(str(self.dedup_key), self.log)
         deduplicator = Deduplicator(
-            store, courier, self.log, quiet_for=self.quiet_for, is_tracked=self._ends_with_success
+            store,
+            courier,
+            self.log,
+            quiet_for=self.quiet_for,
+            is_tracked=self._ends_with_success,
+            is_reported=self.recovered,
         )
         now = datetime.now(timezone.utc)
         if self._ends_with_success and is_success(context):
-            deduplicator.succeeded(event_of(context), now, is_reported=self.recovered)
+            deduplicator.succeeded(event_of(context), now)
         else:
             deduplicator.happened(event_of(context), now)
 

@@ -96,12 +96,12 @@ class World:
         return lambda: self._task().happened(Event("report", f"task_{number}"), self.now)
 
     def success(self):
-        self._task().succeeded(Event("report", "load"), self.now, is_reported=True)
+        self._task().succeeded(Event("report", "load"), self.now)
 
     def _task(self):
         self.turns.sleep(self.random.uniform(0.5, 3))
         store = EventStore("report", LOG)
-        return Deduplicator(store, self, LOG, quiet_for=timedelta(hours=1), is_tracked=True)
+        return Deduplicator(store, self, LOG, quiet_for=timedelta(hours=1), is_tracked=True, is_reported=True)
 
 
 @pytest.fixture(params=first(3, range(100)))

@@ -82,6 +82,22 @@ def test_a_variable_that_cannot_be_written_leaves_the_escalation_out_and_says_so
     assert "The escalation is not scheduled: without the Variable" in caplog.text + capsys.readouterr().out
 
 
+def test_without_recovered_a_success_cancels_the_steps_and_leaves_the_digest_which_nothing_else_would_tell(
+    sandbox, variables
+):
+    notify = OmnimessageNotifier(to=TO, dedup_key="a", escalate=STEPS)
+    for state in ("failed", "failed", "success", "success"):
+        notify(event(state=state))
+    (digest,) = pending(sandbox)
+    assert digest.startswith("... and at least 1 more failure of report")
+    assert sent(sandbox) == ["report.load (run_1) failed"]
+    # the next failure is the first of another storm, whose digest is another one
+    variables.shift(5 * MINUTE)
+    for _ in range(2):
+        notify(event())
+    assert (len(sent(sandbox)), len(pending(sandbox)), len(steps(sandbox))) == (2, 4, 2)
+
+
 class TestAStepWhoseTemplateFails:
     BROKEN = Step(after=5 * MINUTE, text="{{ no.such.thing }}")
 
@@ -107,7 +123,7 @@ class TestAStepWhoseTemplateFails:
         for state in ("success", "failed", "failed", "success"):
             notify(event(state=state))
         assert sent(sandbox) == ["report.load (run_1) failed"]
-        assert pending(sandbox) == []
+        assert steps(sandbox) == []
 
     def test_the_next_event_renders_its_own(self, sandbox, variables):
         notify = OmnimessageNotifier(
