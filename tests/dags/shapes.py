@@ -57,7 +57,7 @@ class Node:
     :param place: ``in`` the group, in the group ``nested`` in it, in the group ``mapped`` in it, or ``out`` of it.
     :param kind: what it is.
     :param outcome: how its first attempt ends: ``success``, ``fail``, ``skip``, ``retry`` or ``defer``.
-    :param repaired: how it ends after it was cleared.
+    :param repaired: how it ends after something in the run was cleared.
     :param upstream: the positions of the tasks before it.
     :param chosen: of a branch: the positions of the tasks that it goes on with.
     :param items: of a mapped task: how many instances.
@@ -109,7 +109,7 @@ class Defers(BaseOperator):
 
     def go_on(self, context: Any, event: Any = None) -> None:
         """End."""
-        _end(**self.ends, ti=context["ti"])
+        _end(**self.ends, ti=context["ti"], dag_run=context["dag_run"])
 
 
 class Latest(LatestOnlyOperator):
@@ -124,10 +124,10 @@ class Latest(LatestOnlyOperator):
         return list(context["task"].get_direct_relative_ids(upstream=False)) if self.is_latest else []
 
 
-def _end(outcome: str, repaired: str, first_tries: int, ti: Any, result: Any = None) -> Any:
+def _end(outcome: str, repaired: str, ti: Any, dag_run: Any, result: Any = None) -> Any:
     """End as the description says."""
-    is_cleared = ti.max_tries > first_tries
-    outcome = repaired if is_cleared else outcome
+    # not by the numbers of the task: a switch may have held it back until the clear
+    outcome = repaired if dag_run.clear_number else outcome
     if outcome == "skip":
         raise AirflowSkipException
     if outcome == "fail" or (outcome == "retry" and ti.try_number == 1):
@@ -188,7 +188,7 @@ def _task(shape: Shape, position: int, node: Node) -> Any:
     }
     if node.waits:
         common["wait_for_downstream"] = True
-    ends = {"outcome": node.outcome, "repaired": node.repaired, "first_tries": retries}
+    ends = {"outcome": node.outcome, "repaired": node.repaired}
     if node.kind == "branch":
         chosen = [shape.task_id(one) for one in node.chosen] or None
         return BranchPythonOperator(python_callable=_end, op_kwargs={**ends, "result": chosen}, **common)
