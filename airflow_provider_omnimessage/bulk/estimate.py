@@ -33,7 +33,8 @@ def load_prices(value: Mapping[str, float] | str | ObjectStoragePath | None) -> 
     if value in (None, "", "None"):
         return None
     if isinstance(value, Mapping) or (isinstance(value, str) and structure_in(value) is not None):
-        return Prices.of(value)
+        items = _items_in_json(value)
+        return Prices.of(value) if items is None else Prices(items)
     name = str(value).lower()
     if not name.endswith((".json", ".csv")):
         raise InvalidInputError.of(
@@ -46,6 +47,15 @@ def load_prices(value: Mapping[str, float] | str | ObjectStoragePath | None) -> 
             raise
         except (ValueError, RecursionError, csv.Error) as error:
             raise InvalidInputError.of("prices", f"the file cannot be read: {error}") from None
+
+
+def _items_in_json(value: object) -> _Items | None:
+    """Return the items of an object that a template has rendered as JSON; ``None``: it is something else."""
+    try:
+        items = json.loads(value, object_pairs_hook=_Items) if isinstance(value, str) else None
+    except (ValueError, RecursionError):
+        return None
+    return items if isinstance(items, _Items) else None
 
 
 def _priced_in_json(file: Iterable[str]) -> list[tuple[str, Any]]:

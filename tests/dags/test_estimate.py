@@ -197,6 +197,7 @@ def test_the_longest_prefix_counts():
         ("[1]", "a list is not accepted; map country prefixes"),
         ("{'EE': 1}", "'EE' is not a country prefix; map country prefixes"),
         ("{'372'", "is not a file of prices"),
+        ('{"372": 0.05, "1": 0.01, "372": 0.06}', "'372' has two prices; leave one of them out"),
     ],
 )
 def test_invalid_prices_are_rejected(prices, words):
