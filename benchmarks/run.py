@@ -15,7 +15,7 @@ from figure import Figure
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
-ALL = ("imports", "sends", "pacing", "polling", "receiver", "bulk", "windows", "whole_airflow")
+ALL = ("imports", "sends", "pacing", "polling", "receiver", "bulk", "windows", "whole_airflow", "many_waits")
 
 HEAD = """# Benchmarks
 

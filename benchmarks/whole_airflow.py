@@ -115,31 +115,44 @@ def _schedule(sandbox: object) -> list[str]:
         return [hook.send("+37255555555", [sms(f"{number}")]).omnimessage_id for number in range(WAITS)]
 
 
-def _run(airflow: object, pids: Mapping[str, int], dag_id: str, ids: list[str], end_all: Callable[[], object]) -> dict:
-    """Return the CPU time that each process spends from the time at which all are deferred to the end of the run."""
+def _run(
+    airflow: object, pids: Mapping[str, int], dag_id: str, ids: list[str], end_all: Callable[[], object]
+) -> dict[str, float]:
+    """Start a run of waits, and return the CPU time that each process spends on their end."""
     airflow.await_dag(dag_id)  # type: ignore[attr-defined]
     run_id = airflow.trigger(dag_id, ids=ids)  # type: ignore[attr-defined]
     path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
-    _await(lambda: _count(airflow, path, "deferred") == len(ids), "all waits are deferred")
+    await_waits(len(ids), lambda: count(airflow, path, "deferred") == len(ids), "all waits are deferred")
+    return spent_at_the_end(airflow, pids, path, len(ids), end_all)
+
+
+def spent_at_the_end(
+    airflow: object, pids: Mapping[str, int], path: str, waits: int, end_all: Callable[[], object]
+) -> dict[str, float]:
+    """Return the CPU time that each process spends from the time at which all are deferred to the end of the run.
+
+    :param path: of the run.
+    """
     # what Airflow spends while nothing happens is not a wait's
     idle_begin, begin = _cpu(pids), time.monotonic()
     time.sleep(20)
     idle, seconds = _difference(_cpu(pids), idle_begin), time.monotonic() - begin
     before, begin = _cpu(pids), time.monotonic()
     end_all()
-    _await(lambda: airflow.call("GET", path)["state"] == "success", "the run has ended")  # type: ignore[attr-defined]
+    await_waits(waits, lambda: airflow.call("GET", path)["state"] == "success", "the run has ended")  # type: ignore[attr-defined]
     took = time.monotonic() - begin
-    print(f"  {dag_id}: {len(ids)} waits ended in {took:.0f} s", flush=True)
+    print(f"  {path.split('/')[4]}: {waits:,} waits ended in {took:.0f} s", flush=True)
     spent = _difference(_cpu(pids), before)
     return {name: max(0.0, used - idle[name] * took / seconds) for name, used in spent.items()}
 
 
-def _count(airflow: object, path: str, state: str) -> int:
+def count(airflow: object, path: str, state: str) -> int:
     return int(airflow.call("GET", f"{path}/taskInstances?state={state}&limit=1")["total_entries"])  # type: ignore[attr-defined]
 
 
-def _await(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60 + 5 * WAITS
+def await_waits(waits: int, condition: Callable[[], bool], what: str) -> None:
+    """Wait for something that takes a few seconds for each wait, at most."""
+    deadline = time.monotonic() + 60 + 5 * waits
     while not condition():
         if time.monotonic() > deadline:
             raise SystemExit(f"Still not: {what}")

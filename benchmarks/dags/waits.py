@@ -21,3 +21,9 @@ with DAG("ours", schedule=None, params={"ids": []}, max_active_tasks=1000):
 
 with DAG("peer", schedule=None, params={"ids": []}, max_active_tasks=1000):
     HttpSensor.partial(task_id="wait", deferrable=True, poke_interval=5, timeout=3600).expand(endpoint=ids())
+
+# of these a worker starts one; the benchmark copies it to the others, as tests/system/copied_waits.py says
+with DAG("copied", schedule=None, params={"ids": []}):
+    OmnimessageDeliverySensor.partial(
+        task_id="wait", deferrable=True, poke_interval=60, timeout=3600, pool="one_at_a_time"
+    ).expand(omnimessage_id=ids())
