@@ -44,7 +44,7 @@ answer_help() {
 
 # ensure_venv FOLDER REQUIREMENT...: create or update the folder so that these requirements are installed in it; what else is there may stay
 ensure_venv() {
-    local folder=$1 basis requirement python missing=
+    local folder=$1 basis requirement python missing= before=
     shift
     basis="$AS_OF $(cksum <pyproject.toml)"
     # made-of: what everything depends on, and the requirements, one in each line
@@ -53,6 +53,7 @@ ensure_venv() {
             grep -Fxq -e "$requirement" "$folder/made-of" || missing=yes
         done
         [ -n "$missing" ] || return 0
+        before=$(tail -n +2 "$folder/made-of")
     fi
     if [ ! -x "$folder/bin/python" ]; then
         python=$(find_python) || return 1
@@ -63,7 +64,8 @@ ensure_venv() {
     fi
     say "Installing its packages ..."
     "$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --exclude-newer "$AS_OF" "$@" || return 1
-    printf '%s\n' "$basis" "$@" >"$folder/made-of"
+    # what earlier calls have installed is still there
+    { printf '%s\n' "$basis" && printf '%s\n' "$before" "$@" | sort -u; } >"$folder/made-of"
 }
 
 # ensure_programs COMMAND=PACKAGE...: install the Debian packages of the commands that are missing; their services do not start
