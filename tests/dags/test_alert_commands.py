@@ -116,6 +116,7 @@ class TestWhatDisarmSchedules:
         assert_all_listed_and_cancelled(dag, sandbox, command)
 
 
+@full_size
 def test_what_is_stored_while_the_store_does_not_respond_is_listed(fail_guarded, dag, sandbox, command, monkeypatch):
     def fail(self, value):
         raise RuntimeError("no database")
@@ -139,7 +140,7 @@ def test_a_stored_value_that_cannot_be_read_is_reported(fail_guarded, dag, sandb
     assert f"The alerts that report.arm of {dag.dag_id} {run.run_id} has stored cannot be read" in errors
 
 
-@pytest.mark.parametrize("key", ["return_value", "time_to_send", "step_times"])
+@pytest.mark.parametrize("key", first(1, ["return_value", "time_to_send", "step_times"]))
 def test_xcoms_in_object_storage_are_reported_and_hide_no_other_alert(
     fail_guarded, dag, sandbox, command, monkeypatch, key
 ):

@@ -272,6 +272,7 @@ class TestWhatCannotBeGuarded:
         with pytest.raises(InvalidInputError, match=r"'by_nine': has a setup with no work after it, by_nine.create; "):
             dag.validate()
 
+    @full_size
     def test_a_setup_of_work_behind_a_task_outside_is_guarded(self, run, sandbox):
         with DeadMansSwitch("by_nine", **ALERT):
             made = ends("create", ["success", "fail"]).as_setup()

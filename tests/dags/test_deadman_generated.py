@@ -56,7 +56,7 @@ ODD_REPORTS = {
     "an error with status 200": lambda report: {"errors": [{"title": "Internal", "code": "103", "detail": "odd"}]},
     "not an object": lambda report: [report],
 }
-EXAMPLES = int(os.environ.get("OMNIMESSAGE_SHAPES", "4"))
+EXAMPLES = int(os.environ.get("OMNIMESSAGE_SHAPES", "2"))
 _numbers = count()
 
 

@@ -240,6 +240,7 @@ def test_steps_that_cannot_be_cancelled_are_known_and_cancelled_once_the_run_is_
     assert "scheduled" not in states(sandbox)
 
 
+@full_size
 class TestARunThatStartsAfterItsDeadline:
     LATE = "{{ (dag_run.run_after - macros.timedelta(minutes=10)).isoformat() }}"
     STEPS = tuple(Step(after=timedelta(minutes=minutes)) for minutes in (5, 15, 30))

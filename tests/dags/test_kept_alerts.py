@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from airflow.models import Variable
 from airflow.providers.standard.operators.empty import EmptyOperator
+from full_size import full_size
 
 from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator
 from airflow_provider_omnimessage.alerts.beats import HeartbeatState, HeartbeatStore
@@ -49,6 +50,7 @@ def test_the_message_of_a_first_beat_that_was_killed_stands_until_another_does(
     assert changes(sandbox) == ["POST", "POST", "DELETE"]
 
 
+@full_size
 def test_the_alert_of_a_killed_next_run_stands_until_its_retry_has_scheduled_another(
     dag, run_dag, sandbox, die_after_storing_an_id
 ):
@@ -76,6 +78,7 @@ def test_of_what_was_left_the_newest_for_each_recipient_stands():
     assert state.left == ["a1", "passed", "ended"], "something stands"
 
 
+@full_size
 def test_the_alert_in_a_state_that_a_later_version_wrote_is_cancelled(dag, run_dag, sandbox):
     variable = f"omnimessage_next_run__{dag.dag_id}__report"
     with DeadMansSwitch("report", **SWITCH):
