@@ -150,7 +150,7 @@ def test_no_entry_is_there_twice():
     """A merge of two branches can leave both versions of an entry."""
     text = (ROOT / "docs" / "troubleshooting.md").read_text()
     for section in re.split(r"^## ", text, flags=re.MULTILINE):
-        entries = re.findall(r"^(?:### (.+)|\| (`.+?`) \|.*)$", section, re.MULTILINE)
-        known = [heading or row for heading, row in entries]
+        entries = re.findall(r"^(?:### (.+)|\| (`.+?`) \|.*|(- .+))$", section, re.MULTILINE)
+        known = [heading or row or item for heading, row, item in entries]
         assert [entry for entry in set(known) if known.count(entry) > 1] == []
     assert re.findall(r"^(\|.+)\n#", text, re.MULTILINE) == [], "a table ends with an empty line"
