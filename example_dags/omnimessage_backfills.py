@@ -2,8 +2,8 @@
 Schedule a daily alert, but not for days in the past.
 
 With ``catchup=True``, or in a backfill, Airflow runs the DAG for past days. ``on_past="skip"`` then skips the task that
-schedules the alert, and ``trigger_rule="none_failed"`` lets the work run anyway. Trigger it with ``{"days_ago": 7}`` to
-see that.
+schedules the alert, and ``trigger_rule="none_failed"`` lets the work run anyway. To see this, trigger
+it with ``{"days_ago": 7}``.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from airflow_provider_omnimessage.operators.omnimessage import (
 
 with DAG(
     dag_id="omnimessage_backfills",
-    schedule=None,  # yours: "0 6 * * *", with a start_date and catchup=True
+    schedule=None,  # in your DAG: "0 6 * * *", with a start_date and catchup=True
     catchup=False,
     tags=["omnimessage", "example"],
-    params={"days_ago": Param(0, type="integer", description="How many days the run is in the past, as in a backfill")},
+    params={"days_ago": Param(0, type="integer", description="How many days in the past the run is, as in a backfill")},
     doc_md=__doc__,
 ):
     schedule = ScheduleOmnimessageOperator(
         task_id="schedule",
         to="+37255555555",
-        # yours: "{{ data_interval_end.in_tz('Europe/Tallinn').at(9) }}"
+        # in your DAG: "{{ data_interval_end.in_tz('Europe/Tallinn').at(9) }}"
         time_to_send="{{ dag_run.run_after + macros.timedelta(hours=3, days=-params.days_ago) }}",
         on_past="skip",
         messages=[sms(text="{{ dag.dag_id }} is late: {{ run_id }}")],

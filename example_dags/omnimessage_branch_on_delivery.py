@@ -52,7 +52,7 @@ with DAG(
 
     @task
     def call(report: dict) -> str:
-        """Stand in for your own telephone system; the report says why."""
+        """Stand in for your own telephone system, and return why the message was not delivered."""
         return "; ".join(f"{each['channel']}: {each['error'] or each['status']}" for each in report["channels"])
 
     was_it_delivered(wait.output) >> [go_on(), call(wait.output)]

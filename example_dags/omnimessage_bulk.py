@@ -1,8 +1,8 @@
 """
-Send a text of their own to thousands of recipients in one task, at 09:00 in each recipient's time zone.
+Send personal texts to thousands of recipients in one task, at 09:00 in each recipient's time zone.
 
-By default the messages are scheduled for the day after tomorrow. With ``send_now`` they are sent immediately, and the
-run waits until 95 % are delivered. With ``cancel`` one task cancels all of them.
+By default the messages are scheduled for the day after tomorrow. With ``send_now``, they are sent immediately, and the
+run waits until 95 % are delivered. With ``cancel``, one task cancels all of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def customers(params: dict) -> Iterator[dict]:
     """
     Yield the recipients. Stands in for a query of your database.
 
-    The task that sends calls this function and reads the recipients one by one, so no file has to be shared.
+    The task that sends calls this function and reads the recipients one by one, so no shared file is needed.
     """
     zones = ["Europe/Tallinn", "America/New_York", "Asia/Tokyo"]
     for number in range(params["recipients"]):

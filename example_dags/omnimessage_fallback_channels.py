@@ -1,8 +1,8 @@
 """
 Send one message that tries Viber first, then WhatsApp, then SMS.
 
-Each channel has its own content. The next channel is tried if the one before fails, or does not deliver within its
-``ttl`` (seconds) or ``validity`` (minutes).
+Each channel has its own content. If a channel fails, or does not deliver within its ``ttl`` (seconds) or ``validity``
+(minutes), the next one is tried.
 """
 
 from __future__ import annotations

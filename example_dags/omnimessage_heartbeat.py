@@ -1,5 +1,5 @@
 """
-Send an alert when Airflow stops: each run schedules a message, and cancels the one that the run before scheduled.
+Send an alert when Airflow stops: each run schedules a message, and cancels that of the previous run.
 
 Set a schedule, unpause the DAG and stop the scheduler: the message is sent 20 minutes after the last run. ``grace``
 should be three to four times the interval between two runs.
@@ -15,7 +15,7 @@ from airflow_provider_omnimessage.alerts import HeartbeatOperator
 
 with DAG(
     dag_id="omnimessage_heartbeat",
-    schedule=None,  # yours: "*/5 * * * *"
+    schedule=None,  # in your DAG: "*/5 * * * *"
     catchup=False,
     max_active_runs=1,
     tags=["omnimessage", "example"],

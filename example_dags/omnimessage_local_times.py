@@ -1,8 +1,8 @@
 """
 Schedule messages for 09:00 local time, before and after a clock change.
 
-One message each for the day before, the day of and the day after the next clock change in Tallinn: the local time stays
-09:00, the UTC time moves. Each mapped task logs both.
+There is one message for the day before, one for the day of and one for the day after the next clock change in Tallinn:
+the local time stays 09:00, the UTC time changes. Each mapped task logs both.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Send a message when a task fails or succeeds, from callbacks of the task and of the DAG.
 
-Trigger it with ``{"work_fails": true}`` to see the messages of a failure. For an alert that goes out even if Airflow is
+Trigger it with ``{"work_fails": true}`` to see the messages of a failure. For an alert that is sent even if Airflow is
 down, see ``omnimessage_dead_mans_switch``.
 """
 

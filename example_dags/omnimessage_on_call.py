@@ -1,6 +1,6 @@
 """Alert whoever is on call if the work is late, and escalate if the work is still not done.
 
-All messages are scheduled before the work starts, so they go out even if Airflow is down by then. Trigger it with
+All messages are scheduled before the work starts, so they are sent even if Airflow is down by then. Trigger it with
 ``{"work_fails": true}`` to see them stay scheduled; clear the failed task to see all of them cancelled.
 """
 
@@ -12,7 +12,7 @@ from airflow.sdk import DAG, Param, task
 
 from airflow_provider_omnimessage.alerts import DeadMansSwitch, OnCall, Step
 
-# rota.ics is beside this file; it could be s3://aws@bucket/rota.ics
+# rota.ics is next to this file; it could also be s3://aws@bucket/rota.ics
 ON_CALL = OnCall("rota.ics", people={"Ann": "+37255555551", "Bob": "+37255555552"}, default="+37255555550")
 
 with (

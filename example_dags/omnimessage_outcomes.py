@@ -25,7 +25,7 @@ with DAG(
 
     @task(inlets=[outcomes])
     def count(triggering_asset_events: dict | None = None) -> dict[str, int]:
-        """Count the outcomes that started this run. If an outcome comes again, it has the same id."""
+        """Count the outcomes that started this run. A repeated outcome has the same id."""
         found = {}
         for event in (triggering_asset_events or {}).get(outcomes, []):
             payload = event.extra.get("payload", {})

@@ -1,8 +1,8 @@
 """
 Schedule an alert before the work, and cancel it when the work is done.
 
-If the work fails or hangs, or Airflow goes down, nothing cancels the alert, and Messente sends it. Trigger it with
-``{"work_fails": true}`` to see that. ``omnimessage_dead_mans_switch`` does the same for work of any shape.
+If the work fails or hangs, or Airflow goes down, nothing cancels the alert, and Messente sends it. To see this, trigger
+it with ``{"work_fails": true}``. ``omnimessage_dead_mans_switch`` does the same for a whole task group.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-Send a reminder to everybody at nine in the morning where they live, on working days only.
+Send a reminder to each recipient at 09:00 in their time zone, on working days only.
 
 The time zone comes from each number (extras ``[zones]`` and ``[holidays]``). The messages stay scheduled.
 """

@@ -21,7 +21,7 @@ with DAG(
     catchup=False,
     tags=["omnimessage", "example"],
     params={"work_fails": Param(False, type="boolean", description="Make the tasks fail, so that messages are sent")},
-    # each failed task counts; it works again when a whole run has succeeded
+    # each failed task counts; the storm ends when a whole run succeeds
     default_args={"on_failure_callback": ALERTS["on_failure_callback"]},
     on_success_callback=ALERTS["on_success_callback"],
     doc_md=__doc__,

@@ -2,7 +2,7 @@
 Continue when a message has been delivered, and pass its delivery report to the next task.
 
 The sensor waits in the triggerer and holds no worker. It sends no request before the message's time.
-Trigger it with ``{"to": "+37255550001"}`` to see, on the sandbox, the error if no channel delivers.
+On the sandbox, trigger it with ``{"to": "+37255550001"}`` to see the error if no channel delivers.
 """
 
 from __future__ import annotations
