@@ -66,7 +66,7 @@ def _sending() -> list[Figure]:
             late_ours, late_theirs = send_file(source, COUNT), _rate(official, SENDS_WITH_LATENCY)
     return [
         Figure(
-            what=f"Messages in a bulk of {COUNT:,}, checked, scheduled and told",
+            what=f"Messages in a bulk of {COUNT:,}, checked, scheduled and reported",
             unit="per second",
             ours=mine,
             peer=CLIENT,
@@ -183,7 +183,7 @@ def _waiting() -> list[Figure]:
             holds=one <= many,
         ),
         Figure(
-            what=f"Longest that one trigger with {COUNT:,} messages holds up its event loop, in CPU time",
+            what=f"Longest that one trigger with {COUNT:,} messages blocks its event loop, in CPU time",
             unit="ms",
             ours=lag,
             peer="the aim",

@@ -19,12 +19,12 @@ ALL = ("imports", "sends", "pacing", "polling", "receiver", "bulk", "windows", "
 
 HEAD = """# Benchmarks
 
-Each figure stands beside a peer's, measured in the same run on the same machine, and what counts is the ratio. Repeat
-them with `scripts/bench`, which writes this page.
+Each figure is next to that of a peer, measured in the same run on the same machine; the ratio is what counts. To
+measure again, run `scripts/bench`, which writes this page.
 
 Measured on {day} with Airflow {airflow}, Python {python}, {cores} cores ({machine}).
 
-| what | ours | peer | theirs | ours / theirs | aim | holds |
+| what | ours | peer | theirs | ours / theirs | aim | met |
 |---|--:|---|--:|--:|---|---|
 """
 
@@ -58,7 +58,7 @@ def main(names: list[str]) -> None:
         )
         (ROOT / "docs" / "benchmarks.md").write_text(head + rows)
     if not all(figure.holds for figure in figures):
-        raise SystemExit("Not every aim holds")
+        raise SystemExit("Not every aim is met")
 
 
 if __name__ == "__main__":
