@@ -2,8 +2,8 @@
 Schedule a daily alert, but not for days in the past.
 
 With ``catchup=True``, or in a backfill, Airflow runs the DAG for past days. ``on_past="skip"`` then skips the task that
-schedules the alert, and ``trigger_rule="none_failed"`` lets the work run anyway. To see this, trigger
-it with ``{"days_ago": 7}``.
+schedules the alert, and ``trigger_rule="none_failed"`` lets the work run anyway. To see this, trigger it
+with ``{"days_ago": 7}``.
 """
 
 from __future__ import annotations
