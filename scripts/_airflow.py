@@ -73,6 +73,8 @@ class AirflowHome:
             # a cold API server on a busy machine takes longer than the usual 5 s for its first requests
             "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+            # files that change are parsed again anyway; twice a minute, all of them cost a fifth of a core
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             "NO_PROXY": "127.0.0.1,localhost",
             **{f"AIRFLOW_CONN_{name.upper()}": value for name, value in connections.items()},
