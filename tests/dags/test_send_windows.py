@@ -23,9 +23,9 @@ WITHOUT_COUNTRY = "+80012345678"
 
 
 def closed_now(zone: tzinfo = timezone.utc) -> str:
-    """A window of a minute that opened an hour ago, and opens again tomorrow."""
+    """A window of ten minutes that opened an hour ago, and opens again tomorrow."""
     opened = datetime.now(zone) - timedelta(hours=1)
-    return f"{opened:%H:%M}-{opened + timedelta(minutes=1):%H:%M}"
+    return f"{opened:%H:%M}-{opened + timedelta(minutes=10):%H:%M}"
 
 
 @pytest.fixture
