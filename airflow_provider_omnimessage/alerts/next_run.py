@@ -27,6 +27,8 @@ DEFAULT_TEXT = "{{ dag.dag_id }} ({{ task.switch_id }}): no run has started that
 SHORTEST_GRACE = timedelta(minutes=1)
 #: Requests, at most, for one alert whose response is lost: no other stands meanwhile, and two are better than none.
 POSTS = 3
+#: Types of the runs that a timetable starts. A person, or another DAG, starts all others.
+TIMETABLE_RUNS = ("scheduled", "asset_triggered")
 #: Runs after this one that are looked at one by one. Then the search goes on from the present.
 MOST_STEPS = 10_000
 
@@ -67,7 +69,7 @@ def run_time(context: Mapping[str, Any]) -> datetime | None:
 
 
 def run_type(context: Mapping[str, Any]) -> str:
-    """Return the type of a task's run: ``scheduled``, ``manual``, ``backfill`` or ``asset_triggered``."""
+    """Return the type of a task's run: ``scheduled``, ``manual``, ``backfill``, ``operator_triggered`` and so on."""
     kind = context["dag_run"].run_type
     return str(getattr(kind, "value", kind))
 
@@ -172,7 +174,7 @@ def is_awaited(context: Mapping[str, Any], expected: str | None) -> bool:
     if expected is None or not core_timetable(context["dag"]).periodic:
         return True
     due = run_time(context)
-    return kind != "manual" and due is not None and due >= datetime.fromisoformat(expected)
+    return kind in TIMETABLE_RUNS and due is not None and due >= datetime.fromisoformat(expected)
 
 
 def next_run_store(variable: str, log: Logger) -> HeartbeatStore:

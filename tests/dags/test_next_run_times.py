@@ -136,10 +136,13 @@ def test_no_run_follows_the_end_of_a_dag():
         ("scheduled", NOW - timedelta(days=1), True),
         ("asset_triggered", NOW, True),
         ("manual", NOW, False),
+        ("operator_triggered", NOW, False),
+        ("asset_materialization", NOW, False),
         ("backfill", NOW, False),
         ("scheduled", None, True),
         ("asset_triggered", None, True),
         ("manual", None, True),
+        ("operator_triggered", None, True),
         ("backfill", None, False),
     ],
 )
