@@ -219,8 +219,11 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
             return []
         deadline = self._deadline(context)
         pending = self._plan(hook, hook.resolve_time_to_send(deadline))[0] if self.window and deadline else []
+        alerted = self._alerted(context, ids, hook) if self.window else set()
         begin = self._now(hook)
-        return self._send(KnownAlerts(context, "sent"), begin.utc, begin, hook, again=False, pending=pending)
+        return self._send(
+            KnownAlerts(context, "sent"), begin.utc, begin, hook, again=False, pending=pending, alerted=alerted
+        )
 
     def _send(
         self,
@@ -231,6 +234,7 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
         *,
         again: bool,
         pending: Sequence[PlannedNotice] = (),
+        alerted: Collection[str] = (),
     ) -> list[Exception]:
         """
         Send the alert, and schedule its steps.
@@ -238,6 +242,7 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
         :param begin: when the alert is due; a time in the past means now.
         :param again: whether a retry sends it again.
         :param pending: what is scheduled: nothing is sent beside it that does not go out before it.
+        :param alerted: the numbers that have got the alert already.
         """
         from airflow_provider_omnimessage.tasks.memory import fingerprint
 
@@ -251,6 +256,9 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
         for each in planned:
             notice, to, at = each.notice, each.to, each.time.chosen
             goes_out = scheduled.get((notice.number, to))
+            if not notice.number and to in alerted:
+                self.log.info("The %s to %s was already sent", notice, mask_number(to))
+                continue
             if goes_out is not None and at is not None and at.utc >= goes_out:
                 self.log.info("The window is closed: the %s to %s is sent at %s", notice, mask_number(to), at)
                 continue
@@ -322,6 +330,23 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
             self.log.warning("The state of the scheduled alert is unknown: %s", error)
             return False
         return Outcome.CANCELLED not in outcomes
+
+    def _alerted(self, context: Mapping[str, Any], ids: list[str], hook: OmnimessageHook) -> set[str]:
+        """Return the numbers that got the alert at its time, while others wait for the window: steps follow later."""
+        from airflow_provider_omnimessage.api.delivery import Outcome
+
+        times = {**dict.fromkeys(ids, self._deadline(context)), **self._step_times(context)}
+        found = set()
+        for omnimessage_id in ids:
+            at = times[omnimessage_id]
+            try:
+                report = hook.get_delivery_report(omnimessage_id) if at is not None and at <= now() else None
+            except OmnimessageError as error:
+                self.log.warning("The state of the scheduled alert is unknown: %s", error)
+                continue
+            if report is not None and report.outcome is not Outcome.CANCELLED:
+                found.add(report.to)
+        return found
 
     def _deadline(self, context: Mapping[str, Any]) -> datetime | None:
         value = self._pull(context, "time_to_send")

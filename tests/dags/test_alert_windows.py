@@ -147,6 +147,23 @@ def test_a_run_that_starts_after_its_deadline_waits_for_the_window_too(
     assert states(sandbox) == {"cancelled"}
 
 
+def test_sent_now_does_not_repeat_an_alert_to_those_whose_window_was_open(
+    guarded, dag, run_dag, clear_and_run, sandbox
+):
+    # open in Tallinn, and some hours later in America
+    opened = datetime.now(resolve_zone("Europe/Tallinn")).replace(second=0, microsecond=0) - timedelta(hours=1)
+    window = f"{opened:%H:%M}-{opened + timedelta(hours=3):%H:%M}; timezone=recipient"
+    late = "{{ (dag_run.run_after - macros.timedelta(hours=1)).isoformat() }}"
+    guarded(to=[TO, AMERICAN], within=None, time_to_send=late, on_failure="send_now", escalate=None, window=window)
+    run = run_dag(dag)
+    assert [message["to"] for message in sandbox.messages] == [TO, AMERICAN]
+    assert "The alert to +37255•••55 was already sent" in run.log
+    guarded.fails[0] = False
+    clear_and_run(dag, run)
+    assert len(sandbox.messages) == 2
+    assert sandbox.messages[1]["state"] == "cancelled"
+
+
 def test_a_late_run_that_alerts_nobody_schedules_no_step_either(guarded, dag, run_dag, sandbox):
     guarded(within=None, time_to_send="{{ (dag_run.run_after - macros.timedelta(hours=48)).isoformat() }}")
     run = run_dag(dag)
