@@ -21,7 +21,7 @@ from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.tasks.failures import constructor_errors, task_failures
-from airflow_provider_omnimessage.tasks.rendering import PlainStrings
+from airflow_provider_omnimessage.tasks.rendering import AlertTemplates
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -32,7 +32,7 @@ DEFAULT_TEXT = "Airflow may be down: no heartbeat from {{ dag.dag_id }} since {{
 SHORTEST_GRACE = timedelta(minutes=1)
 
 
-class HeartbeatOperator(PlainStrings, BaseOperator):
+class HeartbeatOperator(AlertTemplates, BaseOperator):
     """Keep one message scheduled ``grace`` ahead: ``POST /omnimessage``, then ``DELETE`` of the one before.
 
     Use it alone in a DAG that runs every few minutes with ``catchup=False`` and ``max_active_runs=1``. If no beat comes

@@ -17,7 +17,7 @@ from airflow_provider_omnimessage.alerts.recipients import (
 )
 from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem
 from airflow_provider_omnimessage.api.messages import draft_messages, sms
-from airflow_provider_omnimessage.tasks.rendering import PlainStrings, unrendered
+from airflow_provider_omnimessage.tasks.rendering import AlertTemplates, unrendered
 
 #: The latest time of a step after its alert. Much later ones are no dates.
 LATEST = timedelta(days=365)
@@ -52,7 +52,7 @@ class Step:
         object.__setattr__(self, "to", as_recipients(self.to))
 
 
-class StepTemplates(PlainStrings):
+class StepTemplates(AlertTemplates):
     """Render the steps of an escalation one by one: a template that fails costs its own step only."""
 
     def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:

@@ -18,7 +18,7 @@ from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.tasks.arguments import RECIPIENT, check_time_at_parse, require_flag
-from airflow_provider_omnimessage.tasks.rendering import PlainStrings
+from airflow_provider_omnimessage.tasks.rendering import AlertTemplates
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -33,7 +33,7 @@ _SHORTEST_QUIET = timedelta(minutes=1)
 _DENIED = "AirflowSecretsBackendAccessDenied"
 
 
-class OmnimessageNotifier(PlainStrings, BaseNotifier):
+class OmnimessageNotifier(AlertTemplates, BaseNotifier):
     """Send a message about an event: ``POST /omnimessage`` for each recipient.
 
     Use it wherever Airflow takes a callback: ``on_success_callback``, ``on_failure_callback``, ``on_retry_callback``,

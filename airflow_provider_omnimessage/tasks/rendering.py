@@ -57,7 +57,8 @@ class PrivateTemplates:
 class PlainStrings(PrivateTemplates):
     """Render templates only, and keep texts that look like numbers.
 
-    With ``render_template_as_native_obj=True``, Airflow turns ``"+37255555555"`` into a number, without its ``+``.
+    With ``render_template_as_native_obj=True``, Airflow turns ``"+37255555555"`` into a number, without its ``+``, and
+    what is undefined into an object that fails when it is used. Here, both are as they are without it.
     """
 
     def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
@@ -67,12 +68,39 @@ class PlainStrings(PrivateTemplates):
         return super().render_template(content, *args, **kwargs)  # type: ignore[misc]
 
     def _render(self, template: Template, context: Context, dag: DAG | None = None) -> Any:
+        import jinja2
+
         rendered = super()._render(template, context, dag=dag)  # type: ignore[misc]
+        if isinstance(rendered, jinja2.Undefined):
+            return str(rendered)  # raises, unless the DAG's template_undefined allows it
         if not isinstance(rendered, (int, float)) or isinstance(rendered, bool):
             return rendered
         nodes = list(template.root_render_func(template.new_context(dict(context))))
         is_text = len(nodes) != 1 or isinstance(nodes[0], str)
         return "".join(map(str, nodes)) if is_text else rendered
+
+
+class AlertTemplates(PlainStrings):
+    """Render the templates of an alert. A window that cannot be rendered is ignored: it must not cost the alert."""
+
+    def _do_render_template_fields(
+        self,
+        parent: Any,
+        template_fields: Iterable[str],
+        context: Context,
+        jinja_env: Environment,
+        seen_oids: set[int],
+    ) -> None:
+        fields = list(template_fields)
+        # first, as an error in another field ends the rendering
+        for field in [field for field in fields if field == "window"]:
+            try:
+                super()._do_render_template_fields(parent, [field], context, jinja_env, seen_oids)
+            except TemplateRenderingError as error:
+                parent.window = None
+                self.log.warning("The window of this alert is ignored: %s", error)  # type: ignore[attr-defined]
+        others = [field for field in fields if field != "window"]
+        super()._do_render_template_fields(parent, others, context, jinja_env, seen_oids)
 
 
 def unrendered(error: Exception) -> str:

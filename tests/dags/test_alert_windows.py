@@ -6,7 +6,7 @@ import json
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from airflow.sdk import task
+from airflow.sdk import DAG, task
 from full_size import full_size
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +22,7 @@ from airflow_provider_omnimessage.api.windows import SendWindow
 from airflow_provider_omnimessage.cli.alerts import known_alerts
 from airflow_provider_omnimessage.hooks import choosing
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
 
 pytestmark = full_size
 
@@ -198,6 +199,32 @@ def test_the_window_of_the_connection_holds_for_alerts_that_ask_for_it_and_for_t
     assert plan(sandbox.messages) == [(TO, closed.opens)] * 2
     assert [message["state"] for message in sandbox.messages] == ["cancelled", "scheduled"]
     assert run.xcom("switch.next_run", "time_choice")["chosen"] == closed.opens.isoformat()
+
+
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize(
+    "window",
+    ["{{ params.no_such_window }}", SendWindow("09:00-20:00", holidays="{{ var.value.no_such_holidays }}")],
+    ids=["undefined", "variable"],
+)
+def test_a_window_that_cannot_be_rendered_does_not_hold_an_alert_back(request, run_dag, sandbox, window, native):
+    name = request.node.callspec.id.replace("-", "_")
+    with DAG(f"unrendered_window_{name}", schedule=None, render_template_as_native_obj=native) as dag:
+        HeartbeatOperator(task_id="beat", to=TO, grace=timedelta(hours=1), window=window)
+        with DeadMansSwitch(
+            "switch", to=TO, text="late", within=timedelta(hours=1), window=window, next_run_within=timedelta(hours=1)
+        ):
+
+            @task(on_failure_callback=OmnimessageNotifier(to=TO, text="the text", window=window))
+            def work():
+                raise RuntimeError("as it should")
+
+            work()
+    run = run_dag(dag)
+    assert (run.tasks["beat"], run.tasks["switch.arm"], run.tasks["switch.next_run"]) == ("success",) * 3
+    texts = {message["body"]["messages"][0]["text"].split(":")[0] for message in sandbox.messages}
+    assert texts == {"Airflow may be down", "late", "the text", f"{dag.dag_id} (switch)"}
+    assert "The window of this alert is ignored: window: its template cannot be rendered" in run.log
 
 
 def planner(window, monkeypatch, now):

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk import DAG
 from full_size import first
 
 from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator
@@ -69,3 +70,11 @@ def test_no_log_shows_the_number_or_the_text(dag, run_dag, sandbox, template, re
     assert WORDS not in run.log
     assert TO not in run.log
     assert [message["to"] for message in sandbox.messages] == [TO], "the notifier's default text"
+
+
+def test_native_rendering_names_what_is_undefined_by_its_field(run_dag, sandbox):
+    with DAG("undefined_native", schedule=None, render_template_as_native_obj=True) as dag:
+        SendOmnimessageOperator(task_id="send", to="{{ params.nobody }}", messages=[sms(WORDS)], retries=0)
+    run = run_dag(dag)
+    assert "to: its template cannot be rendered (UndefinedError: 'dict object' has no attribute 'nobody')" in run.log
+    assert sandbox.requests == []
