@@ -80,6 +80,17 @@ def core_timetable(dag: Any) -> Any:
     return coerce_to_core_timetable(dag.timetable)
 
 
+def has_fixed_times(dag: Any) -> bool:
+    """
+    Return whether a DAG's due times are surely the same whichever runs there were. Those of a timedelta are not.
+
+    :param dag: from a task's context.
+    """
+    timetable = core_timetable(dag)
+    timetable = getattr(timetable, "timetable", timetable)  # of AssetOrTimeSchedule
+    return any(hasattr(timetable, name) for name in ("_expression", "_timetables", "event_dates"))
+
+
 def default_deferrable() -> bool:
     """Return the value of ``[operators] default_deferrable``."""
     try:

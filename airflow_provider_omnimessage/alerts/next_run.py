@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage import metrics
-from airflow_provider_omnimessage._compat import core_timetable, cron_schedule
+from airflow_provider_omnimessage._compat import core_timetable, has_fixed_times
 from airflow_provider_omnimessage.alerts.alert_task import AlertTask, now
 from airflow_provider_omnimessage.alerts.content import alert_messages
 from airflow_provider_omnimessage.alerts.planning import moved_alert
@@ -333,7 +333,7 @@ def _still_waits(context: Mapping[str, Any], state: HeartbeatState, expected: da
     if state.expected is None or expected is None:
         return True
     waiting_for = datetime.fromisoformat(state.expected)
-    is_unknown = _newest_interval(context, state.last_run) is None and cron_schedule(context["dag"]) is None
+    is_unknown = _newest_interval(context, state.last_run) is None and not has_fixed_times(context["dag"])
     if is_unknown or not now() < waiting_for <= expected:
         return waiting_for <= expected
     return expected_run(context, waiting_for - timedelta(microseconds=1), state.last_run) == waiting_for

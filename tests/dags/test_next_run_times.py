@@ -6,7 +6,8 @@ from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk import DAG, Asset, CronTriggerTimetable
+from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, MultipleCronTriggerTimetable
+from airflow.timetables.events import EventsTimetable
 from full_size import full_size
 
 from airflow_provider_omnimessage.alerts import next_run
@@ -100,6 +101,31 @@ def test_manual_runs_do_not_put_off_the_alert_of_a_timedelta_again_and_again():
     last = now - timedelta(minutes=5)
     state.last_run = {name: last.isoformat() for name in ("due", "start", "end")}
     assert not _still_waits(manual, state, expected_run(manual, now, state.last_run))
+
+
+TIMES = {"hour": 6, "minute": 0, "second": 0, "microsecond": 0}
+TOMORROW = datetime.now(timezone.utc).replace(**TIMES) + DAY
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        "0 6 * * *",
+        CronTriggerTimetable("0 6 * * *", timezone="UTC"),
+        MultipleCronTriggerTimetable("0 6 * * *", "0 6 1 * *", timezone="UTC"),
+        AssetOrTimeSchedule(
+            timetable=CronTriggerTimetable("0 6 * * *", timezone="UTC"), assets=[Asset("orders", uri="s3://orders")]
+        ),
+        EventsTimetable([TOMORROW, TOMORROW + DAY]),
+    ],
+    ids=["cron", "trigger", "several", "assets too", "events"],
+)
+def test_an_alert_for_a_time_that_a_schedule_no_longer_has_is_replaced_before_any_scheduled_run(schedule):
+    manual, now = context_of(schedule, kind="manual"), datetime.now(timezone.utc)
+    expected = expected_run(manual, now)
+    for before, waits in ((timedelta(), True), (timedelta(minutes=1), False)):
+        state = HeartbeatState(expected=(max(expected - before, now + timedelta(seconds=1))).isoformat())
+        assert _still_waits(manual, state, expected) is waits
 
 
 @pytest.mark.parametrize(
