@@ -19,7 +19,7 @@ from airflow_provider_omnimessage._compat.bases import (
 )
 from airflow_provider_omnimessage._compat.dags import (
     core_timetable,
-    cron_schedule,
+    cron_schedules,
     default_deferrable,
     has_fixed_times,
     is_in_mapped_group,
@@ -67,7 +67,7 @@ __all__ = [
     "airflow_stats",
     "connection_of",
     "core_timetable",
-    "cron_schedule",
+    "cron_schedules",
     "default_deferrable",
     "first_started_at",
     "has_fixed_times",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import tzinfo
 from typing import Any
 
@@ -58,13 +59,23 @@ def stops_on_failure(dag: Any) -> bool:
     return bool(getattr(dag, "fail_fast", False) or getattr(dag, "fail_stop", False))  # Airflow 2 and 3.0: fail_stop
 
 
-def cron_schedule(dag: Any) -> tuple[str, tzinfo] | None:
-    """Return the cron expression of a DAG's timetable and its time zone; ``None`` for any other timetable."""
-    timetable = getattr(dag, "timetable", None)
+def cron_schedules(dag: Any) -> list[tuple[str, tzinfo | str]]:
+    """Return the cron expressions of a DAG's timetable, each with its time zone; none for any other timetable."""
+    return list(_crons(getattr(dag, "timetable", None)))
+
+
+def _crons(timetable: Any) -> Iterator[tuple[str, tzinfo | str]]:
     # the SDK's timetables (Airflow 3.2 and newer) have public names, those of the core private ones
-    expression = getattr(timetable, "expression", None) or getattr(timetable, "_expression", None)
-    zone = getattr(timetable, "timezone", None) or getattr(timetable, "_timezone", None)
-    return (expression, zone) if isinstance(expression, str) and isinstance(zone, tzinfo) else None
+    expression, zone, inner = (
+        getattr(timetable, name, None) or getattr(timetable, f"_{name}", None)
+        for name in ("expression", "timezone", "timetables")
+    )
+    if isinstance(expression, str) and isinstance(zone, (tzinfo, str)):
+        yield expression, zone
+    # of MultipleCronTriggerTimetable, and of AssetOrTimeSchedule
+    for each in (*(inner or ()), getattr(timetable, "timetable", None)):
+        if each is not None:
+            yield from _crons(each)
 
 
 def core_timetable(dag: Any) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta, timezone, tzinfo
 from typing import Any
 
-from airflow_provider_omnimessage._compat import cron_schedule
+from airflow_provider_omnimessage._compat import cron_schedules
 from airflow_provider_omnimessage.api import timing
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.fields import describe, is_deferred
@@ -161,23 +162,22 @@ def cron_times(dag: object) -> list[datetime]:
 
     Every fourth week's first 24 runs, so that summer and winter are among them.
     """
-    schedule = cron_schedule(dag)
-    if schedule is None:
+    schedules = cron_schedules(dag)
+    if not schedules:
         return []
     from croniter import croniter
 
-    expression, zone = schedule
     now = datetime.now(timezone.utc)
     today = now.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     found = []
-    for month in range(13):
+    for month, (expression, zone) in itertools.product(range(13), schedules):
         begin = today + timedelta(days=28 * month)
         times = croniter(expression, begin)
         for _ in range(_RUNS_A_MONTH):
             local = times.get_next(datetime)
             if local >= begin + timedelta(days=28):
                 break
-            found.append(timing.resolve(local, zone=zone, now=now).utc)
+            found.append(timing.resolve(local, zone=timing.resolve_zone(zone), now=now).utc)
     return found
 
 

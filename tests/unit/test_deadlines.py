@@ -142,6 +142,20 @@ class TestParsing:
         with pytest.raises(InvalidInputError, match=r"by: 09:00 Europe/Tallinn is when the run itself is due"):
             Deadline(by="09:00", timezone=TALLINN).check_at_parse(dag("0 9 * * *", TALLINN))
 
+    def test_so_it_is_with_the_timetables_that_have_cron_expressions(self):
+        from airflow.sdk import Asset, AssetOrTimeSchedule, CronTriggerTimetable, MultipleCronTriggerTimetable
+
+        trigger = CronTriggerTimetable("0 9 * * *", timezone=TALLINN)
+        several = MultipleCronTriggerTimetable("0 6 * * *", "0 9 * * 1", timezone=TALLINN)
+        for schedule in (trigger, several, AssetOrTimeSchedule(timetable=trigger, assets=[Asset("orders")])):
+            with pytest.raises(InvalidInputError, match=r"by: 09:00 Europe/Tallinn is when the run itself is due"):
+                Deadline(by="09:00", timezone=TALLINN).check_at_parse(dag(schedule))
+        with pytest.raises(InvalidInputError, match="because of a clock change"):
+            Deadline(by="09:00", timezone=TALLINN).check_at_parse(
+                dag(CronTriggerTimetable("30 6 * * *", timezone="UTC"))
+            )
+        Deadline(by="09:00", timezone=TALLINN).check_at_parse(dag(CronTriggerTimetable("0 6 * * *", timezone=TALLINN)))
+
     def test_a_schedule_in_utc_that_reaches_the_deadline_in_summer_only_is_an_error(self):
         with pytest.raises(InvalidInputError, match="is when the run itself is due"):
             Deadline(by="09:00", timezone=TALLINN).check_at_parse(dag("0 6 * * *"))
