@@ -119,8 +119,9 @@ class Composer:
                 require_possible(body["to"])
             asks_for_zones = self._asks_for_zones or own_zone == RECIPIENT
             if (own_time is not None or not self._any_time) and (is_sound or not asks_for_zones):
-                # an empty cell of a CSV file means that the row has no time of its own
-                choice = self.chooser.choose(str(body.get("to")), None if own_time == "" else own_time, own_zone)
+                # an empty cell of a CSV file means that the row has no time of its own, and so does a None as text
+                has_none = isinstance(own_time, str) and own_time in ("", "None")
+                choice = self.chooser.choose(str(body.get("to")), None if has_none else own_time, own_zone)
         except UnknownZoneError as error:
             if self._drops_unknown_zones and not problems:
                 raise

@@ -146,7 +146,7 @@ class TimeChooser:
             value = self._rules.time_to_send if own_time is None else own_time
             zone = own_zone or self._rules.timezone
             window = self._rules.window
-            is_local = zone == RECIPIENT and value is not None and value not in _UNSET and timing.is_local(value)
+            is_local = zone == RECIPIENT and value is not None and timing.is_local(value)
             found = is_local or (window is not None and _zone_of(window, own_zone, zone) == RECIPIENT)
             if len(self._zones_matter) < _CACHED:
                 self._zones_matter[key] = found
@@ -199,7 +199,7 @@ class TimeChooser:
 
     def _wanted(self, value: Any, zone: str | None, to: str) -> tuple[TimeToSend | None, str, Zones]:
         """Return the wanted time; and, if it is in the zones of the recipient, whether it is the latest, and they."""
-        if value is None or value in _UNSET:
+        if value is None:
             return None, "", ()
         if zone != RECIPIENT or not timing.is_local(value):
             return self._resolve(value, self._named(None if zone == RECIPIENT else zone)), "", ()

@@ -18,6 +18,7 @@ from airflow_provider_omnimessage.tasks.arguments import (
     check_window_at_parse,
     check_zone_at_parse,
     require_choice,
+    require_time,
     task_tags,
 )
 from airflow_provider_omnimessage.tasks.failures import constructor_errors, log_kill, task_failures
@@ -227,6 +228,7 @@ class ScheduleOmnimessageOperator(SendOmnimessageOperator):
 
     def _schedule(self) -> Schedule:
         require_choice("on_past", self.on_past, ON_PAST, rendered=True)
+        require_time(self.time_to_send)
         from airflow_provider_omnimessage.tasks.scheduling import Schedule
 
         return Schedule(self.time_to_send, self.timezone, self.on_past, self.window, self.on_unknown_zone)

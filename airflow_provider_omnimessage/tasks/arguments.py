@@ -35,6 +35,16 @@ def check_time_at_parse(time_to_send: object, timezone: object) -> None:
     resolve(known_time, zone=known_zone, now=datetime.now(utc_offset.utc))
 
 
+def require_time(time_to_send: object) -> None:
+    """Raise if a template or an XCom has made ``None`` of a time: a message without one would be sent at once."""
+    if time_to_send is None:
+        raise InvalidInputError.of(
+            "time_to_send",
+            "None is not a time; pass one, or use SendOmnimessageOperator to send now. The XCom or the template has no "
+            "value",
+        )
+
+
 def require_flag(field: str, value: object) -> None:
     """Raise unless a value is ``True`` or ``False``."""
     if not isinstance(value, bool):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from airflow.sdk import task
 from full_size import first
 
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.operators.omnimessage import (
     CancelScheduledMessageOperator,
+    RescheduleOmnimessageOperator,
     ScheduleOmnimessageOperator,
     SendOmnimessageOperator,
 )
@@ -61,6 +63,27 @@ def test_what_to_do_with_a_time_in_the_past_can_be_templated(dag, run_dag, sandb
         task_id="schedule", to=TO, time_to_send=LONG_AGO, messages=[sms("a")], on_past="{{ 'skip' }}"
     )
     assert run_dag(dag).tasks == {"schedule": "skipped"}
+
+
+@pytest.mark.parametrize("is_native", first(1, [True, False]), ids=["native", "xcom"])
+@pytest.mark.parametrize(
+    ("operator", "settings"),
+    [(ScheduleOmnimessageOperator, {}), (RescheduleOmnimessageOperator, {"omnimessage_id": UNKNOWN})],
+    ids=["schedule", "reschedule"],
+)
+def test_a_time_that_nobody_set_does_not_mean_now(dag, run_dag, sandbox, operator, settings, is_native):
+    @task
+    def choose():
+        return None
+
+    chosen = choose()
+    dag.render_template_as_native_obj = is_native
+    time = "{{ ti.xcom_pull(task_ids='choose') }}" if is_native else chosen
+    chosen >> operator(task_id="send", to=TO, messages=[sms("a")], time_to_send=time, retries=1, **settings)
+    run = run_dag(dag)
+    assert (run.tasks["send"], run.tries["send"]) == ("failed", 1)
+    assert "time_to_send: None is not a time" in run.log
+    assert sandbox.requests == []
 
 
 class TestFailures:

@@ -130,6 +130,12 @@ class TestComposing:
         row = composer([sms("a")], time_to_send=timedelta(hours=1)).compose({"to": TO})
         assert row.choice.chosen.utc == NOW + timedelta(hours=1)
 
+    @pytest.mark.parametrize("missing", ["", "None", None])
+    def test_a_row_without_a_time_has_that_of_the_task(self, missing):
+        subject = composer([sms("a")], time_to_send="2026-12-24T09:00")
+        row = subject.compose({"to": TO, "time_to_send": missing})
+        assert row.choice.chosen.utc == datetime(2026, 12, 24, 9, tzinfo=timezone.utc)
+
     def test_a_row_overrides_the_defaults(self):
         compose = composer(defaults={"priority": "low", "dlr_url": None}, sender="ACME").compose
         assert compose({"to": TO, "messages": [sms("a")]}).body == {

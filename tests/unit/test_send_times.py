@@ -40,6 +40,13 @@ def test_each_row_whose_own_zone_is_recipient_has_the_window_of_its_number():
     assert times.choose(TOKYO, None, "recipient").chosen is None
 
 
+@pytest.mark.parametrize("text", ["None", ""])
+@pytest.mark.parametrize("zone", ["recipient", "Europe/Tallinn"])
+def test_a_text_without_a_time_is_rejected_and_does_not_mean_now(text, zone):
+    with pytest.raises(InvalidInputError, match=r"time_to_send: .* is not a time"):
+        chooser(timezone=zone, time_to_send=text).choose(TALLINN)
+
+
 @pytest.mark.parametrize(
     "time", [timedelta(hours=2), "2027-01-08T21:00+02:00", datetime(2027, 1, 8, tzinfo=timezone.utc)]
 )
