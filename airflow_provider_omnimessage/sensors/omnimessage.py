@@ -27,8 +27,9 @@ from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.sensors.arguments import reject_timedelta, reject_unused_options, require_share
+from airflow_provider_omnimessage.sensors.failures import sensor_failures
 from airflow_provider_omnimessage.tasks.arguments import require_choice
-from airflow_provider_omnimessage.tasks.failures import constructor_errors, task_failures
+from airflow_provider_omnimessage.tasks.failures import constructor_errors
 from airflow_provider_omnimessage.tasks.rendering import PrivateTemplates
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class OmnimessageDeliverySensor(PrivateTemplates, BaseSensorOperator):
         """
         before = first_started_at(context) if self.reschedule and not self.deferrable else None
         progress: Progress | None = None
-        with task_failures(), self.hook:
+        with sensor_failures(self), self.hook:
             try:
                 progress = self._start(before or _now())
                 if before is None:
@@ -175,7 +176,7 @@ class OmnimessageDeliverySensor(PrivateTemplates, BaseSensorOperator):
         """
         from airflow_provider_omnimessage.api.wait_result import WaitResult
 
-        with task_failures():
+        with sensor_failures(self):
             return self._finish(context, WaitResult.from_event(event), self._timeout_error)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -187,9 +188,10 @@ class OmnimessageDeliverySensor(PrivateTemplates, BaseSensorOperator):
         :param context: the task's.
         """
         if next_method != "__fail__" or (next_kwargs or {}).get("error") != "Trigger timeout":
-            return super().resume_execution(next_method, next_kwargs, context)
+            with sensor_failures(self):
+                return super().resume_execution(next_method, next_kwargs, context)
         self.log.warning("The triggerer did not respond by the deadline; polling one last time on this worker")
-        with task_failures(), self.hook:
+        with sensor_failures(self), self.hook:
             progress = self._start(_now())
             progress.poll(seconds=LAST_POLL_ON_WORKER)
             result = progress.wait.result or progress.wait.timed_out(progress.limit)

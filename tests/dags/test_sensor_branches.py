@@ -71,6 +71,26 @@ class TestWaitAndBranch:
         assert run.tasks == {"wait": "failed"}
         assert run.xcom("wait")["outcome"] == "unknown"
 
+    @pytest.mark.parametrize(
+        ("wrong", "reason", "may_pass"),
+        [
+            ({"omnimessage_id": UNKNOWN, "time_to_send": "2020-01-01T09:00"}, "unknown to Messente", False),
+            ({"omnimessage_id": "no id"}, "'no id' is not an id", False),
+            ({"omnimessage_id": UNKNOWN, "omnimessage_conn_id": "nobodys"}, "nobodys", True),
+        ],
+        ids=["message", "id", "connection"],
+    )
+    def test_soft_fail_and_never_fail_skip_whatever_is_wrong(
+        self, dag, run_dag, sandbox, mode, wrong, reason, may_pass
+    ):
+        a_sensor(task_id="soft", soft_fail=True, **wrong, **mode)
+        a_sensor(task_id="never", never_fail=True, **wrong, **mode)
+        run = run_dag(dag)
+        assert run.tasks == {"soft": "failed" if may_pass else "skipped", "never": "skipped"}
+        skips = [line for line in run.log.splitlines() if "Skipping task" in line]
+        assert len(skips) == (1 if may_pass else 2)
+        assert all(reason in line for line in skips)
+
     def test_without_xcom_push_nothing_is_pushed(self, dag, run_dag, sent, mode):
         a_sensor(omnimessage_id=sent(UNDELIVERABLE), do_xcom_push=False, **mode)
         run = run_dag(dag)
