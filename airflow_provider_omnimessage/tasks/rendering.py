@@ -55,10 +55,11 @@ class PrivateTemplates:
 
 
 class PlainStrings(PrivateTemplates):
-    """Render templates only, and keep texts that look like numbers.
+    """Render templates only, and keep texts as they are.
 
-    With ``render_template_as_native_obj=True``, Airflow turns ``"+37255555555"`` into a number, without its ``+``, and
-    what is undefined into an object that fails when it is used. Here, both are as they are without it.
+    With ``render_template_as_native_obj=True``, Airflow turns ``"+37255555555"`` into a number without its ``+``,
+    ``"1, 2"`` into a tuple, takes the quotes off a quoted text, and turns what is undefined into an object that fails
+    when it is used. Here, all of them are as they are without it.
     """
 
     def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
@@ -69,15 +70,19 @@ class PlainStrings(PrivateTemplates):
 
     def _render(self, template: Template, context: Context, dag: DAG | None = None) -> Any:
         import jinja2
+        from jinja2.nativetypes import NativeEnvironment
 
         rendered = super()._render(template, context, dag=dag)  # type: ignore[misc]
         if isinstance(rendered, jinja2.Undefined):
             return str(rendered)  # raises, unless the DAG's template_undefined allows it
-        if not isinstance(rendered, (int, float)) or isinstance(rendered, bool):
+        if isinstance(rendered, str) and not isinstance(template.environment, NativeEnvironment):
             return rendered
         nodes = list(template.root_render_func(template.new_context(dict(context))))
-        is_text = len(nodes) != 1 or isinstance(nodes[0], str)
-        return "".join(map(str, nodes)) if is_text else rendered
+        if len(nodes) == 1 and not isinstance(nodes[0], str):
+            return rendered  # a value that never was a text
+        text = "".join(map(str, nodes))
+        is_structure = isinstance(rendered, (list, tuple, dict)) and text.lstrip().startswith(("[", "(", "{"))
+        return rendered if is_structure else text
 
 
 class AlertTemplates(PlainStrings):

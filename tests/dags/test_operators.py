@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from airflow.sdk import DAG, Param, task
-from full_size import full_size
+from full_size import first, full_size
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import sms, viber, whatsapp
@@ -210,6 +210,17 @@ def test_a_dag_with_native_objects_keeps_plain_numbers_and_texts(request, run_da
         SendOmnimessageOperator(task_id="send", to=TO, messages=[sms("123456", ttl="{{ 60 }}")])
     assert run_dag(dag).state == "success"
     assert sandbox.messages[0]["body"] == {"to": TO, "messages": [{"channel": "sms", "text": "123456", "ttl": 60}]}
+
+
+@pytest.mark.parametrize("is_native", first(1, [True, False]), ids=["native", "text"])
+def test_a_text_that_looks_like_python_is_sent_as_it_is(request, run_dag, sandbox, is_native):
+    written = ['"Quoted"', "'a' 'b'", "True", "None", "1, 2", "1_000", "b'x'"]
+    with DAG("texts", schedule=None, render_template_as_native_obj=is_native, params={"texts": written}) as dag:
+        for index in range(len(written)):
+            message = sms(f"{{{{ params.texts[{index}] }}}}")
+            SendOmnimessageOperator(task_id=f"send_{index}", to=TO, messages=[message])
+    assert run_dag(dag).state == "success"
+    assert sorted(message["body"]["messages"][0]["text"] for message in sandbox.messages) == sorted(written)
 
 
 def test_an_xcom_that_cannot_be_pushed_does_not_make_a_second_message(dag, run_dag, sandbox, monkeypatch):
