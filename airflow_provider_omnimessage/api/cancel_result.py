@@ -9,13 +9,15 @@ if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.delivery import DeliveryReport
 
 
-class CancelResult(Enum):
-    """What a cancel found out about a message."""
+class CancelResult(str, Enum):
+    """What a cancel found out about a message. It is a text, so that a task can return it as its XCom."""
 
     CANCELLED = "cancelled"
     ALREADY_CANCELLED = "was cancelled before"
     ALREADY_SENT = "has been sent already"
     UNKNOWN = "is unknown to Messente, or belongs to another account"
+
+    __str__ = str.__str__
 
 
 class Cancellation(NamedTuple):

@@ -41,7 +41,7 @@ class OmnimessageHook(BaseHook):
 
     GET and DELETE are repeated on connection errors, timeouts, 429 and 5xx; POST only if it surely was not processed
     (no connection, or 429). The pauses between attempts grow exponentially, with full jitter and Messente's
-    ``Retry-After``; each repeat is logged. Redirects are not followed.
+    ``Retry-After``; each repeat is logged. Redirects are not followed. If Airflow retries your task, it posts again.
 
     The first call opens a pooled HTTP session. Use the hook in a ``with`` statement, or :meth:`close` it::
 
