@@ -103,7 +103,9 @@ def reading(field: str) -> Iterator[None]:
 
 def _read(file: str, field: str) -> str:
     with reading(field):
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    # the mark that Windows programs put first would be sent, and would make an SMS a Unicode one
+    return text.removeprefix("\ufeff")
 
 
 def _read_json(file: str, field: str) -> Any:

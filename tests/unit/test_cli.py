@@ -38,6 +38,12 @@ class TestSend:
             }
         ]
 
+    def test_the_mark_of_windows_programs_is_not_sent(self, run, sandbox, tmp_path):
+        number = tmp_path / "number"
+        number.write_text(TO, encoding="utf-8-sig")
+        assert run("send", "--to-file", str(number), "--text-file", "-", stdin="\ufeffTere").code == 0
+        assert sandbox.messages[0]["body"] == {"to": TO, "messages": [{"channel": "sms", "text": "Tere"}]}
+
     def test_a_terminal_prompts_for_them(self, run, sandbox, monkeypatch):
         monkeypatch.setattr(inputs, "_at_a_terminal", lambda: True)
         ended = run("send", stdin=f"{TO}\nTere\n")
