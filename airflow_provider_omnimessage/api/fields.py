@@ -65,6 +65,11 @@ def is_deferred(value: object) -> bool:
     return hasattr(value, "iter_references")
 
 
+def is_uncalled_task(value: object) -> bool:
+    """Return whether a value is a function with ``@task`` that was passed without being called."""
+    return callable(value) and hasattr(value, "override") and hasattr(value, "expand")
+
+
 def describe(value: object) -> str:
     """Return words for a value that do not show any text or phone number."""
     if value is None:

@@ -44,13 +44,16 @@ def checked_ids(ids: object) -> list[tuple[int, str]]:
     return [(position, omnimessage_id) for omnimessage_id, position in found.items()]
 
 
-def as_list(ids: object) -> list[Any]:
+def as_list(ids: object, field: str = "omnimessage_id") -> list[Any]:
     """
-    Return one or many ids as a list.
+    Return one or many ids, or what belongs to each of them, as a list.
 
     :param ids: a single value, or anything iterable except text.
+    :param field: the parameter's name, for the error.
     :raises InvalidInputError: for a dict, whose keys could be mistaken for ids.
     """
+    if isinstance(ids, Mapping) and field != "omnimessage_id":
+        raise InvalidInputError.of(field, "a dict is not accepted; pass one value, or one for each id")
     if isinstance(ids, Mapping) and "per_parts" in ids:
         raise InvalidInputError.of(
             "omnimessage_id", "is the estimate of a dry run, which sends nothing; set dry_run=False"

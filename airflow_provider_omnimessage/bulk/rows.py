@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeGuard
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError
-from airflow_provider_omnimessage.api.fields import describe, is_deferred
+from airflow_provider_omnimessage.api.fields import describe, is_deferred, is_uncalled_task
 from airflow_provider_omnimessage.api.lists import structure_in
 from airflow_provider_omnimessage.bulk.files import open_text
 from airflow_provider_omnimessage.bulk.windows import NO_WINDOW, RowWindow
@@ -49,6 +49,8 @@ def require_source(field: str, source: object) -> None:
     :param source: a list, a function that returns rows, a path, or anything that Airflow resolves later.
     :raises InvalidInputError: for anything else, including a generator: the first reader would use it up.
     """
+    if is_uncalled_task(source):
+        raise InvalidInputError.of(field, "is a task that was not called; pass its output, such as customers()")
     if is_deferred(source) or callable(source):
         return
     if isinstance(source, Iterator):

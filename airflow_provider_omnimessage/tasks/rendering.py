@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage._compat import mask_secrets
-from airflow_provider_omnimessage.api.fields import is_deferred
+from airflow_provider_omnimessage.api.fields import is_deferred, is_uncalled_task
 from airflow_provider_omnimessage.api.masking import mask_numbers
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class PrivateTemplates:
         """
         for field in template_fields:
             value = rendered = getattr(parent, field)
+            if is_uncalled_task(value):
+                raise TemplateRenderingError(f"{field}: is a task that was not called; pass its output")
             reason = ""
             try:
                 if callable(value):

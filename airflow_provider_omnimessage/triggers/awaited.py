@@ -99,7 +99,7 @@ def list_awaited(omnimessage_id: object, time_to_send: object, resolve: Callable
     values = as_list(omnimessage_id)
     results = [value for value in values if is_result(value)]
     ids = checked_ids([None if is_result(value) else value for value in values])
-    times = as_list(time_to_send)
+    times = as_list(time_to_send, "time_to_send")
     if len(times) == 1:
         times *= len(values)
     if ids and len(times) != len(values):
@@ -127,7 +127,9 @@ def awaited_of_row(
 
 
 def _messages(ids_and_times: Iterable[IdAndTime]) -> list[AwaitedMessage]:
-    return [AwaitedMessage(id_, datetime.fromisoformat(time) if time else None) for id_, time in ids_and_times]
+    # the same output may be passed twice, or an id beside the output that holds it
+    different = dict(ids_and_times)
+    return [AwaitedMessage(id_, datetime.fromisoformat(time) if time else None) for id_, time in different.items()]
 
 
 def _iso(value: object, resolve: Callable[[object], datetime]) -> str | None:

@@ -6,10 +6,11 @@ from datetime import timedelta
 
 import pytest
 from airflow.providers.standard.operators.python import PythonOperator
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task
 from full_size import first
 
 from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator
+from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
 from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
@@ -33,6 +34,19 @@ FAILURES = {
 
 def fails():
     raise RuntimeError("as the test says")
+
+
+def test_a_task_that_was_not_called_is_named(dag, run_dag, sandbox):
+    @task
+    def build():
+        return "an id"
+
+    CancelScheduledMessageOperator(task_id="cancel", omnimessage_id=build)
+    run = run_dag(dag)
+    assert run.tasks == {"cancel": "failed"}
+    assert "omnimessage_id: is a task that was not called; pass its output" in run.log
+    with dag, pytest.raises(InvalidInputError, match="recipients: is a task that was not called"):
+        ScheduleBulkOmnimessageOperator(task_id="send", recipients=build, messages=[sms("a")])
 
 
 @pytest.mark.parametrize(("template", "reason"), first(1, FAILURES.values()), ids=FAILURES)

@@ -86,6 +86,17 @@ def test_of_ids_and_outputs_together_only_the_ids_take_the_time_that_is_passed()
     assert ids_and_times(what) == ids_and_times(after_a_restart(what)) == [("m-2", NINE), ("m-1", TEN)]
 
 
+def test_a_message_of_two_outputs_is_awaited_once_and_at_its_own_time():
+    result = a_bulk_result(["m-1", "m-2"], TEN)
+    both = awaited([result, "m-1", result], NINE)
+    assert ids_and_times(both) == ids_and_times(after_a_restart(both)) == [("m-1", TEN), ("m-2", TEN)]
+
+
+def test_a_time_that_is_a_dict_is_rejected_by_its_own_name():
+    with pytest.raises(InvalidInputError, match="time_to_send: a dict is not accepted"):
+        awaited("m-1", a_bulk_result(["m-1"]))
+
+
 def test_the_row_of_thousands_stays_small(tmp_path):
     ids = [f"00000000-0000-4000-8000-{number:012}" for number in range(10_000)]
     inline = json.dumps(awaited(a_bulk_result(ids, NINE)).to_row())
