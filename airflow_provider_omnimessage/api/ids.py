@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.fields import describe
+from airflow_provider_omnimessage.api.lists import entries
 
 _LONGEST_SHOWN = 60
 
@@ -48,7 +49,7 @@ def as_list(ids: object, field: str = "omnimessage_id") -> list[Any]:
     """
     Return one or many ids, or what belongs to each of them, as a list.
 
-    :param ids: a single value, or anything iterable except text.
+    :param ids: a single value, or anything iterable except text. Lists in a list are parts of it.
     :param field: the parameter's name, for the error.
     :raises InvalidInputError: for a dict, whose keys could be mistaken for ids.
     """
@@ -60,9 +61,10 @@ def as_list(ids: object, field: str = "omnimessage_id") -> list[Any]:
         )
     if isinstance(ids, Mapping):
         raise InvalidInputError.of("omnimessage_id", "a dict is not an id; pass the id that it holds")
-    if isinstance(ids, Sequence) and not isinstance(ids, str):
-        # a slice fetches a mapped task's XComs in one request; iterating makes one for each
-        return list(ids[:])
-    if isinstance(ids, Iterable) and not isinstance(ids, str):
-        return list(ids)
-    return [ids]
+    if not isinstance(ids, Iterable) or isinstance(ids, (str, bytes)):
+        return [ids]
+    found: list[Any] = []
+    for item in entries(ids):
+        # a dict may be the output of a bulk send, a list that of a mapped task
+        found += [item] if isinstance(item, Mapping) else as_list(item, field)
+    return found

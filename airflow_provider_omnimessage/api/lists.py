@@ -36,12 +36,21 @@ def plain(value: object) -> Any:
     if isinstance(value, (str, bytes, set, frozenset)):
         # a set has no order: inside a parameter, it is a mistake that the rules reject
         return value
-    if isinstance(value, Sequence):
-        # a slice of a lazy sequence reads it in one request; iterating would make one for each entry
-        return [plain(part) for part in value[:]]
     if isinstance(value, Iterable):
-        return [plain(part) for part in value]
+        return [plain(part) for part in entries(value)]
     return value
+
+
+def entries(values: Iterable[Any]) -> list[Any]:
+    """
+    Return the entries of anything that has some.
+
+    A slice of a mapped task's output reads it in one request; iterating would make one for each entry. What ``.zip()``
+    and ``.concat()`` make of outputs has no slices, and a slice of ``.map()`` applies the function to the whole list.
+    """
+    if isinstance(values, Sequence) and type(values).__name__.startswith("Lazy"):
+        return list(values[:])
+    return list(values)
 
 
 def as_tuple(value: object) -> Any:
@@ -56,7 +65,7 @@ def as_tuple(value: object) -> Any:
         return value
     if isinstance(value, (set, frozenset)):
         return tuple(sorted(value, key=str))
-    return tuple(value[:] if isinstance(value, Sequence) else value)
+    return tuple(entries(value))
 
 
 def structure_in(text: str) -> list[Any] | dict[Any, Any] | None:

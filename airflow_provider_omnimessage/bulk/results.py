@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeGuard
 
 from airflow_provider_omnimessage._compat import object_storage_path
 from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.api.lists import entries
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -187,7 +188,7 @@ def accepted_in(output: Mapping[str, Any] | Sequence[Mapping[str, Any] | None]) 
     :return: each id, and its time: ISO 8601 in UTC, or ``None`` for sent at once.
     :raises InvalidInputError: if a results file is missing or incomplete, or if an entry is not a result.
     """
-    results = [output] if isinstance(output, Mapping) else [each for each in output[:] if each is not None]
+    results = [output] if isinstance(output, Mapping) else [each for each in entries(output) if each is not None]
     for index, result in enumerate(results):
         if not is_result(result):
             raise InvalidInputError.of(

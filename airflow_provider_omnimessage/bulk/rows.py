@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeGuard
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.fields import describe, is_deferred, is_uncalled_task
-from airflow_provider_omnimessage.api.lists import structure_in
+from airflow_provider_omnimessage.api.lists import entries, structure_in
 from airflow_provider_omnimessage.bulk.files import open_text
 from airflow_provider_omnimessage.bulk.windows import NO_WINDOW, RowWindow
 
@@ -112,8 +112,8 @@ def read_rows(field: str, source: object, context: Mapping[str, Any]) -> Iterato
         return
     if isinstance(source, (bytes, Mapping)) or not isinstance(source, Iterable):
         raise InvalidInputError.of(field, f"{describe(source)} is not accepted; pass {_ACCEPTED}")
-    # a slice of a mapped task's output reads it in one request; iterating would make one for each entry
-    yield from source[:] if isinstance(source, Sequence) and not isinstance(source, list) else source
+    # other sources are read as a stream
+    yield from entries(source) if isinstance(source, Sequence) else source
 
 
 class CheckedRow(NamedTuple):

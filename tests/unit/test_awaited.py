@@ -48,6 +48,7 @@ def a_results_file(path, ids, accepted=None):
         (["m-1", None, "m-2"], NINE, [("m-1", NINE), ("m-2", NINE)], False),
         (["m-1", None, "m-2"], [NINE, None, TEN], [("m-1", NINE), ("m-2", TEN)], False),
         (["m-1", "m-1"], None, [("m-1", None)], False),
+        (["m-1", ["m-2", "m-3"]], [NINE, [TEN, None]], [("m-1", NINE), ("m-2", TEN), ("m-3", None)], False),
         (None, None, [], False),
         ([None, "None"], None, [], False),
     ],

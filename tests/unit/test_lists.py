@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.definitions.xcom_arg import _ConcatResult, _MapResult
 from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 
 from airflow_provider_omnimessage._compat import AirflowFailException, BaseOperator
@@ -44,6 +45,8 @@ FORMS: dict[str, Callable[[list[Any]], Any]] = {
     "tuple": tuple,
     "lazy": Lazy,
     "lists in a lazy one": lambda values: Lazy([Lazy([value])[0] for value in values]),
+    ".concat()": lambda values: _ConcatResult([Lazy(values[:1]), values[1:]]),
+    ".map()": lambda values: _MapResult(Lazy([{"value": value} for value in values]), [lambda entry: entry["value"]]),
     "generator": lambda values: (value for value in values),
     "JSON": json.dumps,
     "what a template renders": str,
@@ -140,6 +143,12 @@ class TestEveryFormOfAList:
         operator = CancelScheduledMessageOperator(task_id="t", omnimessage_id="x")
         assert run(operator, omnimessage_id=form([None, *ids])) == ids
         assert {message["state"] for message in sandbox.messages} == {"cancelled"}
+
+    def test_ids_in_a_list_with_others(self, sandbox, form):
+        first, *others = schedule(3)
+        operator = CancelScheduledMessageOperator(task_id="t", omnimessage_id="x")
+        nested = form(others) if not isinstance(form(others), str) else others
+        assert run(operator, omnimessage_id=[first, nested]) == [first, *others]
 
     def test_ids_and_times_to_wait_for(self, sandbox, form):
         ids = schedule(2)
