@@ -11,16 +11,15 @@ from airflow_provider_omnimessage._compat import AirflowFailException, AirflowSk
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.fields import describe
 from airflow_provider_omnimessage.api.ids import checked_id
-from airflow_provider_omnimessage.api.send_times import ChosenTime
 from airflow_provider_omnimessage.hooks.rescheduling import Order, Rescheduled, reschedule
-from airflow_provider_omnimessage.tasks.memory import Mark, Since
+from airflow_provider_omnimessage.tasks.memory import Mark, MessageRecord, Since
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.types import Logger
 
+    from airflow_provider_omnimessage.api.send_times import ChosenTime
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
-    from airflow_provider_omnimessage.tasks.memory import MessageRecord
     from airflow_provider_omnimessage.tasks.scheduling import Schedule
     from airflow_provider_omnimessage.tasks.sending import DurableMessage
 
@@ -91,7 +90,10 @@ class RescheduleTask:
         post: Callable[[], MessageRecord] = partial(self.message.send, draft, schedule)
         if self.order == "cancel_first":
             # nothing is cancelled for a new message that cannot be scheduled
-            post = self._prepare(old_id, draft, schedule)
+            found = self.message.find(draft, schedule)
+            if isinstance(found, MessageRecord) and self.begun.is_of(old_id):
+                return found  # an earlier try has done both
+            post = self._prepare(old_id, found, draft, schedule)
         done: Rescheduled[MessageRecord] = reschedule(
             self.order,
             old_id,
@@ -105,10 +107,15 @@ class RescheduleTask:
             return done.new
         return self._too_late(old_id, done)
 
-    def _prepare(self, old_id: str, draft: dict[str, Any], schedule: Schedule) -> Callable[[], MessageRecord]:
-        """Do all that can fail before the request, and return the function that posts the new message."""
-        found = self.message.find(draft, schedule)
-        if not isinstance(found, ChosenTime):
+    def _prepare(
+        self, old_id: str, found: MessageRecord | ChosenTime, draft: dict[str, Any], schedule: Schedule
+    ) -> Callable[[], MessageRecord]:
+        """
+        Do all that can fail before the request, and return the function that posts the new message.
+
+        :param found: that message, if an earlier try has posted it, or the time of the one to post.
+        """
+        if isinstance(found, MessageRecord):
             return lambda: found
         # the time may pass while the old one is being cancelled, or until a retry: late is better than never
         late = schedule.but_now_if_past("the old message is cancelled")

@@ -329,6 +329,24 @@ def test_the_time_may_pass_between_a_try_that_cancelled_the_old_message_and_its_
     assert "is in the past: sending now, because the old message is cancelled" in run.log
 
 
+def test_a_retry_does_not_ask_again_about_an_old_message_that_was_cancelled(dag, run_dag, sandbox, old, monkeypatch):
+    """Messente may not know it any more by then, which would look as if it had been too late."""
+    report, tries = RescheduleOmnimessageOperator._report, []
+
+    def fail_once(self, *args):
+        tries.append(1)
+        if len(tries) == 1:
+            raise RuntimeError("the first try")
+        report(self, *args)
+
+    monkeypatch.setattr(RescheduleOmnimessageOperator, "_report", fail_once)
+    rescheduling(old)
+    run = run_dag(dag)
+    assert (run.tasks, run.tries) == ({"later": "success"}, {"later": 2})
+    assert run.xcom("later") == sandbox.messages[1]["omnimessage_id"]
+    assert [request["method"] for request in sandbox.requests[1:]] == ["DELETE", "POST"]
+
+
 def test_after_a_clear_the_time_of_the_new_message_is_judged_again(
     dag, run_dag, clear_and_run, sandbox, old, an_hour_later
 ):
