@@ -203,7 +203,7 @@ def show_messages(home: AirflowHome, sandbox: SandboxClient) -> None:
 def show_wait(home: AirflowHome, sandbox: SandboxClient) -> None:
     """Run a DAG that waits for delivery, with a receiver for the reports."""
     say("", f"Wait for delivery without polling: {DAGS.name}/{WAIT}.py", "")
-    say("7. A delivery report ends the wait.")
+    say("9. A delivery report ends the wait.")
     with receiver(home) as url:
         home.environment[f"AIRFLOW_CONN_{CONNECTION.upper()}"] = connection(sandbox, url)
         sandbox.freeze()  # until the task waits
