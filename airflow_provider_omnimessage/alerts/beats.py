@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from airflow_provider_omnimessage import metrics
 from airflow_provider_omnimessage._compat import Variable
 from airflow_provider_omnimessage.alerts.alert_task import first_that_may_pass
 from airflow_provider_omnimessage.alerts.steps import Notice
+from airflow_provider_omnimessage.alerts.variables import fitting_key
 from airflow_provider_omnimessage.api.cancel_result import CancelResult
 from airflow_provider_omnimessage.api.errors import InvalidInputError, OmnimessageError
 from airflow_provider_omnimessage.api.masking import mask_number
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 STORE_PAUSES = (1.0, 3.0, 6.0)
 #: Name of the message itself in a log line; a step of its escalation is named by its :class:`Notice`.
 ALERT = "alert"
-#: Characters of a Variable's name, at most.
-LONGEST_KEY = 250
 #: Description of the variables. The command ``alerts`` finds them by its beginning.
 DESCRIPTION = "Messages that are scheduled for {}"
 
@@ -124,14 +122,6 @@ class HeartbeatState:
         """Drop the times that have passed: those messages have gone out, or never existed."""
         now = datetime.now(timezone.utc)
         self.in_doubt = [due for due in self.in_doubt if datetime.fromisoformat(due) > now]
-
-
-def fitting_key(variable: str) -> str:
-    """Return the name of a Variable; if it is too long for Airflow's database, its beginning and a hash of it."""
-    if len(variable) <= LONGEST_KEY:
-        return variable
-    digest = hashlib.sha256(variable.encode()).hexdigest()[:16]
-    return f"{variable[: LONGEST_KEY - len(digest) - 2]}__{digest}"
 
 
 class HeartbeatStore:

@@ -15,6 +15,7 @@ from airflow_provider_omnimessage.alerts.disarming import DisarmDeadMansSwitchOp
 from airflow_provider_omnimessage.alerts.markers import MarkerOperator
 from airflow_provider_omnimessage.alerts.next_run import ExpectNextRunOperator, check_next_run, next_run_messages
 from airflow_provider_omnimessage.alerts.steps import Step, plan_escalation
+from airflow_provider_omnimessage.alerts.variables import variable_of
 from airflow_provider_omnimessage.alerts.wiring import wire
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -249,7 +250,7 @@ class DeadMansSwitch(TaskGroup):
     ) -> None:
         dag = self.dag
         if following is not None:
-            variable = f"omnimessage_next_run__{dag.dag_id}__{self.group_id}"
+            variable = variable_of("next_run", dag.dag_id, str(self.group_id))
             arming = {**arming, "next_run_variable": variable}
         # At the top level of the DAG: the group then means the work alone, to Airflow and to users.
         common: dict[str, Any] = {"switch_id": str(self.group_id), "dag": dag, "task_group": dag.task_group}

@@ -15,6 +15,7 @@ from airflow_provider_omnimessage.alerts.content import alert_messages, check_al
 from airflow_provider_omnimessage.alerts.planning import PlannedNotice, Planner, moved_alert
 from airflow_provider_omnimessage.alerts.recipients import as_recipients
 from airflow_provider_omnimessage.alerts.steps import Notice, Step, notices, plan_escalation
+from airflow_provider_omnimessage.alerts.variables import variable_of
 from airflow_provider_omnimessage.api import timing
 from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem
 from airflow_provider_omnimessage.api.masking import mask_number
@@ -217,7 +218,7 @@ class HeartbeatOperator(AlertTemplates, BaseOperator):
         return f"{local:%Y-%m-%d %H:%M %Z}"
 
     def _variable(self, map_index: int | None) -> str:
-        name = self.variable or f"omnimessage_heartbeat__{self.dag_id}__{self.task_id}"
+        name = self.variable or variable_of("heartbeat", self.dag_id, self.task_id)
         return name if map_index is None or map_index < 0 else f"{name}__{map_index}"
 
 

@@ -14,7 +14,7 @@ from full_size import full_size
 
 from airflow_provider_omnimessage.__main__ import main
 from airflow_provider_omnimessage.alerts import DeadMansSwitch, HeartbeatOperator, next_run
-from airflow_provider_omnimessage.alerts.beats import HeartbeatStore, fitting_key
+from airflow_provider_omnimessage.alerts.beats import HeartbeatStore
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.cli.alerts import known_alerts
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -171,8 +171,6 @@ def test_the_names_of_the_variables_fit_into_the_database(run_dag, sandbox):
     found = {alert.variable for alert in known_alerts() if alert.dag_id == dag.dag_id and alert.variable}
     assert sorted(len(variable) for variable in found) == [250, 250]
     assert {variable.partition("__")[0] for variable in found} == {"omnimessage_heartbeat", "omnimessage_next_run"}
-    assert fitting_key("a" * 250) == "a" * 250
-    assert fitting_key("a" * 251) != fitting_key("a" * 252)
 
 
 @full_size
