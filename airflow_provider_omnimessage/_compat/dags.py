@@ -99,7 +99,7 @@ def has_fixed_times(dag: Any) -> bool:
     """
     timetable = core_timetable(dag)
     timetable = getattr(timetable, "timetable", timetable)  # of AssetOrTimeSchedule
-    return any(hasattr(timetable, name) for name in ("_expression", "_timetables", "event_dates"))
+    return bool(cron_schedules(dag)) or hasattr(timetable, "event_dates")
 
 
 def default_deferrable() -> bool:
