@@ -99,15 +99,15 @@ class AlertTemplates(PlainStrings):
         seen_oids: set[int],
     ) -> None:
         fields = list(template_fields)
-        # first, as an error in another field ends the rendering
-        for field in [field for field in fields if field == "window"]:
+        if "window" in fields:
+            # first, as an error in another field ends the rendering
+            fields.remove("window")
             try:
-                super()._do_render_template_fields(parent, [field], context, jinja_env, seen_oids)
+                super()._do_render_template_fields(parent, ["window"], context, jinja_env, seen_oids)
             except TemplateRenderingError as error:
                 parent.window = None
                 self.log.warning("The window of this alert is ignored: %s", error)  # type: ignore[attr-defined]
-        others = [field for field in fields if field != "window"]
-        super()._do_render_template_fields(parent, others, context, jinja_env, seen_oids)
+        super()._do_render_template_fields(parent, fields, context, jinja_env, seen_oids)
 
 
 def unrendered(error: Exception) -> str:
