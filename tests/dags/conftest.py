@@ -162,6 +162,23 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def first_try_fails_after_the_post(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the first try of a task that sends fail once its message is accepted and remembered."""
+    from airflow_provider_omnimessage.operators.omnimessage import SendOmnimessageOperator
+
+    report = SendOmnimessageOperator._report
+    tries = []
+
+    def fail_once(self: SendOmnimessageOperator, *args: Any) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise RuntimeError("the first try")
+        report(self, *args)
+
+    monkeypatch.setattr(SendOmnimessageOperator, "_report", fail_once)
+
+
+@pytest.fixture
 def clear_and_run(_airflow: None, capfd: pytest.CaptureFixture[str]) -> Callable[..., Run]:
     """Clear the tasks of a run that has ended, as the UI does, and run them again."""
     from _runs import describe

@@ -167,18 +167,8 @@ def test_the_xcom_has_the_time_choice_if_the_zone_of_the_recipient_counts(dag, r
     assert run_dag(dag).xcom("schedule", "time_choice") == {"wanted": time, "chosen": time, "reason": None}
 
 
-def test_a_retry_keeps_the_choice_of_the_first_try(dag, run_dag, sandbox, monkeypatch):
+def test_a_retry_keeps_the_choice_of_the_first_try(dag, run_dag, sandbox, first_try_fails_after_the_post):
     sending(window=f"{closed_now()}; timezone=UTC", retries=1, retry_delay=timedelta(0))
-    report = SendOmnimessageOperator._report
-    tries = []
-
-    def fail_once(self, *args):
-        tries.append(1)
-        if len(tries) == 1:
-            raise RuntimeError("the first try")
-        report(self, *args)
-
-    monkeypatch.setattr(SendOmnimessageOperator, "_report", fail_once)
     run = run_dag(dag)
     assert run.xcom("send", "time_choice")["reason"].startswith("outside the window")
     assert len(sandbox.messages) == 1
