@@ -191,10 +191,9 @@ def test_an_outage_is_found_out_within_one_time_limit(sandbox, command, pauses, 
     state = {"live": ids, "times": dict.fromkeys(ids, later), "dag_id": "many"}
     Variable.set("many", json.dumps(state), DESCRIPTION.format("the heartbeat"))
     sandbox.add_fault("server_error", call="any", times="always")
-    begin = pauses.monotonic()
     code, rows, errors = command(*words)
     assert (code, len(rows)) == (5, 30)
-    assert pauses.monotonic() - begin <= OmnimessageHook().settings.deadline + 30 * SECONDS_PER_CALL
+    assert sum(pauses) <= OmnimessageHook().settings.deadline + 30 * SECONDS_PER_CALL
     assert len({request["path"] for request in sandbox.requests if request["method"] == method}) <= 3
     assert "500" in errors
     assert "many" in {each.key for each in variables()}, "what may still be scheduled is not forgotten"

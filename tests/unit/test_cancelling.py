@@ -97,10 +97,9 @@ def test_credentials_that_are_rejected_in_the_middle_end_it(hook, scheduled, san
 def test_an_outage_takes_one_budget_and_not_one_for_each_id(hook, scheduled, sandbox, pauses):
     ids = scheduled(200)
     sandbox.add_fault("server_error", status=503, call="any", times="always")
-    begin = pauses.monotonic()
     outcomes = cancel(hook, ids, seconds=120)
-    # on this clock, the pauses of the ten threads add up; a budget for each id would be 24,000 s
-    assert pauses.monotonic() - begin < 120 + IN_FLIGHT * LONGEST_PAUSE
+    # the pauses of the ten threads add up; a budget for each id would be 24,000 s
+    assert sum(pauses) < 120 + IN_FLIGHT * LONGEST_PAUSE
     assert not any(outcome.is_cancelled for outcome in outcomes)
     assert sum(outcome.was_tried for outcome in outcomes) < 20
     assert isinstance(outcomes[-1].error, (ServerError, DeadlineExceededError)), "the last of what ten threads met"
@@ -117,10 +116,9 @@ def test_one_id_that_always_fails_does_not_stop_the_others(hook, scheduled, sand
 def test_a_limit_of_the_caller_counts_too(hook, scheduled, sandbox, pauses):
     ids = scheduled(30)
     sandbox.add_fault("rate_limited", call="any", times="always")
-    begin = pauses.monotonic()
     with hook.within(5):
         cancel(hook, ids)
-    assert pauses.monotonic() - begin < 30
+    assert sum(pauses) < 30
 
 
 def test_an_interruption_starts_no_further_calls():

@@ -176,10 +176,9 @@ class TestCancelAndStatus:
         with OmnimessageHook() as hook:
             ids = [hook.send(TO, [sms("a")], time_to_send=timedelta(hours=1)).omnimessage_id for _ in range(20)]
         sandbox.add_fault("server_error", status=503, times="always")
-        began = pauses.monotonic()
         ended = run(name, *ids, "-o", "json")
         assert ended.code == 5
-        assert pauses.monotonic() - began < 150, "the deadline of 120 seconds, and half a second for each id"
+        assert sum(pauses) < 150, "the deadline of 120 seconds, and half a second for each id"
         assert (ended.output + ended.stderr).count("not tried, because an earlier one failed: ") >= 17
 
     def test_rejected_credentials_are_one_request(self, run, sandbox):
