@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from airflow_provider_omnimessage._compat.bases import BaseHook
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol as RuntimeTaskInstance
     from airflow.sdk.types import TaskInstanceKey
     from airflow.triggers.base import TaskSuccessEvent
+
+T = TypeVar("T")
 
 
 class StateStore(Protocol):
@@ -96,6 +100,26 @@ def stored_xcom(ti_key: TaskInstanceKey, key: str) -> Any:
     return Stored.get_value(ti_key=ti_key, key=key)
 
 
+async def to_the_end(request: Awaitable[T]) -> T:
+    """
+    Await a request to the process that supervises a triggerer; if the caller is cancelled, let the request finish.
+
+    In Airflow 3.0 and 3.1, the request that follows a cancelled one gets its response, and the triggerer ends.
+    """
+    return await asyncio.shield(asyncio.ensure_future(request))
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """
+    Run in a thread, as if on the event loop, what may ask Airflow for a connection or a variable.
+
+    Unlike ``asyncio.to_thread``, it finds its way back to the loop, on which Airflow sends such requests.
+    """
+    from asgiref.sync import sync_to_async
+
+    return await to_the_end(sync_to_async(work, thread_sensitive=False)())
+
+
 async def success_in_triggerer(task_instance: Any, value: Any) -> TaskSuccessEvent:
     """
     Return the event with which a trigger ends its task as a success, with a return value.
@@ -111,9 +135,8 @@ async def success_in_triggerer(task_instance: Any, value: Any) -> TaskSuccessEve
         from airflow.sdk.execution_time.xcom import XCom as Stored
     except ImportError:  # Airflow 2
         return TaskSuccessEvent(xcoms={"return_value": value})
-    from asgiref.sync import sync_to_async
-
-    await sync_to_async(Stored.set)(
+    push = partial(
+        Stored.set,
         key="return_value",
         value=value,
         dag_id=task_instance.dag_id,
@@ -121,6 +144,7 @@ async def success_in_triggerer(task_instance: Any, value: Any) -> TaskSuccessEve
         run_id=task_instance.run_id,
         map_index=-1 if task_instance.map_index is None else task_instance.map_index,
     )
+    await in_thread(push)
     return TaskSuccessEvent()
 
 
@@ -190,10 +214,8 @@ def object_storage_path(path: str | PathLike[str] | ObjectStoragePath) -> Any:
 async def connection_of(conn_id: str) -> Connection:
     """Look up a connection without blocking the event loop."""
     if hasattr(BaseHook, "aget_connection"):
-        return await BaseHook.aget_connection(conn_id)
-    from asgiref.sync import sync_to_async  # Airflow 3.0 and older
-
-    return await sync_to_async(BaseHook.get_connection)(conn_id)
+        return await to_the_end(BaseHook.aget_connection(conn_id))
+    return await in_thread(partial(BaseHook.get_connection, conn_id))  # Airflow 3.0 and older
 
 
 def is_connection_missing(error: BaseException) -> bool:

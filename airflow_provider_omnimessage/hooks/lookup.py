@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from airflow_provider_omnimessage._compat import connection_of, triggerer_stats
+from airflow_provider_omnimessage._compat import connection_of, in_thread, triggerer_stats
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.hooks.settings import Settings
@@ -19,13 +20,11 @@ async def look_up_settings(conn_id: str) -> Settings:
     :raises InvalidInputError: as :meth:`Settings.read` does.
     :raises Exception: what Airflow raises if there is no such connection, or if it cannot look it up.
     """
-    from asgiref.sync import sync_to_async
-
     from airflow_provider_omnimessage.hooks.settings import Settings
 
     connection = await connection_of(conn_id)
     # reading the extra masks it in the logs, for which Airflow may wait for its supervisor: not on this loop
-    return await sync_to_async(Settings.read)(connection)
+    return await in_thread(partial(Settings.read, connection))
 
 
 async def import_transport() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_omnimessage._compat import BaseNotifier
+from airflow_provider_omnimessage._compat import BaseNotifier, in_thread
 from airflow_provider_omnimessage.alerts.content import alert_messages, check_alert_at_parse, check_alert_window
 from airflow_provider_omnimessage.alerts.recipients import TimedRecipients, as_recipients
 from airflow_provider_omnimessage.alerts.steps import Step, plan_escalation
@@ -241,10 +242,8 @@ class OmnimessageNotifier(AlertTemplates, BaseNotifier):
             if self._is_untracked_success(context):
                 return
             if self._is_deduplicated():
-                from asgiref.sync import sync_to_async
-
                 # Variables are read and written synchronously, with pauses in between
-                await sync_to_async(self._notify, thread_sensitive=False)(context)
+                await in_thread(partial(self._notify, context))
             else:
                 await self._notify_on_loop(context)
         except Exception as error:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from airflow.triggers.base import BaseTaskEndEvent, BaseTrigger, TriggerEvent
 
 from airflow_provider_omnimessage import metrics
-from airflow_provider_omnimessage._compat import SHORTEST_ABSENCE, success_in_triggerer
+from airflow_provider_omnimessage._compat import SHORTEST_ABSENCE, in_thread, success_in_triggerer
 from airflow_provider_omnimessage.api.awaited_message import AwaitedMessage
 from airflow_provider_omnimessage.api.calls import delivery_report
 from airflow_provider_omnimessage.api.errors import AuthenticationError, OmnimessageError
@@ -144,10 +144,8 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
     async def _start(self) -> Wait:
         if not self.awaited.only_count:
             return self._plan()
-        from asgiref.sync import sync_to_async  # unlike to_thread, it finds its way back to look up a connection
-
         # thousands take a while, during which the other triggers on this loop go on
-        return await sync_to_async(self._plan, thread_sensitive=False)()
+        return await in_thread(self._plan)
 
     def _plan(self) -> Wait:
         wait = Wait(
