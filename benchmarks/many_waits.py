@@ -7,10 +7,7 @@ Airflow's database: to start 10,000 tasks takes hours on two cores, and is not w
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,19 +72,15 @@ def measure() -> list[Figure]:
 
 def _spent(airflow: object, pids: dict[str, int], sandbox: SandboxClient, waits: int) -> dict[str, float]:
     """Return the CPU time of each process for the end of a run of waits."""
+    from waiting import copy_deferred_wait
+
     sandbox.freeze()
     ids = _send(sandbox, waits)
     airflow.await_dag("copied")  # type: ignore[attr-defined]
     run_id = airflow.trigger("copied", ids=ids)  # type: ignore[attr-defined]
     path = f"/api/v2/dags/copied/dagRuns/{run_id}"
     await_waits(waits, lambda: count(airflow, path, "deferred") == 1, "one wait is deferred")
-    subprocess.run(
-        [sys.executable, ROOT / "tests" / "system" / "copied_waits.py", run_id],
-        env=airflow.home.environment,  # type: ignore[attr-defined]
-        input=json.dumps(ids),
-        text=True,
-        check=True,
-    )
+    copy_deferred_wait(airflow.home, run_id, ids)  # type: ignore[attr-defined]
     await_waits(waits, lambda: count(airflow, path, "deferred") == waits, "all waits are deferred")
 
     def deliver_all() -> None:

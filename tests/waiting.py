@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from _airflow import AirflowHome
 
 T = TypeVar("T")
 
@@ -23,3 +29,18 @@ def eventually(condition: Callable[[], T], what: str, about: object = "", *, sec
             raise AssertionError(f"{what}: not within {seconds} seconds: {details}")
         time.sleep(0.2)
     return value
+
+
+def copy_deferred_wait(home: AirflowHome, run_id: str, ids: Sequence[str]) -> None:
+    """
+    Defer the other instances of a mapped wait as the one is that a worker has started.
+
+    :param ids: the message of each map index.
+    """
+    subprocess.run(
+        [home.python, str(Path(__file__).parent / "system" / "copied_waits.py"), run_id],
+        env=home.environment,
+        input=json.dumps(ids),
+        text=True,
+        check=True,
+    )

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
 import uuid
 from collections import Counter
 
 import pytest
-from _airflow import ROOT
 from _cluster import API_SERVERS, SCHEDULERS, TRIGGERERS, WORKERS
-from waiting import eventually
+from waiting import copy_deferred_wait, eventually
 from workload import IN_DOUBT, Workload, messages_of
 
 from airflow_provider_omnimessage.api.messages import sms
@@ -71,8 +68,7 @@ def test_a_killed_triggerer_loses_no_wait(cluster, airflow, sandbox, monkeypatch
     eventually(
         lambda: "deferred" in {one["state"] for one in airflow.instances("cluster_waits", run_id)}, "the first waits"
     )
-    copy = [cluster.home.python, str(ROOT / "tests" / "system" / "copied_waits.py"), run_id]
-    subprocess.run(copy, env=cluster.home.environment, input=json.dumps(ids), text=True, check=True)
+    copy_deferred_wait(cluster.home, run_id, ids)
 
     def held():
         return dict(

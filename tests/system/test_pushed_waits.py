@@ -9,19 +9,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 from _airflow import ROOT, Airflow, AirflowHome, RunningAirflow
 from postgres import Postgres
 from sqlalchemy import text
 from sqlalchemy.engine import Row
-from waiting import eventually
+from waiting import copy_deferred_wait, eventually
 
 from airflow_provider_omnimessage.api.messages import sms, viber
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -62,14 +60,7 @@ class PushedWaits(Airflow):
         """Start a run with a deferred wait for each message, and return its id once a triggerer has all of them."""
         run_id = self.trigger(dag_id, ids=ids, **conf)
         self.until(lambda: self.states(run_id)["deferred"] == 1)
-        subprocess.run(
-            [self.home.python, str(Path(__file__).parent / "copied_waits.py"), run_id],
-            env=self.home.environment,
-            input=json.dumps(ids),
-            text=True,
-            check=True,
-            capture_output=True,
-        )
+        copy_deferred_wait(self.home, run_id, ids)
         self.until(lambda: self.states(run_id)["deferred"] == len(ids))
         self.until(lambda: not self.rows("SELECT id FROM trigger WHERE triggerer_id IS NULL LIMIT 1"))
         return run_id
