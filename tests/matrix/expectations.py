@@ -68,8 +68,8 @@ class Version:
         :param folder: its ``AIRFLOW_HOME``.
         """
         if self.line == "3.0":
-            # a callback for a task deactivates all DAGs of its file there, until the file is parsed again
-            return {"AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30"}
+            # there, a callback for a task deactivates the DAGs of its file that were parsed longer ago than this
+            return {"AIRFLOW__DAG_PROCESSOR__STALE_DAG_THRESHOLD": "3600"}
         if not self.is_2:
             return {}
         return {
