@@ -99,6 +99,11 @@ class Client:
         )
         return self.request("GET", f"{path}?{urlencode(items)}", headers={signing.REQUEST_HEADER: header})
 
+    def claim(self, body: Any, *, password: str = PASSWORD, conn_id: str = CONN_ID) -> Response:
+        path, content = f"/v1/claims/{conn_id}", json.dumps(body).encode()
+        header = signing.sign_request(password, method="POST", path=path, query=(), body=content, at=int(time.time()))
+        return self.request("POST", path, content, {signing.REQUEST_HEADER: header})
+
     @property
     def url(self) -> str:
         return f"http://{self.host}:{self.port}{self.prefix}"

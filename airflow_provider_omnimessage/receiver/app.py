@@ -8,8 +8,9 @@ import logging
 import math
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
@@ -28,6 +29,8 @@ BODY_TIMEOUT = 10.0
 REJECTION_TIME = 0.25
 #: Maximum duration of a long poll in seconds.
 MAX_WAIT = 60.0
+#: Maximum duration of a claim in seconds.
+MAX_CLAIM = 3600
 #: Maximum number of messages that one request may look up.
 MAX_IDS = 200
 #: Seconds that a long poll waits after its first event, so that events in quick succession travel together.
@@ -69,6 +72,7 @@ def create_app(receiver: Receiver, *, starts_receiver: bool = True) -> FastAPI:
         ("/v1/reports/{conn_id}", routes.post_report, "POST"),
         ("/v1/replies/{conn_id}", routes.post_reply, "POST"),
         ("/v1/events/{conn_id}", routes.get_events, "GET"),
+        ("/v1/claims/{conn_id}", routes.post_claim, "POST"),
         ("/health", routes.get_health, "GET"),
     ):
         app.add_api_route(path, endpoint, methods=[method], response_model=None)
@@ -87,6 +91,15 @@ class _Routes:
         return await self._take_in(request, conn_id, lambda known: known.reply_secret, read_reply)
 
     async def get_events(self, request: Request, conn_id: str) -> Response:
+        return await self._serve(request, conn_id, "events", lambda body: self._events(conn_id, _EventsQuery(request)))
+
+    async def post_claim(self, request: Request, conn_id: str) -> Response:
+        return await self._serve(request, conn_id, "claims", lambda body: self._claim(conn_id, _ClaimBody(body)))
+
+    async def _serve(
+        self, request: Request, conn_id: str, route: str, serve: Callable[[bytes], Awaitable[dict[str, object]]]
+    ) -> Response:
+        """Serve a request of this package's own tasks and triggers."""
         started = time.monotonic()
         try:
             body = await _read_body(request)
@@ -97,15 +110,15 @@ class _Routes:
                 return signing.request_is_signed(
                     header,
                     known.api_password,
-                    method="GET",
-                    path=f"/v1/events/{conn_id}",
+                    method=request.method,
+                    path=f"/v1/{route}/{conn_id}",
                     query_string=query_string,
                     body=body,
                     now=time.time(),
                 )
 
             await self._verify(conn_id, is_signed)
-            return _json(200, await self._events(conn_id, _EventsQuery(request)))
+            return _json(200, await serve(body))
         except _RejectedError as error:
             return await _reject(error, started)
         except (StoreUnavailableError, SecretsUnavailableError):
@@ -171,6 +184,14 @@ class _Routes:
         page = await self._page(conn_id, after, 0.0 if query.ids else query.wait)
         return {**_position_json(page.position), "events": page.events, **response}
 
+    async def _claim(self, conn_id: str, claim: _ClaimBody) -> dict[str, object]:
+        claims = self._receiver.claims
+        if claim.is_done is None:
+            state = await self._receiver.read(claims.take, conn_id, claim.name, claim.holder, claim.seconds)
+            return {"state": state.value}
+        await self._receiver.read(partial(claims.give_back, is_done=claim.is_done), conn_id, claim.name, claim.holder)
+        return {"state": "given back"}
+
     async def _page(self, conn_id: str, after: int, seconds: float) -> Page:
         receiver = self._receiver
         until = time.monotonic() + seconds
@@ -216,6 +237,23 @@ class _EventsQuery:
         if not 0 <= seconds <= MAX_WAIT:
             raise _RejectedError(400, f"wait: invalid; use 0 to {MAX_WAIT:.0f} seconds")
         return seconds
+
+
+class _ClaimBody:
+    """The validated body of the claims route: a claim for some seconds, or with ``is_done`` the end of one."""
+
+    def __init__(self, body: bytes) -> None:
+        try:
+            values = json.loads(body)
+            self.name, self.holder = str(values["name"]), str(values["holder"])
+            self.is_done = None if values.get("is_done") is None else bool(values["is_done"])
+            self.seconds = 0 if self.is_done is not None else int(values["seconds"])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise _RejectedError(400, "claim: invalid; use JSON with name, holder, and seconds or is_done") from None
+        if not _ID.fullmatch(self.name) or not _ID.fullmatch(self.holder):
+            raise _RejectedError(400, "name, holder: invalid; use up to 64 letters, digits and . : / @ _ = + -")
+        if self.is_done is None and not 1 <= self.seconds <= MAX_CLAIM:
+            raise _RejectedError(400, f"seconds: invalid; use 1 to {MAX_CLAIM}")
 
 
 def _position_json(position: Position) -> dict[str, object]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from airflow_provider_omnimessage.api.delivery import ChannelStatus, DeliveryReport
@@ -65,7 +65,80 @@ def channel_status(event: EventJson) -> ChannelStatus:
     return ChannelStatus.read({**event, "price_info": {"total_price": event.get("price")}})
 
 
-class EventsRequest:
+class SignedRequest:
+    """A request to the receiver, signed with the connection's password.
+
+    :param settings: the connection's, with ``receiver_url``.
+    :param conn_id: the Airflow connection.
+    :param method: the HTTP method.
+    :param route: ``events`` or ``claims``.
+    :param query: names and values.
+    :param timeout: seconds to wait for the response.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        conn_id: str,
+        method: str,
+        route: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        timeout: float = TIMEOUT,
+    ) -> None:
+        self.method = method
+        self.query = query
+        self.body = body
+        self.base_url = settings.receiver_url or ""
+        self.timeout = timeout
+        self._conn_id = conn_id
+        self._route = route
+        self._secret = settings.password
+
+    @property
+    def url(self) -> str:
+        """The URL with its query."""
+        query = f"?{urlencode(self.query)}" if self.query else ""
+        return f"{self.base_url}/v1/{self._route}/{quote(self._conn_id, safe='')}{query}"
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers, signed with the current time."""
+        signature = sign_request(
+            self._secret,
+            method=self.method,
+            path=f"/v1/{self._route}/{self._conn_id}",
+            query=self.query,
+            body=self.body,
+            at=int(time.time()),
+        )
+        return {"Accept": "application/json", REQUEST_HEADER: signature}
+
+    def content(self, status: int, content: bytes) -> Mapping[str, Any]:
+        """Parse the response.
+
+        :raises ReceiverError: if it is not a JSON object with status 200.
+        """
+        if status == _FORBIDDEN:
+            raise ReceiverError(
+                f"{self.base_url} rejects the signature (403); check that the receiver sees the connection "
+                f"'{self._conn_id}' with the same API password, and that the clocks agree"
+            )
+        if status != 200:
+            raise ReceiverError(
+                f"{self.base_url} responded {status}; check receiver_url, and whether the receiver runs there"
+            )
+        try:
+            return dict(json.loads(content))
+        except (ValueError, TypeError):
+            raise self.misunderstood() from None
+
+    def misunderstood(self) -> ReceiverError:
+        """Return the error for a response that is something else."""
+        return ReceiverError(f"{self.base_url} did not respond with {self._route}; check receiver_url")
+
+
+class EventsRequest(SignedRequest):
     """One request for events.
 
     :param settings: the connection's, with ``receiver_url``.
@@ -95,54 +168,25 @@ class EventsRequest:
             "consumer": consumer,
             "acknowledged": None if acknowledged is None else str(acknowledged),
         }
-        self.query = [(name, value) for name, value in query.items() if value is not None]
-        self.base_url = settings.receiver_url or ""
-        self.timeout = wait + TIMEOUT
-        self._conn_id = conn_id
-        self._secret = settings.password
-
-    @property
-    def url(self) -> str:
-        """The URL with its query."""
-        return f"{self.base_url}/v1/events/{quote(self._conn_id, safe='')}?{urlencode(self.query)}"
-
-    def headers(self) -> dict[str, str]:
-        """Return the headers, signed with the current time."""
-        signature = sign_request(
-            self._secret,
-            method="GET",
-            path=f"/v1/events/{self._conn_id}",
-            query=self.query,
-            body=b"",
-            at=int(time.time()),
-        )
-        return {"Accept": "application/json", REQUEST_HEADER: signature}
+        given = [(name, value) for name, value in query.items() if value is not None]
+        super().__init__(settings, conn_id, "GET", "events", query=given, timeout=wait + TIMEOUT)
 
     def page(self, status: int, content: bytes) -> EventPage:
         """Parse the response.
 
         :raises ReceiverError: if it is not a page of events.
         """
-        if status == _FORBIDDEN:
-            raise ReceiverError(
-                f"{self.base_url} rejects the signature (403); check that the receiver sees the connection "
-                f"'{self._conn_id}' with the same API password, and that the clocks agree"
-            )
-        if status != 200:
-            raise ReceiverError(
-                f"{self.base_url} responded {status}; check receiver_url, and whether the receiver runs there"
-            )
+        body = self.content(status, content)
         try:
-            body = json.loads(content)
             return EventPage(
                 str(body["log"]), int(body["position"]), list(body["events"]), dict(body.get("stored") or {})
             )
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise ReceiverError(f"{self.base_url} did not respond with events; check receiver_url") from None
+        except (ValueError, KeyError, TypeError):
+            raise self.misunderstood() from None
 
 
 class ReceiverClient:
-    """Reads events on an event loop, with one session. Use :meth:`open` to create it.
+    """Sends requests on an event loop, with one session. Use :meth:`open` to create it.
 
     :param settings: the connection's, with ``receiver_url``.
     :param conn_id: the Airflow connection.
@@ -178,9 +222,6 @@ class ReceiverClient:
 
         :raises ReceiverError: if there is no response, or it is not a page of events.
         """
-        import aiohttp
-        from yarl import URL
-
         request = EventsRequest(
             self.settings,
             self._conn_id,
@@ -190,15 +231,46 @@ class ReceiverClient:
             consumer=consumer,
             acknowledged=acknowledged,
         )
+        return request.page(*await self._send(request))
+
+    async def claim(self, name: str, holder: str, seconds: int) -> str:
+        """Claim something that several processes would do.
+
+        :return: ``yours``; ``held``, if somebody else has claimed it; or ``done``.
+        :raises ReceiverError: if there is no response, or it is something else.
+        """
+        return await self._claim(name=name, holder=holder, seconds=seconds)
+
+    async def give_back(self, name: str, holder: str, *, is_done: bool) -> None:
+        """End a claim; ``is_done`` says whether somebody else still has to do it.
+
+        :raises ReceiverError: as for :meth:`claim`.
+        """
+        await self._claim(name=name, holder=holder, is_done=is_done)
+
+    async def _claim(self, **claim: object) -> str:
+        body = json.dumps(claim).encode()
+        request = SignedRequest(self.settings, self._conn_id, "POST", "claims", body=body)
+        content = request.content(*await self._send(request))
+        if not isinstance(content.get("state"), str):
+            raise request.misunderstood()
+        return str(content["state"])
+
+    async def _send(self, request: SignedRequest) -> tuple[int, bytes]:
+        import aiohttp
+        from yarl import URL
+
         try:
-            async with self._session.get(
+            async with self._session.request(
+                request.method,
                 URL(request.url, encoded=True),
+                data=request.body or None,
                 headers=request.headers(),
                 allow_redirects=False,
                 proxy=self._proxy,
                 timeout=aiohttp.ClientTimeout(total=request.timeout, connect=TIMEOUT),
             ) as response:
-                return request.page(response.status, await response.read())
+                return response.status, await response.read()
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             raise _unreachable(request, error) from error
 
@@ -232,7 +304,7 @@ def stored_reports(
     return found
 
 
-def _unreachable(request: EventsRequest, error: Exception) -> ReceiverError:
+def _unreachable(request: SignedRequest, error: Exception) -> ReceiverError:
     return ReceiverError(
         f"{request.base_url} cannot be reached ({type(error).__name__}); check receiver_url, and whether the receiver "
         "runs there"

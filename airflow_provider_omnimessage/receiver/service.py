@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+from airflow_provider_omnimessage.receiver.claims import Claims
 from airflow_provider_omnimessage.receiver.database import DatabaseError
 from airflow_provider_omnimessage.receiver.intake import Intake
 from airflow_provider_omnimessage.receiver.keys import ConnectionSecrets, SecretsCache, airflow_secrets
@@ -56,6 +57,7 @@ class Receiver:
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="omnimessage-receiver")
         self._tasks: set[asyncio.Task[None]] = set()
         self._store: Store | None = None
+        self._claims: Claims | None = None
         self._intake: Intake | None = None
         self._news: News | None = None
 
@@ -73,6 +75,16 @@ class Receiver:
         if self._store is None:
             raise StoreUnavailableError("the database is not set up")
         return self._store
+
+    @property
+    def claims(self) -> Claims:
+        """The claims of processes that would do the same.
+
+        :raises StoreUnavailableError: until the database is set up.
+        """
+        if self._claims is None:
+            raise StoreUnavailableError("the database is not set up")
+        return self._claims
 
     @property
     def intake(self) -> Intake:
@@ -112,6 +124,7 @@ class Receiver:
         """
         engine = self._open_engine()
         schema = migrate(engine)
+        self._claims = Claims(engine)
         self._store = Store(engine)
         self.schema = schema
 
@@ -171,5 +184,6 @@ class Receiver:
         while batch := await self.read(store.delete_before, cutoff):
             deleted += batch
             await asyncio.sleep(DELETE_PAUSE)
+        await self.read(self.claims.forget, cutoff)
         await self.read(store.forget_consumers, time.time() - max(self._retention, 30 * 86_400))
         return deleted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -210,13 +210,21 @@ class Store:
         with self._transaction() as connection:
             connection.execute(delete(consumer_table).where(consumer_table.c.seen_at < cutoff))
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except (exc.DBAPIError, exc.TimeoutError) as error:
-            raise StoreUnavailableError(describe(error)) from error
+    def _transaction(self) -> AbstractContextManager[Connection]:
+        return transaction(self._engine)
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """Open a transaction, which is committed in the end.
+
+    :raises StoreUnavailableError: if the database does not respond, or returns an error.
+    """
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except (exc.DBAPIError, exc.TimeoutError) as error:
+        raise StoreUnavailableError(describe(error)) from error
 
 
 def describe(error: exc.SQLAlchemyError) -> str:

@@ -44,6 +44,17 @@ event_table = Table(
     Index("omnimessage_event_by_connection", "conn_id", "seq"),
 )
 
+#: Of several processes that would do the same, the one that may. ``until`` is Unix time.
+claim_table = Table(
+    "omnimessage_claim",
+    metadata,
+    Column("conn_id", String(250), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("holder", String(64), nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("is_done", Boolean(create_constraint=False), nullable=False),
+)
+
 consumer_table = Table(
     "omnimessage_consumer",
     metadata,

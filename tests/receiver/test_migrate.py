@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from full_size import full_size
+from receivers import report
 from sqlalchemy import inspect, text
 
 from airflow_provider_omnimessage.receiver.database import DatabaseError, open_url
-from airflow_provider_omnimessage.receiver.migrate import current_revision, head, migrate
+from airflow_provider_omnimessage.receiver.events import read_report
+from airflow_provider_omnimessage.receiver.migrate import MIGRATIONS, alembic_config, current_revision, head, migrate
+from airflow_provider_omnimessage.receiver.store import Store
 from airflow_provider_omnimessage.receiver.tables import VERSION_TABLE, metadata
 
 MIGRATE = """
@@ -42,6 +47,20 @@ def test_a_second_start_changes_nothing(database: str) -> None:
     assert migrate(engine) == migrate(engine) == current_revision(engine) == head()
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM omnimessage_log")).scalar() == 1
+
+
+@pytest.mark.parametrize("revision", sorted(path.stem[:4] for path in (MIGRATIONS / "versions").glob("0*.py"))[:-1])
+def test_an_earlier_schema_is_migrated_and_keeps_its_events(database: str, revision: str) -> None:
+    engine = open_url(database)
+    migrate(engine)
+    Store(engine).append([read_report("omnimessage_default", json.dumps(report("a")).encode())])
+    with engine.begin() as connection:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.downgrade(config, revision)
+    assert current_revision(engine) == revision
+    assert migrate(engine) == current_revision(engine) == head()
+    assert list(Store(engine).stored("omnimessage_default", ["a"])) == ["a"]
 
 
 @full_size
