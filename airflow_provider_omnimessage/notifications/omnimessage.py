@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_omnimessage.notifications.sending import EventSender
+    from airflow_provider_omnimessage.triggers.turns import Turn
 
 #: How long the events after the first are counted instead of sent.
 QUIET_FOR = timedelta(hours=1)
@@ -224,7 +225,8 @@ class OmnimessageNotifier(AlertTemplates, BaseNotifier):
     async def async_notify(self, context: Context) -> None:
         """Send the message from the triggerer, without blocking its event loop.
 
-        For a deadline, once per process: another triggerer that Airflow starts the same callback in sends it again.
+        For a deadline, once per process. Of several triggerers in which Airflow starts the same callback, one sends it
+        if the connection has a receiver; without one, each of them does.
 
         :raises OmnimessageError: for a deadline only; elsewhere it is logged.
         """
@@ -234,18 +236,23 @@ class OmnimessageNotifier(AlertTemplates, BaseNotifier):
             await self._async_notify(context)
             return
         from airflow_provider_omnimessage.notifications.once import run_once
+        from airflow_provider_omnimessage.triggers.turns import in_turn
 
-        await run_once((deadline_id, self._arguments), lambda: self._async_notify(context))
+        key = f"{deadline_id} {self._arguments}"
+        work = partial(self._async_notify, context)
+        await run_once(key, lambda: in_turn(key, self.omnimessage_conn_id, work, self.log))
 
-    async def _async_notify(self, context: Context) -> None:
+    async def _async_notify(self, context: Context, turn: Turn | None = None) -> None:
         try:
             if self._is_untracked_success(context):
                 return
             if self._is_deduplicated():
                 # Variables are read and written synchronously, with pauses in between
+                if turn is not None:
+                    turn.has_sent = True
                 await in_thread(partial(self._notify, context))
             else:
-                await self._notify_on_loop(context)
+                await self._notify_on_loop(context, turn)
         except Exception as error:
             self._log_failure(context, error)
             if "deadline" in context:
@@ -272,7 +279,7 @@ class OmnimessageNotifier(AlertTemplates, BaseNotifier):
             else:
                 self._sender(context).post(hook, self._messages(context), self._resolve_time(hook))
 
-    async def _notify_on_loop(self, context: Mapping[str, Any]) -> None:
+    async def _notify_on_loop(self, context: Mapping[str, Any], turn: Turn | None) -> None:
         from airflow_provider_omnimessage.hooks.lookup import import_transport
 
         await import_transport()
@@ -287,6 +294,8 @@ class OmnimessageNotifier(AlertTemplates, BaseNotifier):
                 each.error = result
             else:
                 each.omnimessage_id = result.omnimessage_id
+            if turn is not None and (each.error is None or getattr(each.error, "maybe_processed", False)):
+                turn.has_sent = True
         sender.report(notifications)
 
     def _is_deduplicated(self) -> bool:

@@ -76,9 +76,11 @@ def airflow(cluster: Cluster) -> ClusterClient:
 
 
 @pytest.fixture(autouse=True)
-def _clean(sandbox: SandboxClient, bulk_sandbox: SandboxClient, cluster: Cluster) -> Iterator[None]:
+def _clean(
+    sandbox: SandboxClient, bulk_sandbox: SandboxClient, pushing_sandbox: SandboxClient, cluster: Cluster
+) -> Iterator[None]:
     yield
-    sandbox.clear_faults()
-    bulk_sandbox.clear_faults()
+    for each in (sandbox, bulk_sandbox, pushing_sandbox):
+        each.clear_faults()
     sandbox.resume()
     cluster.check()

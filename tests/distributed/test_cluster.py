@@ -135,10 +135,11 @@ def test_every_callback_notifies(airflow, sandbox, tmp_path):
     assert set(counts.values()) == {1}, counts
 
 
-def test_a_deadline_sends_at_most_one_message_per_triggerer_and_a_sync_callback_names_the_way_out(
-    airflow, cluster, sandbox
+def test_a_deadline_sends_one_message_by_the_receiver_and_a_sync_callback_names_the_way_out(
+    airflow, cluster, sandbox, pushing_sandbox
 ):
-    sandbox.add_fault("slow", call="send", seconds=4, processed=True, times="always")
+    for each in (sandbox, pushing_sandbox):
+        each.add_fault("slow", call="send", seconds=4, processed=True, times="always")
     run_id = airflow.trigger("cluster_deadline")
 
     def states():
@@ -150,10 +151,11 @@ def test_a_deadline_sends_at_most_one_message_per_triggerer_and_a_sync_callback_
             )
         ]  # fmt: skip
 
-    eventually(lambda: sorted(states()) == ["failed", "success"], "both callbacks have ended")
+    eventually(lambda: sorted(states()) == ["failed", "success", "success"], "all callbacks have ended", states)
+    assert len(texts(pushing_sandbox, run_id)) == 1, "with a receiver: one of the triggerers"
     messages = Counter(message["to"][-4:] for message in texts(sandbox, run_id))
     assert messages["6102"] == 0, "a token of a callback may not read connections of Airflow's database"
-    assert 1 <= messages["6101"] <= 2
+    assert 1 <= messages["6101"] <= 2, "without a receiver: one for each triggerer, at most"
     logs = "".join(
         path.read_text(errors="replace")
         for path in (cluster.folder / "hosts").rglob(f"executor_callbacks/*/{run_id}/*")

@@ -97,16 +97,29 @@ with (
     guarded_work()
 
 
-def missed(kind: type, digits: str) -> DeadlineAlert:
+def missed(kind: type, digits: str, conn_id: str = "omnimessage_default") -> DeadlineAlert:
     """Miss a deadline at once."""
+    notification = {
+        "to": f"+3725555{digits}",
+        "text": "{{ dag_run.dag_run_id }}",
+        "omnimessage_conn_id": conn_id,
+    }
     return DeadlineAlert(
         reference=DeadlineReference.DAGRUN_QUEUED_AT,
         interval=timedelta(seconds=1),
-        callback=kind(OmnimessageNotifier, kwargs={"to": f"+3725555{digits}", "text": "{{ dag_run.dag_run_id }}"}),
+        callback=kind(OmnimessageNotifier, kwargs=notification),
     )
 
 
-with DAG("cluster_deadline", schedule=None, deadline=[missed(AsyncCallback, "6101"), missed(SyncCallback, "6102")]):
+with DAG(
+    "cluster_deadline",
+    schedule=None,
+    deadline=[
+        missed(AsyncCallback, "6101"),
+        missed(SyncCallback, "6102"),
+        missed(AsyncCallback, "6103", "omnimessage_pushed"),
+    ],
+):
 
     @task
     def late() -> None:

@@ -1,0 +1,107 @@
+"""Of several triggerers in which Airflow starts the same callback, lets one send: the receiver knows which."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import uuid
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_omnimessage.hooks.lookup import look_up_settings
+from airflow_provider_omnimessage.receiver.client import ReceiverClient, ReceiverError
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import Logger
+
+#: Seconds by which a claim lasts longer than the connection's ``deadline``, which limits the requests to Messente.
+MARGIN = 60
+#: Seconds between two questions whether the triggerer that sends has finished, at least and at most.
+ASK_EVERY = (1.0, 3.0)
+
+
+@dataclass
+class Turn:
+    """The turn of this triggerer.
+
+    :param has_sent: whether a message was sent, or may have been.
+    """
+
+    has_sent: bool = False
+
+
+async def in_turn(key: str, conn_id: str, work: Callable[[Turn], Coroutine[Any, Any, None]], log: Logger) -> None:
+    """Run ``work`` if no other triggerer has, and raise what it raises.
+
+    While another triggerer works, this one waits. If that one dies or sends nothing, this one works. Without a
+    receiver, or if it does not respond, this one works at once: two messages are better than none.
+
+    :param key: identifies the work in all triggerers.
+    :param conn_id: the Airflow connection. Its ``receiver_url`` or ``push_url`` says where the receiver is.
+    """
+    turn = Turn()
+    claim = await _Claim.open(key, conn_id, log)
+    if claim is None:
+        await work(turn)
+        return
+    try:
+        if not await claim.take():
+            log.info("Another triggerer has sent this notification")
+            return
+        try:
+            await work(turn)
+        except Exception:
+            await claim.give_back(is_done=turn.has_sent)
+            raise
+        await claim.give_back(is_done=True)
+    finally:
+        await claim.close()
+
+
+@dataclass
+class _Claim:
+    name: str
+    seconds: int
+    client: ReceiverClient
+    log: Logger
+    holder: str = field(default_factory=lambda: uuid.uuid4().hex)
+    is_mine: bool = False
+
+    @classmethod
+    async def open(cls, key: str, conn_id: str, log: Logger) -> _Claim | None:
+        """Return ``None`` if the connection has no receiver, or cannot be used: the work itself says why."""
+        try:
+            settings = await look_up_settings(conn_id)
+        except Exception:
+            return None
+        if settings.receiver_url is None:
+            return None
+        name = hashlib.sha256(key.encode()).hexdigest()
+        seconds = int(settings.deadline) + MARGIN
+        return cls(name, seconds, await ReceiverClient.open(settings, conn_id), log)
+
+    async def take(self) -> bool:
+        """Wait for the turn; return false if the work is done."""
+        try:
+            while (state := await self.client.claim(self.name, self.holder, self.seconds)) == "held":
+                await asyncio.sleep(random.uniform(*ASK_EVERY))
+        except ReceiverError as error:
+            self._warn(error)
+            return True
+        self.is_mine = state != "done"
+        return self.is_mine
+
+    async def give_back(self, *, is_done: bool) -> None:
+        if self.is_mine:
+            try:
+                await self.client.give_back(self.name, self.holder, is_done=is_done)
+            except ReceiverError as error:
+                self._warn(error)
+
+    def _warn(self, error: ReceiverError) -> None:
+        self.log.warning("Another triggerer may send this notification, too: %s", error)
+
+    async def close(self) -> None:
+        await self.client.close()
