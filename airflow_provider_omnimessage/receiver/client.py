@@ -135,7 +135,7 @@ class SignedRequest:
 
     def misunderstood(self) -> ReceiverError:
         """Return the error for a response that is something else."""
-        return ReceiverError(f"{self.base_url} did not respond with {self._route}; check receiver_url")
+        return ReceiverError(f"{self.base_url} did not respond as the receiver does; check receiver_url")
 
 
 class EventsRequest(SignedRequest):
