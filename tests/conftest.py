@@ -70,8 +70,27 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+#: Modules that take minutes, the longest first: one that began last would run alone in the end.
+LONGEST = (
+    "test_matrix",
+    "test_receiver",
+    "test_docs_commands",
+    "test_crashes",
+    "test_waits",
+    "test_alerts",
+    "test_tutorial",
+    "test_airflow",
+    "test_shapes",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Reject names that differ from process to process: the tests are distributed by their names."""
+    """Begin with what takes longest, and reject names that differ from process to process.
+
+    The tests are distributed by their names.
+    """
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
     unstable = sorted({item.nodeid.partition("[")[0] for item in items if " at 0x" in item.nodeid})
     if unstable:
         raise pytest.UsageError(f"names with an address in them; pass ids= to parametrize: {', '.join(unstable)}")
