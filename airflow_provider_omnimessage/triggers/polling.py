@@ -248,16 +248,32 @@ class Poller:
 async def _turn(lock: asyncio.Lock | asyncio.Semaphore, seconds: float, call: Call[T]) -> AsyncIterator[None]:
     """Hold a lock, if it can be had within ``seconds``."""
     if lock.locked():
-        try:
-            await asyncio.wait_for(lock.acquire(), max(0.0, seconds))
-        except asyncio.TimeoutError:
-            raise DeadlineExceededError.of(call.name) from None
+        if not await _acquire(lock, max(0.0, seconds)):
+            raise DeadlineExceededError.of(call.name)
     else:
         await lock.acquire()
     try:
         yield
     finally:
         lock.release()
+
+
+async def _acquire(lock: asyncio.Lock | asyncio.Semaphore, seconds: float) -> bool:
+    """Wait for a lock, at most ``seconds``.
+
+    Not with ``asyncio.wait_for``: before Python 3.12, it returns the lock to a wait that is cancelled just then, which
+    goes on.
+    """
+    acquiring = asyncio.ensure_future(lock.acquire())
+    is_mine = False
+    try:
+        is_mine = bool((await asyncio.wait({acquiring}, timeout=seconds))[0])
+    finally:
+        if not is_mine:
+            acquiring.cancel()
+            # it may have got the lock just before
+            acquiring.add_done_callback(lambda ended: None if ended.cancelled() else lock.release())
+    return is_mine
 
 
 def _wake(woken: asyncio.Future[None]) -> None:

@@ -15,6 +15,7 @@ from triggering import CONNECTION, a_trigger, fire, fired, now, status_requests
 from airflow_provider_omnimessage.api.calls import delivery_report
 from airflow_provider_omnimessage.api.errors import (
     AuthenticationError,
+    DeadlineExceededError,
     LostResponseError,
     NotSentError,
     RateLimitedError,
@@ -281,3 +282,42 @@ class TestTheTransport:
         assert network.proxy_url(settings.base_url) == "http://proxy.example:3128"
         monkeypatch.setenv("NO_PROXY", "api.messente.com")
         assert network.proxy_url(settings.base_url) is None
+
+
+class TestTheTurn:
+    """A lock for a limited time."""
+
+    @staticmethod
+    async def a_turn(lock, seconds=10.0):
+        async with polling._turn(lock, seconds, delivery_report("it")):
+            await asyncio.sleep(10)
+
+    @pytest.mark.parametrize("iterations", range(6))
+    @pytest.mark.parametrize("kind", [asyncio.Lock, lambda: asyncio.Semaphore(1)], ids=["lock", "semaphore"])
+    def test_a_wait_that_is_cancelled_when_its_turn_comes_ends_and_keeps_nothing(self, kind, iterations):
+        async def cancel_around_the_turn():
+            lock = kind()
+            await lock.acquire()
+            waiting = asyncio.ensure_future(self.a_turn(lock))
+            await asyncio.sleep(0.01)
+            lock.release()
+            for _ in range(iterations):
+                await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(waiting, 5)
+            await asyncio.wait_for(lock.acquire(), 5)
+
+        asyncio.run(cancel_around_the_turn())
+
+    def test_it_ends_after_its_time_and_keeps_nothing(self):
+        async def take():
+            lock = asyncio.Lock()
+            await lock.acquire()
+            with pytest.raises(DeadlineExceededError):
+                await self.a_turn(lock, 0.01)
+            lock.release()
+            await asyncio.sleep(0.01)
+            assert not lock.locked()
+
+        asyncio.run(take())
