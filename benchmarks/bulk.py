@@ -86,9 +86,15 @@ def _sending() -> list[Figure]:
     ]
 
 
-def connect(url: str) -> None:
+def connect(url: str, extra: dict[str, object] | None = None) -> None:
     """Let ``omnimessage_default`` lead to a sandbox."""
-    connection = {"conn_type": "omnimessage", "login": "sandbox", "password": "sandbox", "host": url}
+    connection = {
+        "conn_type": "omnimessage",
+        "login": "sandbox",
+        "password": "sandbox",
+        "host": url,
+        "extra": extra or {},
+    }
     os.environ["AIRFLOW_CONN_OMNIMESSAGE_DEFAULT"] = json.dumps(connection)
 
 
@@ -166,10 +172,10 @@ def _mapped() -> Figure:
 
 
 def _waiting() -> list[Figure]:
-    from polling import _server
+    from polling import UNPACED, _server
 
     with tempfile.TemporaryDirectory() as home, _server(home) as port:
-        connect(f"http://127.0.0.1:{port}")
+        connect(f"http://127.0.0.1:{port}", UNPACED)
         one, lag = (float(line) for line in _alone("one trigger", home).splitlines()[-2:])
         many = float(_alone("many triggers", home).splitlines()[-1])
     return [
