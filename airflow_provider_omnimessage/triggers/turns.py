@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Seconds by which a claim lasts longer than the connection's ``deadline``, which limits the requests to Messente.
 MARGIN = 60
+#: The longest claim that the receiver grants, in seconds.
+LONGEST = 3600
 #: Seconds between two questions whether the triggerer that sends has finished, at least and at most.
 ASK_EVERY = (1.0, 3.0)
 
@@ -74,13 +76,14 @@ class _Claim:
         """Return ``None`` if the connection has no receiver, or cannot be used: the work itself says why."""
         try:
             settings = await look_up_settings(conn_id)
-        except Exception:
-            return None
-        if settings.receiver_url is None:
+            if settings.receiver_url is None:
+                return None
+            client = await ReceiverClient.open(settings, conn_id)
+        except Exception as error:
+            log.debug("Nothing is claimed: %s", error)
             return None
         name = hashlib.sha256(key.encode()).hexdigest()
-        seconds = int(settings.deadline) + MARGIN
-        return cls(name, seconds, await ReceiverClient.open(settings, conn_id), log)
+        return cls(name, min(int(settings.deadline) + MARGIN, LONGEST), client, log)
 
     async def take(self) -> bool:
         """Wait for the turn; return false if the work is done."""

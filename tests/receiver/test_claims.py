@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -140,3 +141,22 @@ class TestADeadlineInSeveralTriggerers:
         assert len(pushing_sandbox.messages) == 2
         warning = "Another triggerer may send this notification, too: http://127.0.0.1:"
         assert capsys.readouterr().out.count(warning) == 2
+
+    def test_a_receiver_that_no_session_can_be_opened_to_costs_no_message(
+        self, pushing_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def fails(*args: object) -> None:
+            raise OSError("no such CA bundle")
+
+        monkeypatch.setattr(turns.ReceiverClient, "open", fails)
+        assert self.notify() == [None, None]
+        assert len(pushing_sandbox.messages) == 2
+
+    def test_a_connection_with_a_long_deadline_may_claim(
+        self, pushing_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        connection = json.loads(os.environ[f"AIRFLOW_CONN_{CONN_ID.upper()}"])
+        connection["extra"]["deadline"] = 3600
+        monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", json.dumps(connection))
+        assert self.notify() == [None, None]
+        assert len(pushing_sandbox.messages) == 1
