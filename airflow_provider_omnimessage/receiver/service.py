@@ -72,9 +72,7 @@ class Receiver:
 
         :raises StoreUnavailableError: until the database is set up.
         """
-        if self._store is None:
-            raise StoreUnavailableError("the database is not set up")
-        return self._store
+        return _set_up(self._store)
 
     @property
     def claims(self) -> Claims:
@@ -82,9 +80,7 @@ class Receiver:
 
         :raises StoreUnavailableError: until the database is set up.
         """
-        if self._claims is None:
-            raise StoreUnavailableError("the database is not set up")
-        return self._claims
+        return _set_up(self._claims)
 
     @property
     def intake(self) -> Intake:
@@ -92,9 +88,7 @@ class Receiver:
 
         :raises StoreUnavailableError: until the database is set up.
         """
-        if self._intake is None:
-            raise StoreUnavailableError("the database is not set up")
-        return self._intake
+        return _set_up(self._intake)
 
     @property
     def news(self) -> News:
@@ -102,9 +96,7 @@ class Receiver:
 
         :raises StoreUnavailableError: until the database is set up.
         """
-        if self._news is None:
-            raise StoreUnavailableError("the database is not set up")
-        return self._news
+        return _set_up(self._news)
 
     async def read(self, function: Callable[..., T], *arguments: object) -> T:
         """Call a blocking function of the store, off the event loop.
@@ -187,3 +179,9 @@ class Receiver:
         await self.read(self.claims.forget, cutoff)
         await self.read(store.forget_consumers, time.time() - max(self._retention, 30 * 86_400))
         return deleted
+
+
+def _set_up(part: T | None) -> T:
+    if part is None:
+        raise StoreUnavailableError("the database is not set up")
+    return part
