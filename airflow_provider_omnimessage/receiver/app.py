@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
 
 from airflow_provider_omnimessage.receiver import signing
+from airflow_provider_omnimessage.receiver.claim_state import LONGEST_CLAIM
 from airflow_provider_omnimessage.receiver.events import Event, MalformedError, read_reply, read_report
 from airflow_provider_omnimessage.receiver.keys import CONN_ID, ConnectionSecrets, SecretsUnavailableError
 from airflow_provider_omnimessage.receiver.service import Receiver
@@ -29,8 +30,6 @@ BODY_TIMEOUT = 10.0
 REJECTION_TIME = 0.25
 #: Maximum duration of a long poll in seconds.
 MAX_WAIT = 60.0
-#: Maximum duration of a claim in seconds.
-MAX_CLAIM = 3600
 #: Maximum number of messages that one request may look up.
 MAX_IDS = 200
 #: Seconds that a long poll waits after its first event, so that events in quick succession travel together.
@@ -252,8 +251,8 @@ class _ClaimBody:
             raise _RejectedError(400, "claim: invalid; use JSON with name, holder, and seconds or is_done") from None
         if not _ID.fullmatch(self.name) or not _ID.fullmatch(self.holder):
             raise _RejectedError(400, "name, holder: invalid; use up to 64 letters, digits and . : / @ _ = + -")
-        if self.is_done is None and not 1 <= self.seconds <= MAX_CLAIM:
-            raise _RejectedError(400, f"seconds: invalid; use 1 to {MAX_CLAIM}")
+        if self.is_done is None and not 1 <= self.seconds <= LONGEST_CLAIM:
+            raise _RejectedError(400, f"seconds: invalid; use 1 to {LONGEST_CLAIM}")
 
 
 def _position_json(position: Position) -> dict[str, object]:

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, delete, exc, insert, or_, select, update
 
+from airflow_provider_omnimessage.receiver.claim_state import ClaimState
 from airflow_provider_omnimessage.receiver.store import transaction
 from airflow_provider_omnimessage.receiver.tables import claim_table
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
     from sqlalchemy.sql import ColumnElement
-
-
-class ClaimState(str, Enum):
-    """What a process is told that claims something."""
-
-    YOURS = "yours"
-    HELD = "held"
-    DONE = "done"
 
 
 class Claims:
@@ -43,17 +35,24 @@ class Claims:
         :param holder: who claims it. The holder may take it again, which makes it last longer.
         :param seconds: after which somebody else may take it.
         """
-        self._create(conn_id, name)
         now = int(self._clock())
         this, columns = _this(conn_id, name), claim_table.c
         may_take = and_(this, columns.is_done.is_(False), or_(columns.until <= now, columns.holder == holder))
+        mine = {"holder": holder, "until": now + seconds}
         with transaction(self._engine) as connection:
             # the database compares and sets under the lock of the row: of two, one changes it
-            if connection.execute(
-                update(claim_table).where(may_take).values(holder=holder, until=now + seconds)
-            ).rowcount:
+            if connection.execute(update(claim_table).where(may_take).values(**mine)).rowcount:
                 return ClaimState.YOURS
             is_done = connection.execute(select(columns.is_done).where(this)).scalar()
+            if is_done is None:
+                try:
+                    with connection.begin_nested():
+                        connection.execute(
+                            insert(claim_table).values(conn_id=conn_id, name=name, is_done=False, **mine)
+                        )
+                except exc.IntegrityError:
+                    return ClaimState.HELD  # another process was faster
+                return ClaimState.YOURS
         return ClaimState.DONE if is_done else ClaimState.HELD
 
     def give_back(self, conn_id: str, name: str, holder: str, *, is_done: bool) -> None:
@@ -69,17 +68,6 @@ class Claims:
         """Delete the claims that ended before ``cutoff`` (Unix time)."""
         with transaction(self._engine) as connection:
             connection.execute(delete(claim_table).where(claim_table.c.until < cutoff))
-
-    def _create(self, conn_id: str, name: str) -> None:
-        with transaction(self._engine) as connection:
-            if connection.execute(select(claim_table.c.until).where(_this(conn_id, name))).first() is not None:
-                return
-            free = {"conn_id": conn_id, "name": name, "holder": "", "until": int(self._clock()), "is_done": False}
-            try:
-                with connection.begin_nested():
-                    connection.execute(insert(claim_table), free)
-            except exc.IntegrityError:
-                pass  # another process was faster
 
 
 def _this(conn_id: str, name: str) -> ColumnElement[bool]:

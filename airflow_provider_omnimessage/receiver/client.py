@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 
 from airflow_provider_omnimessage.api.delivery import ChannelStatus, DeliveryReport
 from airflow_provider_omnimessage.hooks.lookup import import_transport
+from airflow_provider_omnimessage.receiver.claim_state import ClaimState
 from airflow_provider_omnimessage.receiver.events import EventJson
 from airflow_provider_omnimessage.receiver.signing import REQUEST_HEADER, sign_request
 
@@ -233,13 +234,16 @@ class ReceiverClient:
         )
         return request.page(*await self._send(request))
 
-    async def claim(self, name: str, holder: str, seconds: int) -> str:
+    async def claim(self, name: str, holder: str, seconds: int) -> ClaimState:
         """Claim something that several processes would do.
 
-        :return: ``yours``; ``held``, if somebody else has claimed it; or ``done``.
         :raises ReceiverError: if there is no response, or it is something else.
         """
-        return await self._claim(name=name, holder=holder, seconds=seconds)
+        request, content = await self._claim(name=name, holder=holder, seconds=seconds)
+        try:
+            return ClaimState(content.get("state"))
+        except ValueError:
+            raise request.misunderstood() from None
 
     async def give_back(self, name: str, holder: str, *, is_done: bool) -> None:
         """End a claim; ``is_done`` says whether somebody else still has to do it.
@@ -248,13 +252,10 @@ class ReceiverClient:
         """
         await self._claim(name=name, holder=holder, is_done=is_done)
 
-    async def _claim(self, **claim: object) -> str:
+    async def _claim(self, **claim: object) -> tuple[SignedRequest, Mapping[str, Any]]:
         body = json.dumps(claim).encode()
         request = SignedRequest(self.settings, self._conn_id, "POST", "claims", body=body)
-        content = request.content(*await self._send(request))
-        if not isinstance(content.get("state"), str):
-            raise request.misunderstood()
-        return str(content["state"])
+        return request, request.content(*await self._send(request))
 
     async def _send(self, request: SignedRequest) -> tuple[int, bytes]:
         import aiohttp

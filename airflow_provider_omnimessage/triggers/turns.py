@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_omnimessage.hooks.lookup import look_up_settings
+from airflow_provider_omnimessage.receiver.claim_state import LONGEST_CLAIM, ClaimState
 from airflow_provider_omnimessage.receiver.client import ReceiverClient, ReceiverError
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 #: Seconds by which a claim lasts longer than the connection's ``deadline``, which limits the requests to Messente.
 MARGIN = 60
-#: The longest claim that the receiver grants, in seconds.
-LONGEST = 3600
 #: Seconds between two questions whether the triggerer that sends has finished, at least and at most.
 ASK_EVERY = (1.0, 3.0)
 
@@ -83,17 +82,17 @@ class _Claim:
             log.debug("Nothing is claimed: %s", error)
             return None
         name = hashlib.sha256(key.encode()).hexdigest()
-        return cls(name, min(int(settings.deadline) + MARGIN, LONGEST), client, log)
+        return cls(name, min(int(settings.deadline) + MARGIN, LONGEST_CLAIM), client, log)
 
     async def take(self) -> bool:
         """Wait for the turn; return false if the work is done."""
         try:
-            while (state := await self.client.claim(self.name, self.holder, self.seconds)) == "held":
+            while (state := await self.client.claim(self.name, self.holder, self.seconds)) is ClaimState.HELD:
                 await asyncio.sleep(random.uniform(*ASK_EVERY))
         except ReceiverError as error:
             self._warn(error)
             return True
-        self.is_mine = state != "done"
+        self.is_mine = state is ClaimState.YOURS
         return self.is_mine
 
     async def give_back(self, *, is_done: bool) -> None:

@@ -14,12 +14,13 @@ from receivers import CONN_ID, RunningReceiver
 from airflow_provider_omnimessage.api.errors import AuthenticationError
 from airflow_provider_omnimessage.notifications import once
 from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
-from airflow_provider_omnimessage.receiver.claims import Claims, ClaimState
+from airflow_provider_omnimessage.receiver.claim_state import ClaimState
+from airflow_provider_omnimessage.receiver.claims import Claims
 from airflow_provider_omnimessage.receiver.database import open_url
 from airflow_provider_omnimessage.sandbox import Sandbox
 from airflow_provider_omnimessage.triggers import turns
 
-TO, OTHER = "+37255555555", "+37255555556"
+TO = "+37255555555"
 YOURS, HELD, DONE = ClaimState.YOURS, ClaimState.HELD, ClaimState.DONE
 
 
