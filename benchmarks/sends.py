@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import tempfile
@@ -10,7 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bulk import connect
 from figure import Figure
+from polling import UNPACED
 
 ROUNDS = 9
 SENDS = 400
@@ -45,10 +46,7 @@ def measure() -> list[Figure]:
 
 
 def _ours(url: str) -> Callable[[], object]:
-    # the peer has no limit on its requests
-    extra = {"rate_limit": 100_000}
-    connection = {"conn_type": "omnimessage", "login": "sandbox", "password": "sandbox", "host": url, "extra": extra}
-    os.environ["AIRFLOW_CONN_OMNIMESSAGE_DEFAULT"] = json.dumps(connection)
+    connect(url, UNPACED)
 
     from airflow_provider_omnimessage.api.messages import sms, viber
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
