@@ -73,8 +73,11 @@ class AirflowHome:
             # a cold API server on a busy machine takes longer than the usual 5 s for its first requests
             "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
-            # files that change are parsed again anyway; twice a minute, all of them cost a fifth of a core
-            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
+            # files that change are parsed again anyway; twice a minute, all of them cost a fifth of a core. But a
+            # callback that arrives while its file is parsed waits for the next time
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
+            # the first callback waits until the DAG processor has imported the execution API: a minute if busy
+            "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "300",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             "NO_PROXY": "127.0.0.1,localhost",
             **{f"AIRFLOW_CONN_{name.upper()}": value for name, value in connections.items()},

@@ -161,6 +161,12 @@ class Environment:
             path.read_text() for path in sorted(folder.rglob("*.log*")) if f"task_id={task_id}" in path.parts
         )
 
+    def about_callbacks(self) -> str:
+        """Read the end of the log of the process that calls the callbacks of DAGs, and of its logs for each file."""
+        process = "scheduler" if self.version.is_2 else "dag-processor"
+        logs = [self.folder / "processes" / f"{process}.log", *(self.folder / "logs").rglob("*matrix*.py.log")]
+        return "".join(f"\n{path}:\n{path.read_text(errors='replace')[-3000:]}" for path in logs)
+
     def times_on_a_worker(self, dag_id: str, task_id: str) -> int:
         """
         Count how often workers took a task up.

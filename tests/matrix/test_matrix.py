@@ -35,7 +35,7 @@ def test_every_message_has_the_expected_outcome(seen):
     for message in sorted(seen.messages, key=lambda message: message["accepted_at"]):
         state = "sent" if message["sent_at"] else message["state"]
         states.setdefault(message["to"][-4:], []).append(state)
-    assert states == seen.environment.version.messages
+    assert states == seen.environment.version.messages, seen.environment.about_callbacks()
 
 
 @pytest.mark.parametrize("task_id", ["poke", "reschedule", "deferred", "deferred_with_callback"])
