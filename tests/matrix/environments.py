@@ -58,18 +58,16 @@ class Environment:
         for name in {name for name in self.variables if name.startswith("PYTHON")} - {"PYTHONWARNINGS"}:
             del self.variables[name]
 
-    def run(self, *words: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
         """
         Run this environment's Python to its end.
 
         :param words: its arguments.
-        :param stdin: what it can read.
         """
         return subprocess.run(
             [str(self.python), *map(str, words)],
             env=self.variables,
             cwd=self.folder,  # not the checkout, whose package would be found before the wheel's
-            input=stdin,
             capture_output=True,
             text=True,
             check=False,

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ LINK = "Message"
 PROVIDER = "airflow-provider-omnimessage"
 LISTED = ("hooks", "links", "notifications", "triggers", "widgets", "behaviours")
 BY_HAND = "matrix_by_hand"
+UNKNOWN = "6bd8c1ee-6ac2-4eb5-a0a1-6d46b2f42ae6"
 
 # wide enough for the commands' tables
 os.environ["COLUMNS"] = "500"
@@ -46,6 +48,7 @@ def main(dags: str, report: str) -> None:
             kind: listed(kind) for kind in ("hooks", "links", "notifications", "triggers", "widgets", "behaviours")
         },
         "described": command("providers", "get", PROVIDER, "--full", "--output", "json"),
+        "command_line": command_line(),
     }
     Path(report).write_text(json.dumps(summary))
 
@@ -113,6 +116,51 @@ def command(*words: str) -> str:
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         options.func(options)
     return printed.getvalue()
+
+
+def command_line() -> dict[str, Any]:
+    """Schedule a message, cancel it, cancel one that does not exist, and check the connection, each with a command."""
+    from airflow.cli.cli_parser import ALL_COMMANDS_DICT, get_parser
+
+    from airflow_provider_omnimessage.__main__ import main as own
+
+    def through_airflow(words: list[str]) -> None:
+        options = get_parser().parse_args(["omnimessage", *words])
+        options.func(options)
+
+    has_command = "omnimessage" in ALL_COMMANDS_DICT
+    to_cancel = through_airflow if has_command else own
+    schedule = ["schedule", "--to", "+37255555555", "--text-file", "-", "--in", "1h", "--output", "json"]
+    scheduled = ended(own, schedule, stdin="Tere")
+    (row,) = json.loads(scheduled["printed"])
+    return {
+        "has_command": has_command,
+        "scheduled": scheduled,
+        "omnimessage_id": row["omnimessage_id"],
+        "cancelled": ended(to_cancel, ["cancel", row["omnimessage_id"]]),
+        "unknown": ended(to_cancel, ["cancel", UNKNOWN]),
+        "checked": ended(own, ["doctor", "--output", "json"]),
+    }
+
+
+def ended(run: Callable[[list[str]], None], words: list[str], stdin: str = "") -> dict[str, Any]:
+    """
+    Run a command, and return the code with which it exits and what it prints.
+
+    :param run: runs it.
+    :param words: its arguments.
+    :param stdin: what it can read.
+    """
+    code: object = 0
+    sys.stdin = io.TextIOWrapper(io.BytesIO(stdin.encode()))
+    try:
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            run(words)
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.stdin = sys.__stdin__
+    return {"code": code, "printed": printed.getvalue()}
 
 
 def runs_of(dag_id: str) -> list[Any]:
