@@ -80,7 +80,7 @@ LONGEST = (
     "test_alerts",
     "test_tutorial",
     "test_airflow",
-    "test_shapes",
+    "test_guarded_work",
 )
 
 

@@ -10,7 +10,7 @@ import pytest
 from _airflow import Airflow
 from waiting import eventually
 
-DAGS = Path(__file__).parent / "people_dags"
+DAGS = Path(__file__).parent / "storm_dags"
 TO = "+37255558888"
 
 
