@@ -13,6 +13,7 @@ from airflow_provider_omnimessage.alerts.late_starts import silent_because
 from airflow_provider_omnimessage.alerts.next_run import cancel_next_run_alert
 from airflow_provider_omnimessage.alerts.planning import PlannedNotice, moved_alert
 from airflow_provider_omnimessage.alerts.work import work_states
+from airflow_provider_omnimessage.alerts.xcoms import XComs
 from airflow_provider_omnimessage.api.errors import OmnimessageError
 from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -78,6 +79,7 @@ class ArmDeadMansSwitchOperator(AlertTask):
 
         known = KnownAlerts(context)
         ti = context["ti"]
+        xcoms = XComs(ti, self.log)
         failure: Exception | None = None
         try:
             if not self.required and ti.try_number > max(1, ti.max_tries):
@@ -87,16 +89,19 @@ class ArmDeadMansSwitchOperator(AlertTask):
             elif self._unrendered is not None:
                 raise self._unrendered
             else:
-                self._arm(context, known)
+                self._arm(context, known, xcoms)
         except Exception as error:
             failure = error
         self._log_doubts(known)
         steps = known.step_times()
         if steps:
-            ti.xcom_push(key="step_times", value=steps)
+            xcoms.push("step_times", steps)
         if failure is not None:
             # a task that fails returns nothing, and disarm must know what is scheduled
-            ti.xcom_push(key="return_value", value=known.ids())
+            xcoms.push("return_value", known.ids())
+        known.settle()
+        xcoms.settle()
+        if failure is not None:
             self._fail(failure, known)
         return known.ids()
 
@@ -112,7 +117,9 @@ class ArmDeadMansSwitchOperator(AlertTask):
     def _accept_earlier_tries(self, known: KnownAlerts) -> None:
         """Return what earlier tries have scheduled: each of them was killed, so its result is lost."""
         if not known.ids():
-            raise RuntimeError("all tries but the last one were killed, and none had scheduled an alert")
+            raise RuntimeError(
+                "all tries but the last one were killed or could not start, and none had scheduled an alert"
+            )
         self.log.warning("Earlier tries were killed; keeping the alert that one of them scheduled")
 
     def _fail(self, failure: Exception, known: KnownAlerts) -> NoReturn:
@@ -142,18 +149,18 @@ class ArmDeadMansSwitchOperator(AlertTask):
                     message.time_to_send,
                 )
 
-    def _arm(self, context: Mapping[str, Any], known: KnownAlerts) -> None:
+    def _arm(self, context: Mapping[str, Any], known: KnownAlerts, xcoms: XComs) -> None:
         with (
             OmnimessageHook(self.omnimessage_conn_id) as hook,
             # one budget for all requests: the work waits for them
             hook.within(hook.settings.deadline),
         ):
             deadline = self._deadline(context, hook, known)
-            context["ti"].xcom_push(key="time_to_send", value=deadline.utc.isoformat())
+            xcoms.push("time_to_send", deadline.utc.isoformat())
             pending, problems = self._plan(hook, deadline, known.sent_at())
             moved = moved_alert(pending)
             if moved is not None:
-                context["ti"].xcom_push(key="time_choice", value=moved.as_dict())
+                xcoms.push("time_choice", moved.as_dict())
             wanted: list[str] = []
             run_is_guarded = False
             while pending:
@@ -162,7 +169,7 @@ class ArmDeadMansSwitchOperator(AlertTask):
                 share = (hook.seconds_left or 0.0) / (len(pending) + 1)
                 try:
                     with hook.within(share):
-                        omnimessage_id = self._arm_for(planned, deadline, hook, known, context)
+                        omnimessage_id = self._arm_for(planned, deadline, hook, known, context, xcoms)
                         wanted += [omnimessage_id] if omnimessage_id else []
                         if omnimessage_id and not planned.notice.number and not run_is_guarded:
                             # one recipient is enough: what fails after that must not cause a false alarm
@@ -212,6 +219,7 @@ class ArmDeadMansSwitchOperator(AlertTask):
         hook: OmnimessageHook,
         known: KnownAlerts,
         context: Mapping[str, Any],
+        xcoms: XComs,
     ) -> str | None:
         from airflow_provider_omnimessage.tasks.memory import fingerprint
 
@@ -236,7 +244,7 @@ class ArmDeadMansSwitchOperator(AlertTask):
             return earlier[0].omnimessage_id
         reason = None if earlier or deadline.utc > now() else silent_because(context, deadline.utc, now())
         if reason:
-            context["ti"].xcom_push(key="silent", value=reason)
+            xcoms.push("silent", reason)
             self.log.info("The deadline %s has passed, and nobody is alerted: %s", deadline, reason)
             return None
         if at is not None:

@@ -24,11 +24,12 @@ from airflow_provider_omnimessage.tasks.arguments import require_choice, require
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
-#: ``arm`` and ``disarm`` are tried again after at least 10, 20, 40, 80 and 160 seconds, and at most twice as many: a
-#: short fault costs little time, and an outage of Airflow's API server of five minutes does not use up all tries.
+#: ``arm`` and ``disarm`` are tried again after at least 20, 40, 80, 160 and 300 seconds: a short fault costs little
+#: time, and an outage of Airflow's API server of five minutes leaves a try. The last one of ``arm`` does not count: it
+#: only keeps what earlier ones have scheduled.
 TRIES: dict[str, Any] = {
     "retries": 5,
-    "retry_delay": timedelta(seconds=10),
+    "retry_delay": timedelta(seconds=20),
     "retry_exponential_backoff": True,
     "max_retry_delay": timedelta(minutes=5),  # a cleared task goes on counting
 }

@@ -113,6 +113,8 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
         return {instance: state for instance, state in states.items() if state in FAILED}
 
     def _let_stand(self, context: Mapping[str, Any], ids: list[str], undone: Mapping[Instance, str]) -> NoReturn:
+        from airflow_provider_omnimessage.alerts.known import KnownAlerts
+
         shown = ", ".join(f"{describe(instance)} is {state}" for instance, state in sorted(undone.items())[:SHOWN])
         reason = f"the work is not done ({shown})"
         silent = self._pull(context, "silent")
@@ -120,10 +122,13 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
             raise AirflowFailException(f"No alert, since {silent}; {reason}")
         if self._unrendered is not None:
             raise AirflowFailException(f"The alert that arm scheduled, if any, is sent at its time: {self._unrendered}")
+        own, sent = KnownAlerts(context), KnownAlerts(context, "sent")
         with task_failures("Scheduled alerts stay scheduled"), OmnimessageHook(self.omnimessage_conn_id) as hook:
-            problems = self._schedule_what_is_missing(context, ids, hook)
+            problems = self._schedule_what_is_missing(context, ids, hook, own)
             if self.on_failure == "send_now":
-                problems += self._send_now(context, ids, hook)
+                problems += self._send_now(context, ids, hook, sent)
+            own.settle()
+            sent.settle()
             if problems:
                 raise first_that_may_pass(problems)
         if self.on_failure == "send_now":
@@ -171,17 +176,14 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
         return None
 
     def _schedule_what_is_missing(
-        self, context: Mapping[str, Any], ids: list[str], hook: OmnimessageHook
+        self, context: Mapping[str, Any], ids: list[str], hook: OmnimessageHook, own: KnownAlerts
     ) -> list[Exception]:
         """
         Schedule the alert if there is none: ``arm`` could not, or an earlier attempt of the work was done in time.
 
         :return: what kept it from that.
         """
-        from airflow_provider_omnimessage.alerts.known import KnownAlerts
-
         deadline, sent_at = self._deadline(context), self._sent_at(context)
-        own = KnownAlerts(context)
         if deadline is None or sent_at is None:
             return []
         if sent_at <= now():
@@ -205,15 +207,15 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
         except NotFoundError:
             return False
 
-    def _send_now(self, context: Mapping[str, Any], ids: list[str], hook: OmnimessageHook) -> list[Exception]:
+    def _send_now(
+        self, context: Mapping[str, Any], ids: list[str], hook: OmnimessageHook, sent: KnownAlerts
+    ) -> list[Exception]:
         """
         Send the alert to everyone who has not got it.
 
         What ``arm`` has scheduled stays: it covers a repaired run that hangs, and is cancelled if that run is done in
         time. The steps of an alert that was sent before a clear are replaced, as they count from the new failure.
         """
-        from airflow_provider_omnimessage.alerts.known import KnownAlerts
-
         if self._is_sent(context, ids, hook):
             self.log.info("The alert was already sent: %s", ", ".join(ids))
             return []
@@ -221,9 +223,7 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
         pending = self._plan(hook, hook.resolve_time_to_send(deadline))[0] if self.window and deadline else []
         alerted = self._alerted(context, ids, hook) if self.window else set()
         begin = self._now(hook)
-        return self._send(
-            KnownAlerts(context, "sent"), begin.utc, begin, hook, again=False, pending=pending, alerted=alerted
-        )
+        return self._send(sent, begin.utc, begin, hook, again=False, pending=pending, alerted=alerted)
 
     def _send(
         self,

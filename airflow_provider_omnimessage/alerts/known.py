@@ -19,7 +19,7 @@ from airflow_provider_omnimessage.api import backoff
 from airflow_provider_omnimessage.api.errors import LostResponseError, OmnimessageError
 from airflow_provider_omnimessage.api.timing import as_time_to_send
 from airflow_provider_omnimessage.tasks.memory import Mark, MessageRecord, Since, fingerprint
-from airflow_provider_omnimessage.tasks.posting import post
+from airflow_provider_omnimessage.tasks.posting import keep_trying, post
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.api.timing import TimeToSend
@@ -73,6 +73,8 @@ class KnownAlerts:
         self._log = ti.task.log
         self._tags = {"dag_id": ti.dag_id, "task_id": ti.task_id}
         self._mark = Mark.of(context)
+        #: Whether the last change is stored anywhere, and whether a retry will know it.
+        self._is_stored = self._is_remembered = True
         self.alerts = self._recall()
 
     def ids(self) -> list[str]:
@@ -197,6 +199,16 @@ class KnownAlerts:
             self.alerts.append(alert)
         self._keep()
 
+    def settle(self) -> None:
+        """Store what could not be stored while it was scheduled, when nothing else is left to do.
+
+        In an outage of Airflow's API server, this waits for it, as everything else does that the run has to do.
+        """
+        if not self._is_stored:
+            keep_trying(self._store, f"The alerts {', '.join(self.ids())}", self._log)
+        if not self._is_remembered:
+            self._keep()
+
     def _doubts(self, recipient: str, step: int) -> int:
         """Count the unconfirmed requests to a recipient since this task was cleared last."""
         return sum(
@@ -220,21 +232,33 @@ class KnownAlerts:
         return alerts
 
     def _keep(self) -> None:
+        """Store the alerts if that is possible now; if it is not, :meth:`settle` does it later."""
+        try:
+            self._store()
+        except Exception as error:
+            # the alert itself is scheduled, and must not fail because of this
+            self._log.warning("The commands alerts and disarm do not list this alert: %s", error)
+
+    def _store(self) -> None:
+        """Store the alerts: in the task state store, or if there is none, or it does not respond, in an XCom.
+
+        :raises Exception: if neither responds, as in an outage of Airflow's API server.
+        """
         rows = [{"recipient": alert.recipient, "step": alert.step, **alert.message.as_dict()} for alert in self.alerts]
         value = {"alerts": rows}
+        self._is_stored = False
         if self._memory is not None:
+            self._is_remembered = False
             try:
                 self._memory.keep(value)
+                self._is_stored = self._is_remembered = True
                 return
             except Exception as error:
                 self._log.warning(
                     "The task state store does not respond; a retry or a clear would not know this alert: %s", error
                 )
-        try:
-            self._ti.xcom_push(key=self._xcom, value=value)
-        except Exception as error:
-            # the alert itself is scheduled, and must not fail because of this
-            self._log.warning("The commands alerts and disarm do not list this alert: %s", error)
+        self._ti.xcom_push(key=self._xcom, value=value)
+        self._is_stored = True
 
 
 class _Place:

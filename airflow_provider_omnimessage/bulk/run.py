@@ -160,6 +160,7 @@ class BulkRun:
         def interrupt(error: BaseException) -> None:
             self._interruption = self._interruption or error
             sender.stop = sender.stop or error
+            sender.interrupted.set()
 
         xcom = run_uninterrupted(send, interrupt)
         if self._interruption is not None:

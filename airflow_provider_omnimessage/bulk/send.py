@@ -14,10 +14,12 @@ and passed on, but not posted. That happens if
 from __future__ import annotations
 
 import contextvars
+import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeGuard
 
 from airflow_provider_omnimessage.api.errors import LostResponseError, OmnimessageError, RejectedError
@@ -26,6 +28,7 @@ from airflow_provider_omnimessage.bulk.memory import ChangedRecipientsError
 from airflow_provider_omnimessage.bulk.pending import Entry, NothingToPostError, PendingBatch, SendSettings
 from airflow_provider_omnimessage.tasks.memory import Since
 from airflow_provider_omnimessage.tasks.parallel import Progress
+from airflow_provider_omnimessage.tasks.posting import keep_trying
 
 if TYPE_CHECKING:
     from airflow.sdk.types import Logger
@@ -77,6 +80,10 @@ class BulkSender:
         #: For each batch that may have been accepted: which rows, and why that is unknown.
         self.unknown_batches: list[str] = []
         self._unknown_records: dict[int, Batch] = {}
+        #: What could not be stored when its response came: its name, and what stores it.
+        self._unstored: list[tuple[str, Callable[[], None]]] = []
+        #: Whether Airflow interrupts the task, which then has to end soon.
+        self.interrupted = threading.Event()
         self.scheduled = self.sent = self.unknown = 0
 
     @property
@@ -105,6 +112,7 @@ class BulkSender:
                     self._collect(self._settings.parallel - 1, progress)
             finally:
                 self._collect(0, progress)
+                self._store_the_rest()
 
     def _open_or_stop(self, number: int, rows: Sequence[CheckedRow], fingerprint: str) -> PendingBatch:
         """Open a batch. If that fails, nothing more is posted, but the results still have all rows."""
@@ -248,11 +256,24 @@ class BulkSender:
     def _store(self, batch: PendingBatch) -> None:
         if self._memory is None:
             return
+        store = partial(self._memory.keep_batch, batch.number, batch.record)
         try:
-            self._memory.keep_batch(batch.number, batch.record)
-        except Exception:
+            store()
+        except Exception as error:
             # The messages are posted. To stop now would only make it unknown whether they were.
-            self._log.exception("%s could not be stored: a retry will not know whether it was accepted", batch)
+            self._log.warning("%s is stored when the others have been posted: %s", batch, error)
+            self._unstored.append((str(batch), store))
+
+    def _store_the_rest(self) -> None:
+        """Store what could not be stored when its response came: without that, a retry takes it as unknown."""
+
+        def store() -> None:
+            while self._unstored:
+                self._unstored[0][1]()
+                del self._unstored[0]
+
+        if self._unstored:
+            keep_trying(store, "; ".join(name for name, _ in self._unstored), self._log, self.interrupted.wait)
 
     def _restore(self, batch: PendingBatch) -> None:
         """Store what was known before the batch was about to be posted, since it was not."""

@@ -7,6 +7,7 @@ Operators and alerts share this. Where they store it, and what a later try does 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 #: Seconds for which a task keeps trying to store the id of an accepted message: longer than a restart of Airflow's API
-#: server takes. The SDK makes several attempts within each of them.
+#: server takes. The SDK makes several attempts within each try.
 PATIENCE = 600.0
 
 
@@ -85,23 +86,35 @@ def post(
 
 
 def remember(place: Place, posted: MessageRecord, log: Logger) -> None:
-    """
-    Store the id of an accepted message, and keep trying for :data:`PATIENCE` seconds: a later try must know it.
+    """Store the id of an accepted message, if need be by :func:`keep_trying`: a later try must know it."""
+    keep_trying(lambda: place.keep(posted.as_dict()), f"omnimessage_id {posted.omnimessage_id}", log)
 
-    It does not raise, because the message was accepted.
+
+def keep_trying(
+    store: Callable[[], object], what: str, log: Logger, wait: Callable[[float], object] | None = None
+) -> None:
+    """
+    Store what was done, and keep trying for :data:`PATIENCE` seconds, an outage of Airflow's API server long.
+
+    It does not raise, because what was done is done.
+
+    :param store: stores it, or raises.
+    :param what: what is stored, for the log.
+    :param wait: waits some seconds; returns something true if the task is interrupted, which ends the tries.
     """
     end = time.monotonic() + PATIENCE
     pause = 1.0
     while True:
         try:
-            place.keep(posted.as_dict())
+            store()
             return
         except Exception:
             if time.monotonic() + pause >= end:
-                log.exception("omnimessage_id %s could not be stored: a retry will not know it", posted.omnimessage_id)
+                log.exception("%s could not be stored: a retry will not know it", what)
                 return
-            log.warning("omnimessage_id %s could not be stored yet; trying again", posted.omnimessage_id)
-        time.sleep(pause)
+            log.warning("%s could not be stored yet; trying again", what)
+        if (wait or time.sleep)(pause):
+            return
         pause = min(2 * pause, 30.0)
 
 

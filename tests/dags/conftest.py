@@ -20,6 +20,8 @@ from faults_of_calls import CONNECTIONS, FAULTS
 from lockstep import Lockstep
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from airflow.sdk import DAG
 
 
@@ -53,7 +55,8 @@ class Run:
 
 
 @pytest.fixture(scope="session")
-def _airflow() -> None:
+def _airflow() -> Callable[[Any], datetime]:
+    """Prepare Airflow, and return how it computes when a task is due again."""
     from airflow import settings
     from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.models.taskinstance import TaskInstance
@@ -66,8 +69,16 @@ def _airflow() -> None:
     initdb()
     DagBundlesManager().sync_bundles_to_db()
     # a retry is due at once; Airflow makes the shortest delay a second if it is exponential
+    next_retry_datetime = TaskInstance.next_retry_datetime
     TaskInstance.next_retry_datetime = lambda self: self.end_date  # type: ignore[method-assign]
     _read_signatures_once()
+    return next_retry_datetime
+
+
+@pytest.fixture
+def next_retry_datetime(_airflow: Callable[[Any], datetime]) -> Callable[[Any], datetime]:
+    """Return Airflow's own function, which the tests replace."""
+    return _airflow
 
 
 def _serve_few_versions() -> None:
