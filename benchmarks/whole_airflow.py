@@ -2,7 +2,7 @@
 What a wait costs a whole Airflow: CPU time of each of its processes, beside a deferred HttpSensor.
 
 Airflow runs with LocalExecutor on PostgreSQL. Both kinds of wait run on it after each other, with the same interval,
-and all end at the same time. The table of all processes is printed; docs/scale.md has it.
+and all end at the same time. The table of all processes is printed.
 """
 
 from __future__ import annotations
