@@ -18,6 +18,7 @@ from airflow_provider_omnimessage.api.fields import is_deferred
 from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.notifications import once
 from airflow_provider_omnimessage.tasks.arguments import RECIPIENT, check_time_at_parse, require_flag
 from airflow_provider_omnimessage.tasks.rendering import AlertTemplates
 
@@ -148,7 +149,8 @@ class OmnimessageNotifier(AlertTemplates, BaseNotifier):
         self.text_store = text_store
         self.priority = priority
         self.omnimessage_conn_id = omnimessage_conn_id
-        self._arguments = repr((to, drafts, time_to_send, omnimessage_conn_id))  # as passed: rendering changes them
+        # as passed: rendering changes them
+        self._arguments = once.stable_text((to, drafts, time_to_send, omnimessage_conn_id))
 
     @classmethod
     def callbacks(cls, **kwargs: Any) -> dict[str, Any]:
@@ -235,12 +237,11 @@ class OmnimessageNotifier(AlertTemplates, BaseNotifier):
         if deadline_id is None:
             await self._async_notify(context)
             return
-        from airflow_provider_omnimessage.notifications.once import run_once
         from airflow_provider_omnimessage.triggers.turns import in_turn
 
         key = f"{deadline_id} {self._arguments}"
         work = partial(self._async_notify, context)
-        await run_once(key, lambda: in_turn(key, self.omnimessage_conn_id, work, self.log))
+        await once.run_once(key, lambda: in_turn(key, self.omnimessage_conn_id, work, self.log))
 
     async def _async_notify(self, context: Context, turn: Turn | None = None) -> None:
         try:

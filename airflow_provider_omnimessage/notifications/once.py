@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Mapping
+from types import FunctionType
 from typing import Any
+
+from airflow_provider_omnimessage.api.records import as_plain
 
 _REMEMBERED = 10_000
 
@@ -32,3 +35,24 @@ async def run_once(key: Hashable, work: Callable[[], Coroutine[Any, Any, None]])
         while len(_runs) > _REMEMBERED:
             _runs.popitem(last=False)
     await asyncio.shield(run)
+
+
+def stable_text(argument: object) -> str:
+    """Return a text that identifies an argument in all processes.
+
+    ``repr`` does not: it shows a set in any order, and the address of a function. What is neither plain data nor a
+    function without a closure keeps its ``repr``: if in doubt, two arguments differ, and each is sent.
+    """
+    argument = as_plain(argument)
+    if isinstance(argument, Mapping):
+        return f"{{{', '.join(f'{stable_text(key)}: {stable_text(value)}' for key, value in argument.items())}}}"
+    if isinstance(argument, (set, frozenset)):
+        return f"set({sorted(map(stable_text, argument))})"
+    if isinstance(argument, (list, tuple)):
+        return f"[{', '.join(map(stable_text, argument))}]"
+    if isinstance(argument, FunctionType) and argument.__closure__ is None:
+        code = argument.__code__
+        place = (argument.__module__, argument.__qualname__, code.co_firstlineno)
+        defaults = (argument.__defaults__, argument.__kwdefaults__)
+        return stable_text((*place, code.co_code, code.co_names, code.co_consts, *defaults))
+    return repr(argument)
