@@ -25,7 +25,7 @@ class Courier(Protocol):
     def send(self) -> None:
         """Send the event's own message.
 
-        :raises Exception: if nobody was notified.
+        :raises Exception: if nobody was notified; in a deadline's callback, if anybody was not.
         """
 
     def send_text(self, text: str) -> None:
@@ -33,6 +33,10 @@ class Courier(Protocol):
 
     def schedule_text(self, text: str, at: datetime) -> list[str]:
         """Schedule a text, and return the ids of what was scheduled."""
+
+    @property
+    def has_notified(self) -> bool:
+        """Whether anybody was, or may have been, notified of the event itself."""
 
     @property
     def has_steps(self) -> bool:
@@ -152,8 +156,8 @@ class Deduplicator:
         """
         try:
             self._courier.send_text(recovered_text(event, recovery))
-        except Exception as error:
-            if getattr(error, "maybe_processed", False):
+        except Exception:
+            if self._courier.has_notified:
                 self._record_report(own)
             else:
                 self._write(lambda current: current.unreported(own))
@@ -172,7 +176,7 @@ class Deduplicator:
             failure = error
         # a first message that was not sent is no reason not to escalate
         self._escalate(own, state, now)
-        if failure is None or getattr(failure, "maybe_processed", False):
+        if failure is None or self._courier.has_notified:
             self._settle(
                 lambda state: replace(state, is_sent=True) if state.first == own else state,
                 lambda state: state.is_sent or state.first != own,

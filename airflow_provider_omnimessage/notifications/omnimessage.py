@@ -212,7 +212,7 @@ class OmnimessageNotifier(AlertTemplates, BaseNotifier):
         :raises OmnimessageError: for a deadline only; elsewhere it is logged.
         """
         try:
-            self._notify(context)
+            self._notify(context, self._sender(context))
         except Exception as error:
             if "deadline" not in context:
                 self._log_failure(context, error)
@@ -244,20 +244,22 @@ class OmnimessageNotifier(AlertTemplates, BaseNotifier):
         await once.run_once(key, lambda: in_turn(key, self.omnimessage_conn_id, work, self.log))
 
     async def _async_notify(self, context: Context, turn: Turn | None = None) -> None:
+        sender = self._sender(context)
         try:
             if self._is_untracked_success(context):
                 return
             if self._is_deduplicated():
                 # Variables are read and written synchronously, with pauses in between
-                if turn is not None:
-                    turn.has_sent = True
-                await in_thread(partial(self._notify, context))
+                await in_thread(partial(self._notify, context, sender))
             else:
-                await self._notify_on_loop(context, turn)
+                await self._notify_on_loop(context, sender)
         except Exception as error:
             self._log_failure(context, error)
             if "deadline" in context:
                 raise
+        finally:
+            if turn is not None:
+                turn.has_sent = bool(sender.notified)
 
     def _connection_denied(self) -> InvalidInputError:
         return InvalidInputError.of(
@@ -271,22 +273,21 @@ class OmnimessageNotifier(AlertTemplates, BaseNotifier):
         outcome = "No notification was sent" + ("" if "deadline" in context else "; the task goes on")
         self.log.error("%s. %s: %s", outcome, type(error).__name__, error)
 
-    def _notify(self, context: Mapping[str, Any]) -> None:
+    def _notify(self, context: Mapping[str, Any], sender: EventSender) -> None:
         if self._is_untracked_success(context):
             return
         with OmnimessageHook(self.omnimessage_conn_id) as hook, hook.within(hook.settings.deadline):
             if self._is_deduplicated():
-                self._deduplicate(context, hook)
+                self._deduplicate(context, hook, sender)
             else:
-                self._sender(context).post(hook, self._messages(context), self._resolve_time(hook))
+                sender.post(hook, self._messages(context), self._resolve_time(hook))
 
-    async def _notify_on_loop(self, context: Mapping[str, Any], turn: Turn | None) -> None:
+    async def _notify_on_loop(self, context: Mapping[str, Any], sender: EventSender) -> None:
         from airflow_provider_omnimessage.hooks.lookup import import_transport
 
         await import_transport()
         hook = OmnimessageHook(self.omnimessage_conn_id)
         await hook.look_up_connection()
-        sender = self._sender(context)
         notifications = sender.compose(hook, self._messages(context), self._resolve_time(hook))
         complete = [each for each in notifications if each.draft is not None]
         results = await hook.post_all([each.draft for each in complete if each.draft is not None])
@@ -295,8 +296,6 @@ class OmnimessageNotifier(AlertTemplates, BaseNotifier):
                 each.error = result
             else:
                 each.omnimessage_id = result.omnimessage_id
-            if turn is not None and (each.error is None or getattr(each.error, "maybe_processed", False)):
-                turn.has_sent = True
         sender.report(notifications)
 
     def _is_deduplicated(self) -> bool:
@@ -312,13 +311,13 @@ class OmnimessageNotifier(AlertTemplates, BaseNotifier):
         self.log.warning("Nothing is sent about this success: dedup_key has no value here, so no failures are known")
         return True
 
-    def _deduplicate(self, context: Mapping[str, Any], hook: OmnimessageHook) -> None:
+    def _deduplicate(self, context: Mapping[str, Any], hook: OmnimessageHook, sender: EventSender) -> None:
         from airflow_provider_omnimessage.notifications.digest import Deduplicator
         from airflow_provider_omnimessage.notifications.event_store import EventStore
         from airflow_provider_omnimessage.notifications.sending import EventCourier
         from airflow_provider_omnimessage.notifications.texts import event_of, is_success
 
-        courier = EventCourier(self._sender(context), hook, self._messages(context), self.escalate)
+        courier = EventCourier(sender, hook, self._messages(context), self.escalate)
         store = EventStore(str(self.dedup_key), self.log)
         deduplicator = Deduplicator(
             store,

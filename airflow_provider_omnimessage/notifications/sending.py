@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,11 @@ class Notification:
     omnimessage_id: str | None = None
     error: BaseException | None = None
 
+    @property
+    def may_be_sent(self) -> bool:
+        """Whether it was sent, or may have been."""
+        return self.error is None or getattr(self.error, "maybe_processed", False)
+
 
 @dataclass(frozen=True)
 class EventSender:
@@ -45,6 +50,7 @@ class EventSender:
     :param context: Airflow's context of the event.
     :param window: as :func:`~airflow_provider_omnimessage.hooks.choosing.alert_time` takes it.
     :param timezone: as that takes it; counts for a window, and if it is ``"recipient"``.
+    :param notified: filled with the numbers that were, or may have been, notified.
     """
 
     to: Any
@@ -54,6 +60,7 @@ class EventSender:
     log: Logger
     window: Any = None
     timezone: str | None = None
+    notified: set[str] = field(default_factory=set)
 
     def compose(self, hook: OmnimessageHook, messages: Sequence[Any], time_to_send: Any) -> list[Notification]:
         """Return one notification for each recipient, with a body or an error.
@@ -104,6 +111,7 @@ class EventSender:
     def report(self, notifications: Sequence[Notification]) -> None:
         """Count and log every outcome; raise if nobody was notified, or anybody was not in a deadline's callback."""
         tags = event_tags(self.context)
+        self.notified.update(each.to for each in notifications if each.may_be_sent)
         for each in notifications:
             if each.error is None:
                 metrics.count("scheduled" if each.time_to_send else "sent", tags)
@@ -145,6 +153,11 @@ class EventCourier:
         return self._scheduler.post(self.hook, with_text(self.messages, text), self.hook.resolve_time_to_send(at))
 
     @property
+    def has_notified(self) -> bool:
+        """Whether anybody was, or may have been, notified of the event itself."""
+        return bool(self.sender.notified)
+
+    @property
     def has_steps(self) -> bool:
         """Whether there is an escalation."""
         return bool(self.escalate)
@@ -182,4 +195,4 @@ class EventCourier:
     def _scheduler(self) -> EventSender:
         # in a deadline's callback, one wrong recipient is an error, and the ids of the others would be lost
         context = {name: value for name, value in self.sender.context.items() if name != "deadline"}
-        return replace(self.sender, context=context)
+        return replace(self.sender, context=context, notified=set())

@@ -7,12 +7,16 @@ import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from receivers import CONN_ID, RunningReceiver
 
-from airflow_provider_omnimessage.api.errors import AuthenticationError
-from airflow_provider_omnimessage.notifications import once
+from airflow_provider_omnimessage.alerts import Step
+from airflow_provider_omnimessage.api.errors import AuthenticationError, LostResponseError
+from airflow_provider_omnimessage.notifications import event_store, once
 from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNotifier
 from airflow_provider_omnimessage.receiver.claim_state import ClaimState
 from airflow_provider_omnimessage.receiver.claims import Claims
@@ -21,6 +25,8 @@ from airflow_provider_omnimessage.sandbox import Sandbox
 from airflow_provider_omnimessage.triggers import turns
 
 TO = "+37255555555"
+#: Ways to send, by what the notifier is passed.
+WAYS = [pytest.param({}, id="at once"), pytest.param({"dedup_key": "k"}, id="with a key")]
 YOURS, HELD, DONE = ClaimState.YOURS, ClaimState.HELD, ClaimState.DONE
 
 
@@ -95,10 +101,24 @@ class TestADeadlineInSeveralTriggerers:
         monkeypatch.setattr(once, "run_once", run)
         monkeypatch.setattr(turns, "ASK_EVERY", (0.05, 0.1))
 
+    @pytest.fixture(autouse=True)
+    def _variables(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Keep Airflow's Variables in memory: all triggerers share them."""
+        stored: dict[str, str] = {}
+
+        def put(key: str, value: str, description: str) -> None:
+            stored[key] = value
+
+        monkeypatch.setattr(event_store, "Variable", SimpleNamespace(get=stored.get, set=put))
+        monkeypatch.setattr(event_store, "SETTLING", (0.01, 0.02))
+        monkeypatch.setattr(event_store, "LATER", (0.01,))
+
     @staticmethod
-    def notify(count: int = 2, *, to: object = TO) -> list[object]:
+    def notify(count: int = 2, *, to: object = TO, **more: Any) -> list[object]:
+        context = {"deadline": {"id": "d1"}, "dag_run": {"dag_id": "report"}}
+
         async def notify() -> None:
-            await OmnimessageNotifier(to=to, context={"deadline": {"id": "d1"}, "dag_run": {"dag_id": "report"}})
+            await OmnimessageNotifier(to=to, context=context, **more)
 
         async def all_at_once() -> list[object]:
             return await asyncio.gather(*(notify() for _ in range(count)), return_exceptions=True)
@@ -111,14 +131,32 @@ class TestADeadlineInSeveralTriggerers:
         assert self.notify() == [None] * 2, "started again later"
         assert len(pushing_sandbox.messages) == 1
 
-    def test_what_one_could_not_send_another_sends(self, pushing_sandbox: Sandbox) -> None:
+    @pytest.mark.parametrize("more", WAYS)
+    def test_what_one_could_not_send_another_sends(self, pushing_sandbox: Sandbox, more: dict[str, Any]) -> None:
         pushing_sandbox.add_fault("unauthorized", call="send", times=1)
-        assert {type(outcome) for outcome in self.notify()} == {AuthenticationError, type(None)}
-        assert len(pushing_sandbox.messages) == 1
+        assert {type(outcome) for outcome in self.notify(**more)} == {AuthenticationError, type(None)}
+        assert [message["to"] for message in pushing_sandbox.messages if not message["time_to_send"]] == [TO]
 
-    def test_what_one_sent_to_some_is_not_sent_again(self, pushing_sandbox: Sandbox) -> None:
-        assert None in self.notify(to=[TO, "+37255550005"]), "Messente rejects the second number"
-        assert [message["to"] for message in pushing_sandbox.messages] == [TO]
+    @pytest.mark.parametrize("more", WAYS)
+    def test_what_one_may_have_sent_is_not_sent_again(self, pushing_sandbox: Sandbox, more: dict[str, Any]) -> None:
+        pushing_sandbox.add_fault("lost_answer", call="send", times=1)
+        assert {type(outcome) for outcome in self.notify(**more)} == {LostResponseError, type(None)}
+        assert [message["to"] for message in pushing_sandbox.messages if not message["time_to_send"]] == [TO]
+
+    @pytest.mark.parametrize("more", WAYS)
+    def test_what_one_sent_to_some_is_not_sent_again(self, pushing_sandbox: Sandbox, more: dict[str, Any]) -> None:
+        assert None in self.notify(to=[TO, "+37255550005"], **more), "Messente rejects the second number"
+        assert [message["to"] for message in pushing_sandbox.messages if not message["time_to_send"]] == [TO]
+
+    def test_an_event_that_reached_some_is_over_for_its_key_too(self, pushing_sandbox: Sandbox) -> None:
+        self.notify(1, to=[TO, "+37255550005"], dedup_key="k")
+        self.notify(1, to=[TO], dedup_key="k")
+        assert len([message for message in pushing_sandbox.messages if not message["time_to_send"]]) == 1, "counted"
+
+    def test_steps_that_are_scheduled_do_not_replace_the_message(self, pushing_sandbox: Sandbox) -> None:
+        pushing_sandbox.add_fault("unauthorized", call="send", times=1)
+        assert None in self.notify(dedup_key="k", escalate=[Step(after=timedelta(minutes=15))])
+        assert [bool(message["time_to_send"]) for message in pushing_sandbox.messages] == [True, False]
 
     def test_if_the_one_that_sends_dies_another_takes_over(
         self, pushing_sandbox: Sandbox, receiver: RunningReceiver
