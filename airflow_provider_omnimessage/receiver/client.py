@@ -33,7 +33,14 @@ _FORBIDDEN = 403
 
 
 class ReceiverError(Exception):
-    """The receiver did not respond, or something else did. The message says what to check."""
+    """The receiver did not respond, or something else did. The message says what to check.
+
+    :param may_pass: whether the same request may succeed later without any change here.
+    """
+
+    def __init__(self, message: str, *, may_pass: bool = False) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,8 @@ class SignedRequest:
             )
         if status != 200:
             raise ReceiverError(
-                f"{self.base_url} responded {status}; check receiver_url, and whether the receiver runs there"
+                f"{self.base_url} responded {status}; check receiver_url, and whether the receiver runs there",
+                may_pass=status >= 500,
             )
         try:
             return dict(json.loads(content))
@@ -308,7 +316,8 @@ def stored_reports(
 def _unreachable(request: SignedRequest, error: Exception) -> ReceiverError:
     return ReceiverError(
         f"{request.base_url} cannot be reached ({type(error).__name__}); check receiver_url, and whether the receiver "
-        "runs there"
+        "runs there",
+        may_pass=True,
     )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import time
 import uuid
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_omnimessage.hooks.lookup import look_up_settings
 from airflow_provider_omnimessage.receiver.claim_state import LONGEST_CLAIM, ClaimState
@@ -17,10 +18,15 @@ from airflow_provider_omnimessage.receiver.client import ReceiverClient, Receive
 if TYPE_CHECKING:
     from airflow.sdk.types import Logger
 
+T = TypeVar("T")
+
 #: Seconds by which a claim lasts longer than the connection's ``deadline``, which limits the requests to Messente.
 MARGIN = 60
-#: Seconds between two questions whether the triggerer that sends has finished, at least and at most.
+#: Seconds between two requests to the receiver, at least and at most.
 ASK_EVERY = (1.0, 3.0)
+#: Seconds for which a receiver that does not respond may be restarting. With the last request, they end before
+#: ``MARGIN`` does: the claim of the triggerer that has sent still holds when it is given back.
+PATIENCE = 45.0
 
 
 @dataclass
@@ -36,8 +42,8 @@ class Turn:
 async def in_turn(key: str, conn_id: str, work: Callable[[Turn], Coroutine[Any, Any, None]], log: Logger) -> None:
     """Run ``work`` if no other triggerer has, and raise what it raises.
 
-    While another triggerer works, this one waits. If that one dies or sends nothing, this one works. Without a
-    receiver, or if it does not respond, this one works at once: two messages are better than none.
+    While another triggerer works, this one waits. If that one dies or sends nothing, this one works. So it does without
+    a receiver, and if the receiver does not respond for some time: two messages are better than none.
 
     :param key: identifies the work in all triggerers.
     :param conn_id: the Airflow connection. Its ``receiver_url`` or ``push_url`` says where the receiver is.
@@ -68,7 +74,8 @@ class _Claim:
     client: ReceiverClient
     log: Logger
     holder: str = field(default_factory=lambda: uuid.uuid4().hex)
-    is_mine: bool = False
+    failing_since: float | None = None
+    has_warned: bool = False
 
     @classmethod
     async def open(cls, key: str, conn_id: str, log: Logger) -> _Claim | None:
@@ -87,23 +94,44 @@ class _Claim:
     async def take(self) -> bool:
         """Wait for the turn; return false if the work is done."""
         try:
-            while (state := await self.client.claim(self.name, self.holder, self.seconds)) is ClaimState.HELD:
+            while (state := await self._repeat(self._take)) is ClaimState.HELD:
                 await asyncio.sleep(random.uniform(*ASK_EVERY))
         except ReceiverError as error:
             self._warn(error)
             return True
-        self.is_mine = state is ClaimState.YOURS
-        return self.is_mine
+        return state is ClaimState.YOURS
 
     async def give_back(self, *, is_done: bool) -> None:
-        if self.is_mine:
-            try:
-                await self.client.give_back(self.name, self.holder, is_done=is_done)
-            except ReceiverError as error:
+        """End the claim, which this triggerer may also have if the response to its request was lost."""
+        try:
+            await self._repeat(lambda: self.client.give_back(self.name, self.holder, is_done=is_done))
+        except ReceiverError as error:
+            if is_done:
                 self._warn(error)
 
+    def _take(self) -> Coroutine[Any, Any, ClaimState]:
+        return self.client.claim(self.name, self.holder, self.seconds)
+
+    async def _repeat(self, request: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Make a request, and repeat it while the receiver may be restarting: it is safe to repeat each of them."""
+        while True:
+            started = time.monotonic()
+            try:
+                response = await request()
+            except ReceiverError as error:
+                if self.failing_since is None:
+                    self.failing_since = started
+                if not error.may_pass or time.monotonic() - self.failing_since >= PATIENCE:
+                    raise
+                await asyncio.sleep(random.uniform(*ASK_EVERY))
+            else:
+                self.failing_since = None
+                return response
+
     def _warn(self, error: ReceiverError) -> None:
-        self.log.warning("Another triggerer may send this notification, too: %s", error)
+        if not self.has_warned:
+            self.log.warning("Another triggerer may send this notification, too: %s", error)
+        self.has_warned = True
 
     async def close(self) -> None:
         await self.client.close()

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from airflow_provider_omnimessage.notifications.omnimessage import OmnimessageNo
 from airflow_provider_omnimessage.receiver.claim_state import ClaimState
 from airflow_provider_omnimessage.receiver.claims import Claims
 from airflow_provider_omnimessage.receiver.database import open_url
+from airflow_provider_omnimessage.receiver.store import StoreUnavailableError
 from airflow_provider_omnimessage.sandbox import Sandbox
 from airflow_provider_omnimessage.triggers import turns
 
@@ -158,6 +160,56 @@ class TestADeadlineInSeveralTriggerers:
         assert None in self.notify(dedup_key="k", escalate=[Step(after=timedelta(minutes=15))])
         assert [bool(message["time_to_send"]) for message in pushing_sandbox.messages] == [True, False]
 
+    @pytest.mark.parametrize("is_served", [False, True], ids=["not served", "served, but without a response"])
+    @pytest.mark.parametrize("number", range(1, 7))
+    def test_a_request_to_a_receiver_that_restarts_doubles_nothing(
+        self,
+        pushing_sandbox: Sandbox,
+        receiver: RunningReceiver,
+        monkeypatch: pytest.MonkeyPatch,
+        number: int,
+        is_served: bool,
+    ) -> None:
+        monkeypatch.setattr(turns, "MARGIN", 5 - 120)  # a claim of 5 s
+        pushing_sandbox.add_fault("slow", call="send", seconds=0.3, processed=True, times=1)
+        requests: list[object] = []
+
+        def interrupted(serve: Callable[..., object]) -> Callable[..., object]:
+            def interrupt(*args: Any, **kwargs: Any) -> object:
+                requests.append(args)
+                fails = len(requests) == number
+                response = serve(*args, **kwargs) if is_served or not fails else None
+                if fails:
+                    raise StoreUnavailableError("restarting")
+                return response
+
+            return interrupt
+
+        claims = receiver.receiver.claims
+        monkeypatch.setattr(claims, "take", interrupted(claims.take))
+        monkeypatch.setattr(claims, "give_back", interrupted(claims.give_back))
+        assert self.notify() == [None, None]
+        assert len(pushing_sandbox.messages) == 1
+
+    @pytest.mark.parametrize("is_served", [False, True], ids=["not served", "served, but without a response"])
+    def test_the_end_of_a_claim_is_reported_after_a_restart(
+        self, pushing_sandbox: Sandbox, receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch, is_served: bool
+    ) -> None:
+        claims, give_back = receiver.receiver.claims, receiver.receiver.claims.give_back
+        failures = [1, 1]
+
+        def interrupted(*args: Any, **kwargs: Any) -> None:
+            if is_served or not failures:
+                give_back(*args, **kwargs)
+            if failures:
+                failures.pop()
+                raise StoreUnavailableError("restarting")
+
+        monkeypatch.setattr(claims, "give_back", interrupted)
+        assert self.notify(1) == [None]
+        assert self.notify(1) == [None], "its claim is done"
+        assert len(pushing_sandbox.messages) == 1
+
     def test_if_the_one_that_sends_dies_another_takes_over(
         self, pushing_sandbox: Sandbox, receiver: RunningReceiver
     ) -> None:
@@ -172,6 +224,7 @@ class TestADeadlineInSeveralTriggerers:
     def test_two_messages_are_better_than_none_if_the_receiver(
         self, pushing_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str
     ) -> None:
+        monkeypatch.setattr(turns, "PATIENCE", 0.5 if what == "is stopped" else 600)
         # a sandbox has no such route either
         url = "http://127.0.0.1:9" if what == "is stopped" else pushing_sandbox.url
         connection = {**pushing_sandbox.connection, "extra": {"receiver_url": url}}
