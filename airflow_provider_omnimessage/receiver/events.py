@@ -16,6 +16,9 @@ Kind = Literal["report", "reply"]
 #: Maximum number of characters that are kept of Messente's free text.
 LONGEST_TEXT = 500
 
+#: What the name of a consumer may be.
+CONSUMER = re.compile(r"[\w.:/@-]{1,200}", re.ASCII)
+
 _ID = re.compile(r"[A-Za-z0-9_.:@=+/-]{1,64}")
 _STATUS = re.compile(r"[A-Z0-9_-]{1,32}")
 

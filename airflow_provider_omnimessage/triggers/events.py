@@ -17,9 +17,9 @@ except ImportError as error:
 
 from airflow_provider_omnimessage.api.calls import delivery_report
 from airflow_provider_omnimessage.api.delivery import DeliveryReport, Outcome
-from airflow_provider_omnimessage.api.errors import NotFoundError, OmnimessageError
+from airflow_provider_omnimessage.api.errors import InvalidInputError, NotFoundError, OmnimessageError
 from airflow_provider_omnimessage.receiver.client import LONG_POLL, EventPage, ReceiverClient, ReceiverError
-from airflow_provider_omnimessage.receiver.events import EventJson, Kind
+from airflow_provider_omnimessage.receiver.events import CONSUMER, EventJson, Kind
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
@@ -84,8 +84,8 @@ class OmnimessageEventTrigger(BaseEventTrigger):
     events of the last ten seconds again, with the same payload: treat ``id`` as the key.
 
     :param omnimessage_conn_id: the Airflow connection, with ``push_url`` or ``receiver_url``.
-    :param consumer: name under which the receiver stores the position. Triggers with different purposes need
-        different names.
+    :param consumer: name under which the receiver stores the position: 1 to 200 letters, digits and ``. : / @ _ -``.
+        Triggers with different purposes need different names.
     :param replies: whether to fire for each reply, too; ``id`` is then the reply's ``msg_id``.
     """
 
@@ -97,6 +97,11 @@ class OmnimessageEventTrigger(BaseEventTrigger):
         replies: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        if not isinstance(consumer, str) or not CONSUMER.fullmatch(consumer):
+            raise InvalidInputError.of(
+                "consumer",
+                f"{consumer!r} is not the name of a consumer; use 1 to 200 letters, digits and . : / @ _ -",
+            )
         self.omnimessage_conn_id = omnimessage_conn_id
         self.consumer = consumer
         self.replies = replies

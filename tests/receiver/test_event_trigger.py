@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from receivers import CONN_ID, REPLY_SECRET, RunningReceiver, report
 
+from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import sms, viber
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.sandbox import Sandbox
@@ -145,6 +146,12 @@ def test_a_connection_without_a_receiver_is_named_and_tried_again(
 
     asyncio.run(run())
     assert "set push_url or receiver_url" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("consumer", ["", "delivery stats", "a" * 201, "é", "a+failures", None])
+def test_a_name_that_the_receiver_would_reject_is_rejected_in_the_dag(consumer: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"consumer: .+ is not the name of a consumer; use 1 to 200 letters"):
+        OmnimessageEventTrigger(consumer=consumer)
 
 
 def _acknowledged(receiver: RunningReceiver) -> int:
