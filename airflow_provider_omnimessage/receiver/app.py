@@ -17,7 +17,14 @@ from starlette.requests import ClientDisconnect
 
 from airflow_provider_omnimessage.receiver import signing
 from airflow_provider_omnimessage.receiver.claim_state import LONGEST_CLAIM
-from airflow_provider_omnimessage.receiver.events import CONSUMER, Event, MalformedError, read_reply, read_report
+from airflow_provider_omnimessage.receiver.events import (
+    CONSUMER,
+    FAILURES,
+    Event,
+    MalformedError,
+    read_reply,
+    read_report,
+)
 from airflow_provider_omnimessage.receiver.keys import CONN_ID, ConnectionSecrets, SecretsUnavailableError
 from airflow_provider_omnimessage.receiver.service import Receiver
 from airflow_provider_omnimessage.receiver.store import Page, Position, StoreUnavailableError
@@ -217,7 +224,7 @@ class _EventsQuery:
         if len(self.ids) > MAX_IDS or not all(map(_ID.fullmatch, self.ids)):
             raise _RejectedError(400, f"ids: invalid; use up to {MAX_IDS} message ids, separated by commas")
         self.consumer = values.get("consumer", "")
-        if self.consumer and not CONSUMER.fullmatch(self.consumer):
+        if self.consumer and not CONSUMER.fullmatch(self.consumer.removesuffix(FAILURES)):
             raise _RejectedError(400, "consumer: invalid; use letters, digits and . : / @ _ -")
 
     @staticmethod

@@ -18,6 +18,8 @@ LONGEST_TEXT = 500
 
 #: What the name of a consumer may be.
 CONSUMER = re.compile(r"[\w.:/@-]{1,200}", re.ASCII)
+#: Follows a consumer's name in the name of its second position: up to where failures have been confirmed.
+FAILURES = "+failures"
 
 _ID = re.compile(r"[A-Za-z0-9_.:@=+/-]{1,64}")
 _STATUS = re.compile(r"[A-Z0-9_-]{1,32}")

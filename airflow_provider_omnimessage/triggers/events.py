@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
-from collections import OrderedDict
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeAlias, TypedDict
 
 try:
     from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 except ImportError as error:
     raise ImportError("OmnimessageEventTrigger requires Airflow 3.0 or newer") from error
 
-from airflow_provider_omnimessage.api.calls import delivery_report
-from airflow_provider_omnimessage.api.delivery import DeliveryReport, Outcome
-from airflow_provider_omnimessage.api.errors import InvalidInputError, NotFoundError, OmnimessageError
+from airflow_provider_omnimessage.api.delivery import Outcome
+from airflow_provider_omnimessage.api.errors import InvalidInputError
+from airflow_provider_omnimessage.hooks.lookup import look_up_settings
 from airflow_provider_omnimessage.receiver.client import LONG_POLL, EventPage, ReceiverClient, ReceiverError
-from airflow_provider_omnimessage.receiver.events import CONSUMER, EventJson, Kind
-
-if TYPE_CHECKING:
-    from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
+from airflow_provider_omnimessage.receiver.events import CONSUMER, FAILURES, EventJson, Kind
+from airflow_provider_omnimessage.triggers.confirming import Confirmer
 
 #: Seconds after which a fired event is assumed to be in Airflow's database: not all versions report that. An event that
 #: is acknowledged earlier would be lost if the triggerer died.
@@ -31,6 +29,10 @@ PERSISTED_AFTER = 10.0
 CONFIRM_AFTER = 5.0
 #: Longest pause between attempts in seconds.
 MAX_RETRY_PAUSE = 60.0
+#: Number of outcomes that may wait for their confirmation. Until there are fewer, no further ones are read.
+MOST_PENDING = 500
+#: Seconds that a confirmed outcome waits for an earlier one that is not confirmed yet.
+PASS_AFTER = 600.0
 #: Number of messages that the trigger remembers to have fired for.
 REMEMBERED = 10_000
 
@@ -53,14 +55,8 @@ class Payload(TypedDict):
     conn_id: str
 
 
-@dataclass
-class _Unconfirmed:
-    """A message whose reports look like a failure or a cancellation."""
-
-    event: EventJson
-    next_poll: float
-    before: DeliveryReport | None = None
-    failures: int = 0
+#: What an event turns out to be: known at once, or once Messente has confirmed it.
+_Result: TypeAlias = "asyncio.Future[Payload | None]"
 
 
 class OmnimessageEventTrigger(BaseEventTrigger):
@@ -81,7 +77,8 @@ class OmnimessageEventTrigger(BaseEventTrigger):
     reply.
 
     The receiver stores the trigger's position in the log, so a restarted triggerer loses no event. It may fire the
-    events of the last ten seconds again, with the same payload: treat ``id`` as the key.
+    events of the last ten seconds again, with the same payload: treat ``id`` as the key. Failures and cancellations
+    fire once Messente has confirmed them.
 
     :param omnimessage_conn_id: the Airflow connection, with ``push_url`` or ``receiver_url``.
     :param consumer: name under which the receiver stores the position: 1 to 200 letters, digits and ``. : / @ _ -``.
@@ -116,24 +113,17 @@ class OmnimessageEventTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Follow the log until the trigger is stopped."""
-        failures = 0
-        fired = _Fired()
-        while True:
-            reader = _Reader(self, fired)
-            try:
-                await reader.open()
-                async for payload in reader.payloads():
-                    failures = 0
-                    yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
-            except Exception as error:  # Airflow would not restart a failed trigger before the triggerer restarts
-                failures += 1
-                if failures == 1:
-                    self.log.warning(
-                        "connection '%s': events cannot be read; trying again: %s", self.omnimessage_conn_id, error
-                    )
-            finally:
-                await reader.close()
-            await asyncio.sleep(min(MAX_RETRY_PAUSE, 2 ** min(failures, 6)) * random.uniform(0.5, 1.0))
+        reader = _Reader(self)
+        reading = asyncio.create_task(reader.read())
+        try:
+            while True:
+                payload = await reader.output.get()
+                yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+                reader.output.task_done()
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            await reader.close()
 
 
 class _Fired:
@@ -152,132 +142,97 @@ class _Fired:
 
 
 class _Reader:
-    """Reads the log from the consumer's position, with one session to the receiver and one to Messente."""
+    """Reads the log twice, from two positions: for outcomes that are known at once, and for those to be confirmed.
 
-    def __init__(self, trigger: OmnimessageEventTrigger, fired: _Fired) -> None:
+    While Messente does not confirm a failure, deliveries do not wait for it, and a restart does not fire them again.
+    """
+
+    def __init__(self, trigger: OmnimessageEventTrigger) -> None:
+        self.output: asyncio.Queue[Payload] = asyncio.Queue()
         self._trigger = trigger
         self._conn_id = trigger.omnimessage_conn_id
-        self._client: ReceiverClient | None = None
-        self._transport: AiohttpTransport | None = None
-        self._unconfirmed: list[_Unconfirmed] = []
-        self._fired = fired
-        self._position = -1
-        self._read: list[tuple[float, int]] = []
-        self._acknowledged = 0
+        self._confirmer = Confirmer(self._conn_id, CONFIRM_AFTER)
+        self._fired = _Fired()
+        self._followers = [
+            # first: if a new trigger is stopped after it has stored only one position, no failure is lost
+            _Follower(trigger.consumer + FAILURES, self._failure, self._fire),
+            _Follower(trigger.consumer, self._delivery_or_reply, self._fire),
+        ]
 
-    async def open(self) -> None:
-        """Look up the connection and open the sessions.
+    async def read(self) -> None:
+        """Put the payload of each outcome into the output."""
+        failures = 0
+        while True:
+            started = time.monotonic()
+            try:
+                await self._follow()
+            except Exception as error:  # Airflow would not restart a failed trigger before the triggerer restarts
+                if time.monotonic() - started > MAX_RETRY_PAUSE:
+                    failures = 0
+                failures += 1
+                if failures == 1:
+                    self._trigger.log.warning(
+                        "connection '%s': events cannot be read; trying again: %s", self._conn_id, error
+                    )
+            await asyncio.sleep(min(MAX_RETRY_PAUSE, 2 ** min(failures, 6)) * random.uniform(0.5, 1.0))
 
-        :raises ReceiverError: if the connection has no receiver.
-        """
-        from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+    async def close(self) -> None:
+        """Stop confirming outcomes."""
+        for follower in self._followers:
+            await follower.forget()
+        await self._confirmer.close()
 
-        settings = await OmnimessageHook(self._conn_id).look_up_connection()
+    async def _follow(self) -> None:
+        settings = await look_up_settings(self._conn_id)
         if not settings.receiver_url:
             raise ReceiverError(
                 f"connection '{self._conn_id}', extra: push_url is missing; set push_url or receiver_url"
             )
-        self._client = await ReceiverClient.open(settings, self._conn_id)
-        from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
+        client = await ReceiverClient.open(settings, self._conn_id)
+        tasks = []
+        try:
+            for follower in self._followers:
+                await follower.start(client)
+                tasks.append(asyncio.create_task(follower.follow(client)))
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in tasks:
+                task.cancel()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            await client.close()
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
 
-        self._transport = await AiohttpTransport.open(settings, connections=4)
-
-    async def close(self) -> None:
-        """Close both sessions."""
-        for session in (self._client, self._transport):
-            if session is not None:
-                await session.close()
-
-    async def payloads(self) -> AsyncIterator[Payload]:
-        """Yield the payload of each outcome.
-
-        :raises ReceiverError: if the receiver does not respond, or its log was reset.
-        """
-        assert self._client is not None
-        page = await self._client.events(consumer=self._trigger.consumer)
-        log = page.log
-        while True:
-            for event in page.events:
-                if payload := self._payload(event):
-                    yield payload
-            if page.position > self._position:
-                self._position = page.position
-                self._read.append((time.monotonic(), page.position))
-            for unconfirmed in [one for one in self._unconfirmed if one.next_poll <= time.monotonic()]:
-                if payload := await self._confirm(unconfirmed):
-                    yield payload
-            page = await self._next_page(page)
-            if page.log != log:
-                raise ReceiverError("the receiver's log was reset: it uses another database")
-
-    async def _next_page(self, page: EventPage) -> EventPage:
-        assert self._client is not None
-        wait = LONG_POLL
-        if self._unconfirmed:
-            wait = min(one.next_poll for one in self._unconfirmed) - time.monotonic()
-        if self._read:  # not acknowledged yet
-            wait = min(wait, PERSISTED_AFTER)
-        return await self._client.events(
-            after=page.position,
-            wait=max(0.0, round(wait, 2)),
-            consumer=self._trigger.consumer,
-            acknowledged=self._done(),
-        )
-
-    def _done(self) -> int:
-        """Return the position up to which all events have fired and are in Airflow's database."""
-        persisted = [seq for at, seq in self._read if time.monotonic() - at >= PERSISTED_AFTER]
-        if persisted:
-            self._read = self._read[len(persisted) :]
-            self._acknowledged = persisted[-1]
-        open_from = [int(one.event["seq"]) - 1 for one in self._unconfirmed]
-        return min([self._acknowledged, *open_from])
-
-    def _payload(self, event: EventJson) -> Payload | None:
+    def _delivery_or_reply(self, event: EventJson) -> _Result | None:
         if event["kind"] == "reply":
-            return self._fire(event, event["msg_id"], "replied") if self._trigger.replies else None
-        status, id_ = event["status"], event["omnimessage_id"]
-        if status is None:
-            return None
+            return _known(self._payload(event, event["msg_id"], "replied")) if self._trigger.replies else None
+        status = event["status"]
         if status in _DELIVERED and event["first_delivery"]:
-            return self._fire(event, id_, _DELIVERED[status].value)
-        if status in _ENDED and ("report", id_) not in self._fired:
-            self._unconfirmed.append(_Unconfirmed(event, time.monotonic()))
+            return _known(self._payload(event, event["omnimessage_id"], _DELIVERED[status].value))
         return None
 
-    async def _confirm(self, unconfirmed: _Unconfirmed) -> Payload | None:
-        """Poll once for a message: only Messente knows whether another channel follows."""
-        assert self._transport is not None
-        id_ = unconfirmed.event["omnimessage_id"]
-        try:
-            report = await self._transport.make(delivery_report(id_))
-        except OmnimessageError as error:
-            self._record_error(unconfirmed, error)
+    def _failure(self, event: EventJson) -> _Result | None:
+        if event["kind"] != "report" or event["status"] not in _ENDED:
             return None
-        if report.outcome is Outcome.FAILED and unconfirmed.before is None:
-            unconfirmed.before = report
-            unconfirmed.next_poll = time.monotonic() + CONFIRM_AFTER
+        if ("report", event["omnimessage_id"]) in self._fired:
             return None
-        self._unconfirmed.remove(unconfirmed)
-        if report.outcome in (Outcome.FAILED, Outcome.CANCELLED):
-            return self._fire(unconfirmed.event, id_, report.outcome.value, report.price)
-        return None  # another channel follows or has delivered it, which has an event of its own
+        return asyncio.create_task(self._confirm(event))
 
-    def _record_error(self, unconfirmed: _Unconfirmed, error: OmnimessageError) -> None:
-        if isinstance(error, NotFoundError) or not error.may_pass:
-            id_ = unconfirmed.event["omnimessage_id"]
-            self._trigger.log.warning("%s: its outcome is unknown: %s", id_, error)
-            self._unconfirmed.remove(unconfirmed)
-            return
-        unconfirmed.failures += 1
-        pause = min(MAX_RETRY_PAUSE, CONFIRM_AFTER * 2 ** min(unconfirmed.failures, 5))
-        unconfirmed.next_poll = time.monotonic() + pause * random.uniform(0.5, 1.0)
-
-    def _fire(self, event: EventJson, id_: str, outcome: str, price: str | None = None) -> Payload | None:
-        key = (event["kind"], id_)
-        if key in self._fired:
+    async def _confirm(self, event: EventJson) -> Payload | None:
+        report = await self._confirmer.failure(event["omnimessage_id"])
+        if report is None:
             return None
-        self._fired.add(key)
+        return self._payload(event, event["omnimessage_id"], report.outcome.value, report.price)
+
+    async def _fire(self, payload: Payload | None) -> None:
+        """Return once Airflow has taken the event."""
+        if payload is not None and (key := (payload["kind"], payload["id"])) not in self._fired:
+            self._fired.add(key)
+            self.output.put_nowait(payload)
+        await self.output.join()
+
+    def _payload(self, event: EventJson, id_: str, outcome: str, price: str | None = None) -> Payload:
         return {
             "id": id_,
             "kind": event["kind"],
@@ -287,3 +242,132 @@ class _Reader:
             "price": price or event.get("price"),
             "conn_id": self._conn_id,
         }
+
+
+class _Pending:
+    """A position in the log, and what the event there turns out to be.
+
+    :ivar confirmed_at: since when it could fire, if it is to fire.
+    """
+
+    def __init__(self, position: int, result: _Result) -> None:
+        self.position = position
+        self.result = result
+        self.confirmed_at = math.inf
+        result.add_done_callback(self._settle)
+
+    def _settle(self, result: _Result) -> None:
+        if not result.cancelled() and result.result() is not None:
+            self.confirmed_at = time.monotonic()
+
+
+class _Follower:
+    """Follows the log from one position, which the receiver stores, and fires in the order of the log.
+
+    It survives a lost connection to the receiver, with all that is pending.
+
+    :param consumer: name under which the receiver stores the position.
+    :param result: returns what an event turns out to be; ``None`` if this follower does not fire for it.
+    :param fire: fires, and returns once Airflow has taken the event.
+    """
+
+    def __init__(
+        self,
+        consumer: str,
+        result: Callable[[EventJson], _Result | None],
+        fire: Callable[[Payload | None], Awaitable[None]],
+    ) -> None:
+        self._consumer = consumer
+        self._result = result
+        self._fire = fire
+        self._log: str | None = None
+        self._read_to = -1
+        self._pending: deque[_Pending] = deque()
+        self._fired_to = 0
+        self._unacknowledged: deque[tuple[float, int]] = deque()
+        self._acknowledged = 0
+
+    async def start(self, client: ReceiverClient) -> None:
+        """Read from the stored position, unless this has happened. The position of a new consumer is the end."""
+        if self._log is None:
+            await self._take(await client.events(consumer=self._consumer))
+
+    async def follow(self, client: ReceiverClient) -> None:
+        """Read and fire until this is cancelled.
+
+        :raises ReceiverError: if the receiver does not respond, or its log was reset.
+        """
+        polling: asyncio.Task[EventPage] | None = None
+        try:
+            while True:
+                await self._fire_settled()
+                if polling is None and len(self._pending) < MOST_PENDING:
+                    polling = asyncio.create_task(self._next_page(client))
+                awaited = {polling} if polling else set()
+                head = {self._pending[0].result} if self._pending else set()
+                await asyncio.wait(awaited | head, timeout=LONG_POLL, return_when=asyncio.FIRST_COMPLETED)
+                if polling is not None and polling.done():
+                    page, polling = polling.result(), None
+                    await self._take(page)
+        finally:
+            if polling is not None:
+                polling.cancel()
+                await asyncio.gather(polling, return_exceptions=True)
+
+    async def forget(self) -> None:
+        """Forget the position and all that is pending."""
+        for pending in self._pending:
+            pending.result.cancel()
+        await asyncio.gather(*(pending.result for pending in self._pending), return_exceptions=True)
+        self._pending.clear()
+        self._unacknowledged.clear()
+        self._log, self._read_to, self._fired_to, self._acknowledged = None, -1, 0, 0
+
+    async def _take(self, page: EventPage) -> None:
+        if self._log not in (None, page.log):
+            await self.forget()
+            raise ReceiverError("the receiver's log was reset: it uses another database")
+        self._log = page.log
+        for event in page.events:
+            if (result := self._result(event)) is not None:
+                self._pending.append(_Pending(int(event["seq"]), result))
+        if page.position > self._read_to:
+            self._read_to = page.position
+            self._pending.append(_Pending(page.position, _known(None)))
+
+    async def _fire_settled(self) -> None:
+        while self._pending:
+            first = self._pending[0]
+            if first.result.done():
+                await self._fire(first.result.result())
+                self._pending.popleft()
+                self._fired_to = max(self._fired_to, first.position)
+                self._unacknowledged.append((time.monotonic(), self._fired_to))
+            elif any(time.monotonic() - later.confirmed_at > PASS_AFTER for later in self._pending):
+                self._pending.rotate(
+                    -1
+                )  # Messente reports others, but not this one: they do not wait for it any longer
+            else:
+                return
+
+    async def _next_page(self, client: ReceiverClient) -> EventPage:
+        now = time.monotonic()
+        while self._unacknowledged and now - self._unacknowledged[0][0] >= PERSISTED_AFTER:
+            self._acknowledged = self._unacknowledged.popleft()[1]
+        wait = LONG_POLL
+        if self._unacknowledged:
+            wait = self._unacknowledged[0][0] + PERSISTED_AFTER - now
+        elif self._pending:
+            wait = PERSISTED_AFTER  # what fires meanwhile is acknowledged in time
+        return await client.events(
+            after=self._read_to,
+            wait=max(0.01, round(min(wait, LONG_POLL), 2)),
+            consumer=self._consumer,
+            acknowledged=self._acknowledged,
+        )
+
+
+def _known(payload: Payload | None) -> _Result:
+    result: _Result = asyncio.get_running_loop().create_future()
+    result.set_result(payload)
+    return result

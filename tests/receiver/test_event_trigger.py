@@ -13,6 +13,7 @@ from receivers import CONN_ID, REPLY_SECRET, RunningReceiver, report
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import sms, viber
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
+from airflow_provider_omnimessage.receiver.events import FAILURES
 from airflow_provider_omnimessage.sandbox import Sandbox
 from airflow_provider_omnimessage.triggers import events
 from airflow_provider_omnimessage.triggers.events import OmnimessageEventTrigger
@@ -39,8 +40,17 @@ async def fired(many: int, **arguments: Any) -> list[dict[str, Any]]:
         await running.aclose()  # type: ignore[attr-defined]
 
 
+def fail(receiver: RunningReceiver, sandbox: Sandbox) -> str:
+    """Send a message that fails, and return its id once the receiver has its report."""
+    id_ = OmnimessageHook(CONN_ID).send("+37255550001", [sms("a")]).omnimessage_id
+    sandbox.advance(30)
+    _until_posted(receiver, [id_])
+    return id_
+
+
 def begin(receiver: RunningReceiver, consumer: str = "airflow") -> None:
-    receiver.events(consumer=consumer)
+    for position in (consumer + FAILURES, consumer):
+        receiver.events(consumer=position)
 
 
 def test_each_message_fires_once_with_its_final_outcome(receiver: RunningReceiver, pushing_sandbox: Sandbox) -> None:
@@ -135,6 +145,81 @@ def test_a_failure_waits_for_messente_to_come_back(receiver: RunningReceiver, pu
     _until_posted(receiver, [id_])
     pushing_sandbox.add_fault("server_error", call="status", times=2, status=503)
     assert [payload["outcome"] for payload in asyncio.run(fired(1))] == ["failed"]
+
+
+def test_what_has_fired_does_not_fire_again_because_a_failure_is_unconfirmed(
+    receiver: RunningReceiver, pushing_sandbox: Sandbox
+) -> None:
+    begin(receiver)
+    failed = fail(receiver, pushing_sandbox)
+    pushing_sandbox.add_fault("server_error", call="status", times="always", status=503)
+
+    async def first() -> list[str]:
+        trigger = OmnimessageEventTrigger().run()
+        ids = []
+        for number in range(3):
+            await asyncio.to_thread(receiver.post, report(f"a{number}"))
+            ids.append((await asyncio.wait_for(anext(trigger), 20)).payload["id"])
+        end = await asyncio.to_thread(lambda: receiver.events().body["position"])
+        following = asyncio.ensure_future(anext(trigger))
+        for _ in range(400):
+            await asyncio.sleep(0.02)
+            if await asyncio.to_thread(_acknowledged, receiver) >= end:
+                break
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        return ids
+
+    assert asyncio.run(first()) == ["a0", "a1", "a2"]
+    receiver.post(report("b"))
+    assert [payload["id"] for payload in asyncio.run(fired(1))] == ["b"]
+    pushing_sandbox.clear_faults()
+    assert {payload["id"] for payload in asyncio.run(fired(2))} == {"b", failed}  # b was not acknowledged
+
+
+def test_deliveries_do_not_wait_for_slow_confirmations(receiver: RunningReceiver, pushing_sandbox: Sandbox) -> None:
+    begin(receiver)
+    for _ in range(3):
+        fail(receiver, pushing_sandbox)
+    pushing_sandbox.add_fault("slow", call="status", times="always", seconds=5)
+
+    async def deliver_during_the_first_request() -> list[dict[str, Any]]:
+        firing = asyncio.create_task(fired(1))
+        await asyncio.sleep(1)
+        await asyncio.to_thread(receiver.post, report("delivered"))
+        return await asyncio.wait_for(firing, 10)
+
+    assert [payload["id"] for payload in asyncio.run(deliver_during_the_first_request())] == ["delivered"]
+
+
+def test_failures_fire_in_order_but_pass_one_that_messente_does_not_report(
+    receiver: RunningReceiver, pushing_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(receiver)
+    receiver.post(report("not-known-yet", "UNDELIV"))
+    id_ = fail(receiver, pushing_sandbox)
+
+    async def nothing_fires() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(anext(OmnimessageEventTrigger().run()), 2)
+
+    asyncio.run(nothing_fires())
+    monkeypatch.setattr(events, "PASS_AFTER", 0.1)
+    monkeypatch.setattr(events, "LONG_POLL", 0.2)
+    assert [payload["id"] for payload in asyncio.run(fired(1))] == [id_]
+
+
+def test_a_trigger_that_is_stopped_leaves_nothing_running(receiver: RunningReceiver, pushing_sandbox: Sandbox) -> None:
+    begin(receiver)
+    fail(receiver, pushing_sandbox)
+    pushing_sandbox.add_fault("slow", call="status", times="always", seconds=3)
+    receiver.post(report("a"))
+
+    async def run() -> int:
+        await fired(1)
+        return len(asyncio.all_tasks()) - 1
+
+    assert asyncio.run(run()) == 0
 
 
 def test_a_connection_without_a_receiver_is_named_and_tried_again(
