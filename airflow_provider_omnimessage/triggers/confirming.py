@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_omnimessage.api.calls import Call, delivery_report
 from airflow_provider_omnimessage.api.delivery import DeliveryReport, Outcome
 from airflow_provider_omnimessage.api.errors import InvalidInputError, NotFoundError, OmnimessageError, RejectedError
-from airflow_provider_omnimessage.api.waiting import NOT_FOUND_PATIENCE
+from airflow_provider_omnimessage.api.waiting import NOT_FOUND_PATIENCE, is_transient
 from airflow_provider_omnimessage.hooks.lookup import import_transport, look_up_settings
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 class Confirmer:
     """Confirms outcomes for one connection. It tries again until Messente responds about the message.
 
-    :param conn_id: the Airflow connection.
+    :param conn_id: the Airflow connection: looked up for the first request, and again after an error that does not
+        pass by itself, such as a 401.
     :param pause: seconds between the two polls that confirm a failure, and the shortest pause after an error.
     """
 
@@ -81,6 +82,7 @@ class Confirmer:
         """Make one request. While Messente cannot be reached, all messages share one pause."""
         async with self._slots:
             await asyncio.sleep(max(0.0, self._next_try - time.monotonic()))
+            transport = None
             try:
                 transport = await self._open()
                 report = await transport.make(call)
@@ -89,6 +91,8 @@ class Confirmer:
                 raise
             except Exception as error:
                 self._record_error(error)
+                if transport is self._transport and not _passes_by_itself(error):
+                    await self.close()  # the connection in Airflow may have changed
                 raise
             self._failures = 0
             return report
@@ -117,8 +121,12 @@ def _log_unknown(omnimessage_id: str, error: Exception) -> None:
     log.warning("%s: its outcome is unknown: %s", omnimessage_id, error)
 
 
+def _passes_by_itself(error: Exception) -> bool:
+    return isinstance(error, OmnimessageError) and is_transient(error)
+
+
 def _is_about_the_message(error: Exception, age: float) -> bool:
     """Return whether an error is about this message alone, and will not pass."""
     if isinstance(error, NotFoundError):
         return age >= NOT_FOUND_PATIENCE  # Messente may have no report yet
-    return isinstance(error, OmnimessageError) and not error.may_pass
+    return isinstance(error, RejectedError)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from typing import Any
 
 import pytest
+from full_size import first as first_ones
 from receivers import CONN_ID, REPLY_SECRET, RunningReceiver, report
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError
@@ -46,6 +48,10 @@ def fail(receiver: RunningReceiver, sandbox: Sandbox) -> str:
     sandbox.advance(30)
     _until_posted(receiver, [id_])
     return id_
+
+
+def status_requests(sandbox: Sandbox) -> int:
+    return sum(request["call"] == "status" for request in sandbox.requests)
 
 
 def begin(receiver: RunningReceiver, consumer: str = "airflow") -> None:
@@ -145,6 +151,44 @@ def test_a_failure_waits_for_messente_to_come_back(receiver: RunningReceiver, pu
     _until_posted(receiver, [id_])
     pushing_sandbox.add_fault("server_error", call="status", times=2, status=503)
     assert [payload["outcome"] for payload in asyncio.run(fired(1))] == ["failed"]
+
+
+FAULTS_OF_ONE_RESPONSE = [
+    {"fault": "unauthorized"},
+    {"fault": "html"},
+    {"fault": "broken_json"},
+    {"fault": "cut"},
+    {"fault": "redirect", "location": "https://example.com/"},
+]
+
+
+@pytest.mark.parametrize("fault", first_ones(2, FAULTS_OF_ONE_RESPONSE), ids=lambda fault: fault["fault"])
+def test_no_bad_response_of_messente_loses_a_failure(
+    receiver: RunningReceiver, pushing_sandbox: Sandbox, fault: dict[str, str]
+) -> None:
+    begin(receiver)
+    id_ = fail(receiver, pushing_sandbox)
+    pushing_sandbox.add_fault(**fault, call="status", times=1)
+    assert [(payload["id"], payload["outcome"]) for payload in asyncio.run(fired(1))] == [(id_, "failed")]
+
+
+def test_a_failure_waits_until_the_connection_is_corrected(
+    receiver: RunningReceiver, pushing_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(receiver)
+    id_ = fail(receiver, pushing_sandbox)
+    variable = f"AIRFLOW_CONN_{CONN_ID.upper()}"
+    right = os.environ[variable]
+    monkeypatch.setenv(variable, json.dumps({**json.loads(right), "login": "somebody else"}))
+
+    async def correct_it_while_the_trigger_runs() -> list[dict[str, Any]]:
+        firing = asyncio.create_task(fired(1))
+        while not await asyncio.to_thread(lambda: status_requests(pushing_sandbox)):
+            await asyncio.sleep(0.05)
+        monkeypatch.setenv(variable, right)
+        return await firing
+
+    assert [payload["id"] for payload in asyncio.run(correct_it_while_the_trigger_runs())] == [id_]
 
 
 def test_what_has_fired_does_not_fire_again_because_a_failure_is_unconfirmed(
