@@ -16,6 +16,7 @@ from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import sms, viber
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 from airflow_provider_omnimessage.receiver.events import FAILURES
+from airflow_provider_omnimessage.receiver.store import StoreUnavailableError
 from airflow_provider_omnimessage.sandbox import Sandbox
 from airflow_provider_omnimessage.triggers import events
 from airflow_provider_omnimessage.triggers.events import OmnimessageEventTrigger
@@ -251,6 +252,37 @@ def test_failures_fire_in_order_but_pass_one_that_messente_does_not_report(
     monkeypatch.setattr(events, "PASS_AFTER", 0.1)
     monkeypatch.setattr(events, "LONG_POLL", 0.2)
     assert [payload["id"] for payload in asyncio.run(fired(1))] == [id_]
+
+
+def test_events_go_on_after_the_receiver_has_failed(
+    receiver: RunningReceiver, pushing_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(receiver)
+    failed = fail(receiver, pushing_sandbox)
+    receiver.post(report("a"))
+    pushing_sandbox.add_fault("server_error", call="status", times="always", status=503)
+    store = receiver.receiver.store
+
+    def failing_page(*_: object) -> None:
+        raise StoreUnavailableError("the database does not respond")
+
+    async def run() -> list[str]:
+        trigger = OmnimessageEventTrigger().run()
+        try:
+            ids = [(await asyncio.wait_for(anext(trigger), 20)).payload["id"]]
+            with monkeypatch.context() as patch:
+                patch.setattr(store, "page", failing_page)
+                following = asyncio.ensure_future(anext(trigger))
+                await asyncio.sleep(1)  # it has lost the connection, and tries again
+            await asyncio.to_thread(pushing_sandbox.clear_faults)
+            ids.append((await asyncio.wait_for(following, 20)).payload["id"])
+            await asyncio.to_thread(receiver.post, report("b"))
+            ids.append((await asyncio.wait_for(anext(trigger), 20)).payload["id"])
+            return ids
+        finally:
+            await trigger.aclose()  # type: ignore[attr-defined]
+
+    assert asyncio.run(run()) == ["a", failed, "b"]
 
 
 def test_a_trigger_that_is_stopped_leaves_nothing_running(receiver: RunningReceiver, pushing_sandbox: Sandbox) -> None:
