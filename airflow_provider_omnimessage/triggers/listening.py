@@ -12,6 +12,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timezone
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_omnimessage import metrics
@@ -54,11 +55,49 @@ class Subscriber(Protocol):
         """Process the reports of a message.
 
         :param events: the latest event of each channel.
-        :param new: those of them that are new.
+        :param new: those of them that are new to this subscriber.
         """
 
     def on_push(self, is_reliable: bool) -> None:
         """Note whether reports arrive: if they do, polling is only the fallback."""
+
+
+class _Followed:
+    """A message, its subscribers, and the latest event of each channel."""
+
+    def __init__(self, omnimessage_id: str) -> None:
+        self.omnimessage_id = omnimessage_id
+        self.subscribers: set[Subscriber] = set()
+        self._joining: set[Subscriber] = set()
+        self._latest: dict[str, EventJson] = {}
+
+    @property
+    def statuses(self) -> set[str | None]:
+        """The latest status of each channel."""
+        return {event.get("status") for event in self._latest.values()}
+
+    def join(self, subscriber: Subscriber) -> None:
+        """Add a subscriber. To it, all events are new; it gets them when the stored ones have been read."""
+        self.subscribers.add(subscriber)
+        self._joining.add(subscriber)
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """Remove a subscriber."""
+        self.subscribers.discard(subscriber)
+        self._joining.discard(subscriber)
+
+    def add(self, events: Iterable[EventJson]) -> None:
+        """Pass to each subscriber what is new to it."""
+        new: dict[str, EventJson] = {}
+        for event in events:
+            before = self._latest.get(event["message_id"])
+            # a stored report may be older than one that has arrived meanwhile
+            if before is None or before["seq"] < event["seq"]:
+                self._latest[event["message_id"]] = new[event["message_id"]] = event
+        joining, self._joining = self._joining, set()
+        for subscriber in list(self.subscribers):
+            if news := self._latest if subscriber in joining else new:
+                subscriber.on_events(self.omnimessage_id, list(self._latest.values()), list(news.values()))
 
 
 class Listener:
@@ -71,10 +110,9 @@ class Listener:
     def __init__(self, conn_id: str, look_up: Callable[[], Awaitable[Settings]]) -> None:
         self._conn_id = conn_id
         self._look_up = look_up
-        self._subscribers: dict[str, set[Subscriber]] = {}
         self._all: set[Subscriber] = set()
-        self._events: dict[str, dict[str, EventJson]] = {}
-        self._unread: set[str] = set()
+        self._followed: dict[str, _Followed] = {}
+        self._unread: set[_Followed] = set()
         self._has_unread = asyncio.Event()
         self._log_id: str | None = None
         self._position: int | None = None
@@ -93,8 +131,9 @@ class Listener:
         """Start passing events to a subscriber, beginning with the stored reports of its messages."""
         self._all.add(subscriber)
         for id_ in subscriber.omnimessage_ids:
-            self._subscribers.setdefault(id_, set()).add(subscriber)
-            self._unread.add(id_)
+            followed = self._followed.setdefault(id_, _Followed(id_))
+            followed.join(subscriber)
+            self._unread.add(followed)
         self._has_unread.set()
         subscriber.on_push(self.is_reliable)
         if self._task is None or self._task.done():
@@ -104,12 +143,13 @@ class Listener:
         """Stop passing events to a subscriber."""
         self._all.discard(subscriber)
         for id_ in subscriber.omnimessage_ids:
-            others = self._subscribers.get(id_, set())
-            others.discard(subscriber)
-            if not others:
-                self._subscribers.pop(id_, None)
-                self._events.pop(id_, None)
-                self._unread.discard(id_)
+            followed = self._followed.get(id_)
+            if followed is None:
+                continue
+            followed.leave(subscriber)
+            if not followed.subscribers:
+                del self._followed[id_]
+                self._unread.discard(followed)
 
     async def close(self) -> None:
         """Stop following the events."""
@@ -120,11 +160,12 @@ class Listener:
 
     def record_poll(self, omnimessage_id: str, report: DeliveryReport) -> None:
         """Compare the result of a poll with the reports, to notice lost reports."""
-        if not self._is_connected or omnimessage_id in self._unread:
+        followed = self._followed.get(omnimessage_id)
+        if not self._is_connected or followed is None or followed in self._unread:
             return
         if report.outcome is Outcome.IN_PROGRESS or not _is_settled(report):
             return
-        known = {event.get("status") for event in self._events.get(omnimessage_id, {}).values()}
+        known = followed.statuses
         if all(status.status in known for status in report.statuses):
             return
         metrics.count("push_missed", {"conn_id": self._conn_id}, in_triggerer=True)
@@ -203,18 +244,19 @@ class Listener:
         while True:
             await self._has_unread.wait()
             await asyncio.sleep(COLLECT)
-            ids = [id_ for id_, _ in zip(self._unread, range(IDS_AT_A_TIME), strict=False)]
-            if ids:
-                page = await client.events(ids=ids)
-                self._unread.difference_update(ids)
-                for id_, events in page.stored.items():
-                    self._notify(id_, events)
+            batch = list(islice(self._unread, IDS_AT_A_TIME))
+            if batch:
+                page = await client.events(ids=[followed.omnimessage_id for followed in batch])
+                # those without subscribers by now are gone, even if the same id has been joined again
+                for followed in self._unread.intersection(batch):
+                    self._unread.discard(followed)
+                    followed.add(page.stored.get(followed.omnimessage_id, ()))
             if not self._unread:
                 self._has_unread.clear()
 
     def _start_at(self, page: EventPage) -> None:
         self._log_id, self._position = page.log, page.position
-        self._unread.update(self._subscribers)
+        self._unread.update(self._followed.values())
         self._has_unread.set()
 
     def _take(self, page: EventPage) -> None:
@@ -226,27 +268,12 @@ class Listener:
             self._notify_reliability()
         by_id: dict[str, list[EventJson]] = {}
         for event in page.events:
-            if event.get("omnimessage_id") in self._subscribers:
+            if event.get("omnimessage_id") in self._followed:
                 by_id.setdefault(event["omnimessage_id"], []).append(event)
         for id_, events in by_id.items():
-            self._notify(id_, events)
+            self._followed[id_].add(events)
         if by_id:
             metrics.count("push_received", {"conn_id": self._conn_id}, sum(map(len, by_id.values())), in_triggerer=True)
-
-    def _notify(self, omnimessage_id: str, events: Iterable[EventJson]) -> None:
-        subscribers = self._subscribers.get(omnimessage_id)
-        if not subscribers:
-            return
-        known = self._events.setdefault(omnimessage_id, {})
-        new: dict[str, EventJson] = {}
-        for event in events:
-            before = known.get(event["message_id"])
-            # a stored report may be older than one that has arrived meanwhile
-            if before is None or before["seq"] < event["seq"]:
-                known[event["message_id"]] = new[event["message_id"]] = event
-        if new:
-            for subscriber in list(subscribers):
-                subscriber.on_events(omnimessage_id, list(known.values()), list(new.values()))
 
     def _notify_reliability(self) -> None:
         if self.is_reliable is not self._was_reliable:

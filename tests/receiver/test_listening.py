@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,12 +32,14 @@ class Waiting:
         self.omnimessage_ids = omnimessage_ids
         self.statuses: dict[str, dict[str, str]] = {}
         self.outcomes: dict[str, Outcome] = {}
+        self.new: list[dict[str, str]] = []
         self.push: list[bool] = []
 
     def on_events(
         self, omnimessage_id: str, events: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
     ) -> None:
         self.statuses[omnimessage_id] = {event["message_id"]: event["status"] for event in events}
+        self.new.append({event["message_id"]: event["status"] for event in new})
         self.outcomes[omnimessage_id] = delivery_report(omnimessage_id, events).outcome
 
     def on_push(self, is_reliable: bool) -> None:
@@ -117,6 +120,65 @@ def test_subscribers_join_and_leave_at_any_time(receiver: RunningReceiver, pushi
     first, second = asyncio.run(follow())
     assert first.statuses == {}
     assert second.push == [True]
+
+
+def test_a_subscriber_that_joins_later_gets_all_that_another_has_got(
+    receiver: RunningReceiver, pushing_sandbox: Sandbox
+) -> None:
+    async def follow() -> tuple[Waiting, Waiting]:
+        first, second = Waiting("a", "b"), Waiting("a")
+        async with listening_to(first) as listener:
+            await until(lambda: True in first.push and not listener._unread)
+            for channel in ("viber", "sms"):
+                status = "UNDELIV" if channel == "viber" else "ACK"
+                await asyncio.to_thread(receiver.post, report("a", status, message_id=channel))
+            await until(lambda: len(first.statuses.get("a", ())) == 2)
+            news_of_first = list(first.new)
+            listener.join(second)
+            await until(lambda: second.new)
+            assert second.new == [{"viber": "UNDELIV", "sms": "ACK"}]
+            assert first.new == news_of_first
+            listener.leave(first)
+            await asyncio.to_thread(receiver.post, report("a", message_id="sms"))
+            await until(lambda: second.outcomes.get("a") is Outcome.DELIVERED)
+            listener.leave(second)
+            assert not listener._followed
+        return first, second
+
+    first, second = asyncio.run(follow())
+    assert second.new[1:] == [{"sms": "DELIVRD"}]
+    assert first.statuses == {"a": {"viber": "UNDELIV", "sms": "ACK"}}
+
+
+def test_a_message_that_is_left_and_joined_during_a_request_is_read_again(
+    receiver: RunningReceiver, pushing_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_read, may_respond = threading.Event(), threading.Event()
+    stored = receiver.receiver.store.stored
+
+    def slow(*arguments: Any) -> Any:
+        found = stored(*arguments)
+        has_read.set()
+        may_respond.wait(20)
+        return found
+
+    monkeypatch.setattr(receiver.receiver.store, "stored", slow)
+
+    async def follow() -> None:
+        first, second = Waiting("a"), Waiting("a")
+        async with listening_to(first, Waiting("b")) as listener:
+            await asyncio.to_thread(has_read.wait, 20)
+            listener.leave(first)
+            await asyncio.to_thread(receiver.post, report("a"))
+            await until(lambda: listener._position == 1)
+            listener.join(second)
+            may_respond.set()
+            await until(lambda: "a" in second.outcomes)
+
+    try:
+        asyncio.run(follow())
+    finally:
+        may_respond.set()
 
 
 def test_events_stored_while_the_receiver_was_unreachable_reach_subscribers(

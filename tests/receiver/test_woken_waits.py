@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from full_size import full_size
-from receivers import CONN_ID, RunningReceiver
+from receivers import CONN_ID, RunningReceiver, report
 
 from airflow_provider_omnimessage.api import delivery, waiting
 from airflow_provider_omnimessage.api.messages import sms, viber
@@ -137,6 +137,30 @@ def test_a_message_that_must_be_read_ends_when_it_is(pushing_sandbox: Sandbox) -
     id_ = send("+37255550003")
     (payload,) = run(trigger(id_, wait_for="seen"), meanwhile=lambda: step(pushing_sandbox))
     assert (payload["ending"], payload["reports"][0]["outcome"]) == ("fulfilled", "seen")
+    assert polls(pushing_sandbox) == 0
+
+
+@pytest.mark.parametrize("wait_for", ["delivered", "seen"])
+def test_a_wait_for_a_message_of_another_wait_ends_at_once_too(
+    receiver: RunningReceiver, pushing_sandbox: Sandbox, wait_for: Any
+) -> None:
+    """The other one goes on, for another message, or until the messages are read."""
+    id_, another = send(), send("+37255555556")
+
+    async def both() -> dict[str, Any]:
+        first = asyncio.ensure_future(outcome(trigger(id_, another, wait_for=wait_for)))
+        await until_connected()
+        (poller,) = _pollers[asyncio.get_running_loop()].values()
+        await asyncio.to_thread(receiver.post, report(id_, channel="viber"))
+        while not poller.listener._followed[id_].statuses:
+            await asyncio.sleep(0.01)
+        payload = await asyncio.wait_for(outcome(trigger(id_)), 20)
+        assert not first.done()
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        return payload
+
+    assert asyncio.run(both())["ending"] == "fulfilled"
     assert polls(pushing_sandbox) == 0
 
 
