@@ -65,10 +65,10 @@ class Subscriber(Protocol):
 class _Followed:
     """A message, its subscribers, and the latest event of each channel."""
 
-    def __init__(self, omnimessage_id: str) -> None:
+    def __init__(self, omnimessage_id: str, subscribers: Iterable[Subscriber] = ()) -> None:
         self.omnimessage_id = omnimessage_id
-        self.subscribers: set[Subscriber] = set()
-        self._joining: set[Subscriber] = set()
+        self.subscribers = set(subscribers)
+        self._joining = set(subscribers)
         self._latest: dict[str, EventJson] = {}
 
     @property
@@ -256,11 +256,14 @@ class Listener:
 
     def _start_at(self, page: EventPage) -> None:
         self._log_id, self._position = page.log, page.position
-        self._unread.update(self._followed.values())
+        # new objects: sequence numbers from before, and lookups that are under way, mean nothing in this log
+        self._followed = {id_: _Followed(id_, before.subscribers) for id_, before in self._followed.items()}
+        self._unread = set(self._followed.values())
         self._has_unread.set()
 
     def _take(self, page: EventPage) -> None:
-        if page.log != self._log_id:  # another database, with other sequence numbers
+        if page.log != self._log_id or page.position < (self._position or 0):
+            # another database, or an earlier state of it: the numbers up to here are assigned anew
             self._start_at(page)
         self._position = page.position
         if page.events and self._misses:

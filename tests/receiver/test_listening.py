@@ -150,35 +150,43 @@ def test_a_subscriber_that_joins_later_gets_all_that_another_has_got(
     assert first.statuses == {"a": {"viber": "UNDELIV", "sms": "ACK"}}
 
 
-def test_a_message_that_is_left_and_joined_during_a_request_is_read_again(
-    receiver: RunningReceiver, pushing_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    has_read, may_respond = threading.Event(), threading.Event()
-    stored = receiver.receiver.store.stored
+class HeldLookup:
+    """Holds the response to the first lookup of stored reports."""
 
-    def slow(*arguments: Any) -> Any:
-        found = stored(*arguments)
-        has_read.set()
-        may_respond.wait(20)
+    def __init__(self, receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.has_read, self.may_respond = threading.Event(), threading.Event()
+        self._stored = receiver.receiver.store.stored
+        monkeypatch.setattr(receiver.receiver.store, "stored", self._read)
+
+    def __enter__(self) -> HeldLookup:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.may_respond.set()
+
+    def _read(self, *arguments: Any) -> Any:
+        found = self._stored(*arguments)
+        self.has_read.set()
+        self.may_respond.wait(20)
         return found
 
-    monkeypatch.setattr(receiver.receiver.store, "stored", slow)
 
-    async def follow() -> None:
+def test_a_message_that_is_left_and_joined_during_a_lookup_is_looked_up_again(
+    receiver: RunningReceiver, pushing_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def follow(lookup: HeldLookup) -> None:
         first, second = Waiting("a"), Waiting("a")
         async with listening_to(first, Waiting("b")) as listener:
-            await asyncio.to_thread(has_read.wait, 20)
+            await asyncio.to_thread(lookup.has_read.wait, 20)
             listener.leave(first)
             await asyncio.to_thread(receiver.post, report("a"))
             await until(lambda: listener._position == 1)
             listener.join(second)
-            may_respond.set()
+            lookup.may_respond.set()
             await until(lambda: "a" in second.outcomes)
 
-    try:
-        asyncio.run(follow())
-    finally:
-        may_respond.set()
+    with HeldLookup(receiver, monkeypatch) as lookup:
+        asyncio.run(follow(lookup))
 
 
 def test_events_stored_while_the_receiver_was_unreachable_reach_subscribers(
@@ -209,27 +217,67 @@ def test_events_stored_while_the_receiver_was_unreachable_reach_subscribers(
     assert "check that the receiver sees the connection" in warnings[0]
 
 
+def reset_log(receiver: RunningReceiver, log_id: str | None, last_seq: int) -> None:
+    """Shorten the log, and let it be another one if ``log_id`` is set."""
+    with receiver.receiver.store._engine.begin() as connection:
+        connection.execute(text("DELETE FROM omnimessage_event WHERE seq > :seq"), {"seq": last_seq})
+        connection.execute(
+            text("UPDATE omnimessage_log SET log_id = coalesce(:log_id, log_id), last_seq = :seq"),
+            {"log_id": log_id, "seq": last_seq},
+        )
+
+
+another_log = pytest.mark.parametrize(
+    ("log_id", "last_seq"), [("another", 0), (None, 5)], ids=["another database", "restored from a backup"]
+)
+
+
+@another_log
 def test_the_listener_notices_another_database_behind_the_receiver(
-    receiver: RunningReceiver, pushing_sandbox: Sandbox
+    receiver: RunningReceiver, pushing_sandbox: Sandbox, log_id: str | None, last_seq: int
 ) -> None:
     for number in range(10):
         receiver.post(report(f"old{number}"))
 
-    def reset_log() -> None:
-        with receiver.receiver.store._engine.begin() as connection:
-            connection.execute(text("DELETE FROM omnimessage_event"))
-            connection.execute(text("UPDATE omnimessage_log SET log_id = 'another', last_seq = 0"))
-
     async def follow() -> None:
-        waiting = Waiting("a")
+        waiting = Waiting("a", "b")
         async with listening_to(waiting) as listener:
             await until(lambda: waiting.push[-1] and not listener._unread)
-            await asyncio.to_thread(reset_log)
-            await until(lambda: listener._log_id == "another")
-            await asyncio.to_thread(receiver.post, report("a"))
-            await until(lambda: "a" in waiting.outcomes)
+            await asyncio.to_thread(receiver.post, report("b", "ACK"))
+            await until(lambda: "b" in waiting.outcomes)
+            await asyncio.to_thread(reset_log, receiver, log_id, last_seq)
+            await until(lambda: listener._position == last_seq)
+            for id_ in ("a", "b"):
+                await asyncio.to_thread(receiver.post, report(id_))
+            await until(lambda: list(waiting.outcomes.values()) == [Outcome.DELIVERED] * 2)
 
     asyncio.run(follow())
+
+
+@another_log
+def test_a_lookup_in_the_former_database_does_not_hide_newer_reports(
+    receiver: RunningReceiver,
+    pushing_sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    log_id: str | None,
+    last_seq: int,
+) -> None:
+    for number in range(10):
+        receiver.post(report(f"old{number}"))
+    receiver.post(report("a", "ACK"))
+
+    async def follow(lookup: HeldLookup) -> None:
+        waiting = Waiting("a")
+        async with listening_to(waiting) as listener:
+            await asyncio.to_thread(lookup.has_read.wait, 20)
+            await asyncio.to_thread(reset_log, receiver, log_id, last_seq)
+            await until(lambda: listener._position == last_seq)
+            lookup.may_respond.set()
+            await asyncio.to_thread(receiver.post, report("a"))
+            await until(lambda: waiting.outcomes.get("a") is Outcome.DELIVERED)
+
+    with HeldLookup(receiver, monkeypatch) as lookup:
+        asyncio.run(follow(lookup))
 
 
 def test_polls_that_find_statuses_without_reports_make_reports_unreliable(
