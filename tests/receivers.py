@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import uvicorn
+from sqlalchemy import text
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -157,6 +158,15 @@ class RunningReceiver(Client):
         while sum(map(len, self.receiver.news._waiting.values())) < many:
             assert time.monotonic() < until
             time.sleep(0.02)
+
+    def shorten_log(self, log_id: str | None, last_seq: int) -> None:
+        """Set the log back, as a backup does, or as another database if ``log_id`` is passed."""
+        with self.receiver.store._engine.begin() as connection:
+            connection.execute(text("DELETE FROM omnimessage_event WHERE seq > :seq"), {"seq": last_seq})
+            connection.execute(
+                text("UPDATE omnimessage_log SET log_id = coalesce(:log_id, log_id), last_seq = :seq"),
+                {"log_id": log_id, "seq": last_seq},
+            )
 
     def _look_up(self, conn_id: str) -> ConnectionSecrets | None:
         self.looked_up.append(conn_id)

@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 class News:
     """Tracks which long polls wait for events of which connection.
 
-    An event that this process stores wakes them at once; one that another process stores, with the next check. A long
-    poll holds no database connection while it waits.
+    An event that this process stores wakes them at once; one that another process stores, or that was stored just
+    before they began to wait, with the next check. A long poll holds no database connection while it waits.
 
     :param store: the log.
     :param read: calls a blocking function of the store, off the event loop.
@@ -33,7 +33,6 @@ class News:
         self._store = store
         self._read = read
         self._waiting: dict[str, dict[asyncio.Future[None], int]] = {}
-        self._latest: dict[str, int] = {}
         self._checked: Position | None = None
         self._checking: asyncio.Task[None] | None = None
         self._closed = False
@@ -43,7 +42,7 @@ class News:
 
         :param position: how far the caller has read.
         """
-        if self._closed or seconds <= 0 or self._latest.get(conn_id, 0) > position.seq:
+        if self._closed or seconds <= 0:
             return
         # the next check must include what was stored since the caller's read
         if self._checked is None or position.seq < self._checked.seq:
@@ -67,7 +66,6 @@ class News:
         :param news: for each connection with new events, the sequence number of the last one.
         """
         for conn_id, seq in news.items():
-            self._latest[conn_id] = max(seq, self._latest.get(conn_id, 0))
             for woken, after in self._waiting.get(conn_id, {}).items():
                 if seq > after and not woken.done():
                     woken.set_result(None)
@@ -104,7 +102,6 @@ class News:
         if before is None or now == before:
             return
         if now.log_id != before.log_id or now.seq < before.seq:  # another database
-            self._latest.clear()
             self._checked = now
             self._wake_all()
             return

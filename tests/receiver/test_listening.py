@@ -13,7 +13,6 @@ import pytest
 from blockbuster import blockbuster_ctx
 from full_size import full_size
 from receivers import CONN_ID, RunningReceiver, report
-from sqlalchemy import text
 
 from airflow_provider_omnimessage.api.delivery import DeliveryReport, Outcome
 from airflow_provider_omnimessage.api.messages import sms, viber
@@ -217,16 +216,6 @@ def test_events_stored_while_the_receiver_was_unreachable_reach_subscribers(
     assert "check that the receiver sees the connection" in warnings[0]
 
 
-def reset_log(receiver: RunningReceiver, log_id: str | None, last_seq: int) -> None:
-    """Shorten the log, and let it be another one if ``log_id`` is set."""
-    with receiver.receiver.store._engine.begin() as connection:
-        connection.execute(text("DELETE FROM omnimessage_event WHERE seq > :seq"), {"seq": last_seq})
-        connection.execute(
-            text("UPDATE omnimessage_log SET log_id = coalesce(:log_id, log_id), last_seq = :seq"),
-            {"log_id": log_id, "seq": last_seq},
-        )
-
-
 another_log = pytest.mark.parametrize(
     ("log_id", "last_seq"), [("another", 0), (None, 5)], ids=["another database", "restored from a backup"]
 )
@@ -245,7 +234,7 @@ def test_the_listener_notices_another_database_behind_the_receiver(
             await until(lambda: waiting.push[-1] and not listener._unread)
             await asyncio.to_thread(receiver.post, report("b", "ACK"))
             await until(lambda: "b" in waiting.outcomes)
-            await asyncio.to_thread(reset_log, receiver, log_id, last_seq)
+            await asyncio.to_thread(receiver.shorten_log, log_id, last_seq)
             await until(lambda: listener._position == last_seq)
             for id_ in ("a", "b"):
                 await asyncio.to_thread(receiver.post, report(id_))
@@ -270,7 +259,7 @@ def test_a_lookup_in_the_former_database_does_not_hide_newer_reports(
         waiting = Waiting("a")
         async with listening_to(waiting) as listener:
             await asyncio.to_thread(lookup.has_read.wait, 20)
-            await asyncio.to_thread(reset_log, receiver, log_id, last_seq)
+            await asyncio.to_thread(receiver.shorten_log, log_id, last_seq)
             await until(lambda: listener._position == last_seq)
             lookup.may_respond.set()
             await asyncio.to_thread(receiver.post, report("a"))

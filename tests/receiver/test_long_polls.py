@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 
 import pytest
 from full_size import first, full_size
@@ -12,7 +13,7 @@ from receivers import PASSWORD, RunningReceiver, report
 from sqlalchemy import event as sqlalchemy_event
 
 from airflow_provider_omnimessage.receiver.keys import ConnectionSecrets
-from airflow_provider_omnimessage.receiver.store import Store
+from airflow_provider_omnimessage.receiver.store import Page, Store
 
 
 def test_a_long_poll_is_answered_by_the_next_report(receiver: RunningReceiver) -> None:
@@ -54,6 +55,40 @@ def test_many_long_polls_make_one_light_query_and_hold_no_connection(
         assert held["checkout"] == len(looks)
         assert held["checkout"] - held["checkin"] <= 1
         assert {poll.result().body["position"] for poll in polls} == {0}
+
+
+def test_a_report_stored_between_the_read_and_the_wait_answers_the_long_poll(
+    receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, reads = Store.page, count()
+
+    def then_post(self: Store, conn_id: str, after: int) -> Page:
+        read = page(self, conn_id, after)
+        if next(reads) == 0:
+            receiver.post(report("a"))
+        return read
+
+    monkeypatch.setattr(Store, "page", then_post)
+    started = time.monotonic()
+    assert [event["omnimessage_id"] for event in receiver.events(after=0, wait=60).body["events"]] == ["a"]
+    assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize(
+    ("log_id", "last_seq"), [("another", 0), (None, 5)], ids=["another database", "restored from a backup"]
+)
+def test_a_long_poll_of_a_log_that_starts_anew_reads_no_more_than_others(
+    receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch, log_id: str | None, last_seq: int
+) -> None:
+    for number in range(10):
+        receiver.post(report(f"m{number}"))
+    receiver.shorten_log(log_id, last_seq)
+    page, reads = Store.page, []
+    monkeypatch.setattr(Store, "page", lambda *args: reads.append(1) or page(*args))
+    assert receiver.events(after=last_seq, wait=2).body["position"] == last_seq
+    assert len(reads) <= 3
+    receiver.post(report("a"))
+    assert [event["omnimessage_id"] for event in receiver.events(after=last_seq, wait=60).body["events"]] == ["a"]
 
 
 def test_a_report_for_one_connection_does_not_end_the_long_poll_of_another(receiver: RunningReceiver) -> None:
