@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
@@ -291,26 +291,46 @@ class ReceiverClient:
 def stored_reports(
     settings: Settings, conn_id: str, omnimessage_ids: Sequence[str], *, timeout: float = TIMEOUT
 ) -> dict[str, DeliveryReport]:
-    """Return the stored reports of messages. This blocks.
+    """Return the stored reports of messages; the parameters and errors are those of :func:`each_stored_report`."""
+    return dict(each_stored_report(settings, conn_id, omnimessage_ids, timeout=timeout))
+
+
+def each_stored_report(
+    settings: Settings, conn_id: str, omnimessage_ids: Sequence[str], *, timeout: float
+) -> Iterator[tuple[str, DeliveryReport]]:
+    """Yield the stored reports of messages, each with its id, as soon as they are read. This blocks.
 
     :param settings: the connection's, with ``receiver_url``.
-    :param timeout: seconds for each request.
+    :param timeout: seconds for all requests together. Ids that are not looked up by then are left out.
     :raises ReceiverError: if there is no response, or it is not a page of events.
     """
     import requests
+    from urllib3.util import Timeout
 
-    found: dict[str, DeliveryReport] = {}
+    from airflow_provider_omnimessage.hooks.sockets import DeadlineAdapter
+
+    end = time.monotonic() + timeout
     with requests.Session() as session:
         session.auth = _no_credentials  # otherwise requests reads .netrc
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, DeadlineAdapter())
         for start in range(0, len(omnimessage_ids), IDS_AT_A_TIME):
+            left = min(TIMEOUT, end - time.monotonic())
+            if left <= 0:
+                return
             request = EventsRequest(settings, conn_id, ids=omnimessage_ids[start : start + IDS_AT_A_TIME])
             try:
-                response = session.get(request.url, headers=request.headers(), timeout=timeout, allow_redirects=False)
+                response = session.get(
+                    request.url,
+                    headers=request.headers(),
+                    timeout=Timeout(total=left),  # type: ignore[arg-type]
+                    allow_redirects=False,
+                )
             except requests.RequestException as error:
                 raise _unreachable(request, error) from error
             page = request.page(response.status_code, response.content)
-            found |= {id_: delivery_report(id_, events) for id_, events in page.stored.items()}
-    return found
+            for id_, events in page.stored.items():
+                yield id_, delivery_report(id_, events)
 
 
 def _unreachable(request: SignedRequest, error: Exception) -> ReceiverError:

@@ -47,11 +47,11 @@ class WorkerPoller:
         :param seconds: how long all requests may take together.
         :param log_endings_only: whether to log only messages that have ended.
         """
-        messages = self._without_reported(messages, seconds)
-        if not messages:
-            return
-        self._hook.get_conn()  # opened here, and shared by the threads
         with self._hook.within(seconds):
+            messages = self._without_reported(messages)
+            if not messages:
+                return
+            self._hook.get_conn()  # opened here, and shared by the threads
             for message, response in self._responses(messages):
                 if isinstance(response, OmnimessageError):
                     news = self._wait.record_error(message, response, _now())
@@ -62,30 +62,32 @@ class WorkerPoller:
                 if self._wait.only_count and self._wait.is_over:
                     break
 
-    def _without_reported(self, messages: Sequence[AwaitedMessage], seconds: float) -> Sequence[AwaitedMessage]:
-        """Record what the receiver has stored, if there is one, and return the messages that have not ended by it."""
+    def _without_reported(self, messages: Sequence[AwaitedMessage]) -> Sequence[AwaitedMessage]:
+        """Record what the receiver has stored, if there is one, and return the messages that have not ended by it.
+
+        This takes half of the time at most, so that the others can be polled.
+        """
         settings = self._hook.settings
         if not messages or not settings.receiver_url:
             return messages
-        from airflow_provider_omnimessage.receiver.client import TIMEOUT, ReceiverError, stored_reports
+        from airflow_provider_omnimessage.receiver.client import ReceiverError, each_stored_report
 
         by_id = {message.omnimessage_id: message for message in messages}
+        seconds = (self._hook.seconds_left or 0.0) / 2
         try:
-            found = stored_reports(
-                settings, self._hook.omnimessage_conn_id, list(by_id), timeout=max(0.1, min(TIMEOUT, seconds / 2))
-            )
+            for id_, report in each_stored_report(
+                settings, self._hook.omnimessage_conn_id, list(by_id), timeout=seconds
+            ):
+                news = self._wait.record_push(by_id[id_], report, (), _now())
+                if news and not self._wait.only_count:
+                    self._log.info(news)
         except ReceiverError as error:
             if not self._has_warned:
                 self._has_warned = True
                 self._log.warning("No delivery reports from the receiver, polling Messente instead: %s", error)
-            return messages
-        for id_, report in found.items():
-            news = self._wait.record_push(by_id[id_], report, (), _now())
-            if news and not self._wait.only_count:
-                self._log.info(news)
-        ended = sum(message.ending is not None for message in messages)
-        metrics.count("push_received", {"conn_id": self._hook.omnimessage_conn_id}, ended)
-        return [message for message in messages if message.ending is None]
+        unreported = [message for message in messages if message.ending is None]
+        metrics.count("push_received", {"conn_id": self._hook.omnimessage_conn_id}, len(messages) - len(unreported))
+        return unreported
 
     def _responses(
         self, messages: Sequence[AwaitedMessage]
