@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from sqlalchemy import create_engine, event, exc
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 #: Seconds to wait for a connection to the database.
 CONNECT_TIMEOUT = 5
+
+#: A URL whose user or password contains an @: SQLAlchemy would take the rest of the password for the host.
+_AMBIGUOUS = re.compile(r"[^:]+://[^:/]*:[^@]*@.*@", re.DOTALL)
 
 
 class DatabaseError(Exception):
@@ -37,19 +41,21 @@ def open_url(url: str) -> Engine:
     :raises DatabaseError: if it is invalid, or its driver is not installed.
     """
     try:
+        if _AMBIGUOUS.match(url):
+            raise ValueError
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
             raise DatabaseError("database: SQLite in memory keeps nothing; name a file, such as sqlite:///receiver.db")
         engine = create_engine(parsed, **_options(parsed))
-    except exc.ArgumentError:
+    except (exc.ArgumentError, ValueError):  # SQLAlchemy's own message may contain a part of the password
         raise DatabaseError(
             "database: is not an SQLAlchemy URL; use one such as postgresql+psycopg2://user:password@host/name "
-            "or sqlite:///receiver.db"
+            "or sqlite:///receiver.db, and write special characters of the password as in every URL, such as %40 for @"
         ) from None
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise DatabaseError(
-            f"database: the driver {error.name} is not installed; install it, or name another driver in the URL "
-            "(postgresql+psycopg2://, postgresql+psycopg://)"
+            f"database: the driver {error.name or parsed.drivername} is not installed; install it, or name another "
+            "driver in the URL (postgresql+psycopg2://, postgresql+psycopg://)"
         ) from error
     if parsed.get_backend_name() == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)

@@ -149,8 +149,8 @@ class Receiver:
         while self._store is None:
             try:
                 await asyncio.to_thread(self.set_up)
-            except DatabaseError as error:
-                log.error("The receiver cannot store reports; trying again in %.0f s. %s", SET_UP_EVERY, error)
+            except Exception as error:
+                log.error("The receiver cannot store reports; trying again in %.0f s. %s", SET_UP_EVERY, _cause(error))
                 await asyncio.sleep(SET_UP_EVERY)
         self._news = News(self._store, self.read)
         self._intake = Intake(self._store, self._news.spread)
@@ -163,8 +163,8 @@ class Receiver:
             await asyncio.sleep(DELETE_EVERY * random.uniform(0.8, 1.2))
             try:
                 await self.delete_expired(store)
-            except StoreUnavailableError as error:
-                log.warning("Old events could not be deleted: %s", error)
+            except Exception as error:
+                log.warning("Old events could not be deleted: %s", _cause(error))
 
     async def delete_expired(self, store: Store) -> int:
         """Delete expired events, in small batches.
@@ -179,6 +179,11 @@ class Receiver:
         await self.read(self.claims.forget, cutoff)
         await self.read(store.forget_consumers, time.time() - max(self._retention, 30 * 86_400))
         return deleted
+
+
+def _cause(error: Exception) -> str:
+    # the message of any other error may contain a part of the database's URL
+    return str(error) if isinstance(error, DatabaseError | StoreUnavailableError) else type(error).__name__
 
 
 def _set_up(part: T | None) -> T:

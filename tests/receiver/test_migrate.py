@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -99,9 +100,20 @@ def test_a_failed_migration_leaves_nothing_behind(database: str) -> None:
         ("sqlite://", "in memory keeps nothing"),
         ("postgresql+nosuchdriver://u:secret@127.0.0.1/x", "is not an SQLAlchemy URL"),
         ("postgresql+pg8000://u:secret@127.0.0.1/x", "the driver pg8000 is not installed"),
+        # a password with special characters that are not quoted
+        ("postgresql+psycopg2://u:s3cr@et:secret@127.0.0.1/x", "such as %40 for @"),
+        ("postgresql+psycopg2://u:s3cr@secret/x@127.0.0.1/x", "such as %40 for @"),
+        ("postgresql+psycopg2://u:s3cr@secret?@127.0.0.1/x", "such as %40 for @"),
+        ("postgresql+psycopg2://secret:secret/x", "is not an SQLAlchemy URL"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_rejected_with_the_way_out(url: str, message: str) -> None:
     with pytest.raises(DatabaseError, match=message) as raised:
         open_url(url)
-    assert "secret" not in str(raised.value)
+    assert "secret" not in "".join(traceback.format_exception(raised.value))
+
+
+def test_a_url_with_a_quoted_password_is_used_as_it_is(tmp_path: Path) -> None:
+    engine = open_url("postgresql+psycopg2://u@server:s%40cr%3Aet@127.0.0.1/x")
+    assert (engine.url.username, engine.url.password, engine.url.host) == ("u@server", "s@cr:et", "127.0.0.1")
+    assert open_url(f"sqlite:///{tmp_path}/a:b@c@d.db").url.database == f"{tmp_path}/a:b@c@d.db"
