@@ -125,8 +125,10 @@ class _Routes:
             await self._verify(conn_id, is_signed)
             return _json(200, await serve(body))
         except _RejectedError as error:
-            return await _reject(error, started)
-        except (StoreUnavailableError, SecretsUnavailableError):
+            return await self._reject(error, started)
+        except SecretsUnavailableError:
+            return await self._delayed(_unavailable(), started)
+        except StoreUnavailableError:
             return _unavailable()
 
     async def get_health(self) -> Response:
@@ -159,8 +161,10 @@ class _Routes:
                 raise _RejectedError(400, str(error)) from None
             await self._receiver.intake.add(event)
         except _RejectedError as error:
-            return await _reject(error, started)
-        except (StoreUnavailableError, SecretsUnavailableError):
+            return await self._reject(error, started)
+        except SecretsUnavailableError:
+            return await self._delayed(_unavailable(), started)
+        except StoreUnavailableError:
             return _unavailable()
         log.debug("%s of %s stored: %s %s", event.kind, conn_id, event.subject_id, event.status)
         return _json(200, {"status": "stored"})
@@ -168,6 +172,15 @@ class _Routes:
     async def _verify(self, conn_id: str, is_signed: Callable[[ConnectionSecrets], bool]) -> None:
         if not CONN_ID.fullmatch(conn_id) or not await self._receiver.keys.verify(conn_id, is_signed):
             raise _RejectedError(403, "forbidden")
+
+    async def _reject(self, error: _RejectedError, started: float) -> Response:
+        response = _json(error.status, {"error": str(error)})
+        return await self._delayed(response, started) if error.status == 403 else response
+
+    async def _delayed(self, response: Response, started: float) -> Response:
+        taken = time.monotonic() - started
+        await asyncio.sleep(math.ceil(taken / REJECTION_TIME) * REJECTION_TIME - taken)
+        return response
 
     async def _events(self, conn_id: str, query: _EventsQuery) -> dict[str, object]:
         receiver = self._receiver
@@ -286,13 +299,6 @@ async def _read_chunks(request: Request) -> bytes:
             raise _RejectedError(413, "too large")
         chunks.append(chunk)
     return b"".join(chunks)
-
-
-async def _reject(error: _RejectedError, started: float) -> Response:
-    if error.status == 403:
-        taken = time.monotonic() - started
-        await asyncio.sleep(math.ceil(taken / REJECTION_TIME) * REJECTION_TIME - taken)
-    return _json(error.status, {"error": str(error)})
 
 
 def _unavailable() -> Response:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 #: Seconds for which a connection is cached, even if it does not exist.
 CACHED_FOR = 30.0
 #: After a bad signature, a connection that was looked up longer ago (seconds) is looked up again: its password may have
 #: changed.
 RENEWED_AFTER = 5.0
-#: Seconds for which a connection that is no longer found is still used: while its database restarts, Airflow reports
-#: that the connection does not exist.
+#: Seconds for which a connection that cannot be looked up, or is no longer found, is still used: while its database
+#: restarts, Airflow reports that the connection does not exist.
 KEPT_FOR = 300.0
+#: Seconds to wait for the renewal of a connection whose cached password has signed the request.
+RENEWAL_PATIENCE = 1.0
+#: Maximum number of look-ups at the same time, including those that wait for a thread. While there are so many, no
+#: unknown connection is looked up.
+MAX_LOOK_UPS = 32
 #: Maximum number of cached connections.
 CACHE_SIZE = 1000
 #: Seconds after which a look-up has timed out.
@@ -46,6 +53,10 @@ class ConnectionSecrets:
     reply_secret: str = field(repr=False)
 
 
+def _random_secrets() -> ConnectionSecrets:
+    return ConnectionSecrets(secrets.token_hex(32), secrets.token_hex(32))
+
+
 @dataclass(frozen=True)
 class _Cached:
     secrets: ConnectionSecrets
@@ -57,8 +68,15 @@ class _Cached:
         return self.found_at is not None
 
 
+#: Stands for a connection that has not been looked up.
+_NOT_CACHED = _Cached(_random_secrets(), -math.inf, None)
+
+
 class SecretsCache:
     """Verifies signatures with the secrets of connections. For an unknown connection, it uses random secrets.
+
+    Anybody can name any number of unknown connections, so their look-ups have threads of their own: the requests of
+    known connections do not wait for them.
 
     :param look_up: returns a connection's secrets, or ``None`` if there is no such connection; it may block.
     :param clock: returns seconds that never go back.
@@ -73,43 +91,56 @@ class SecretsCache:
         self._clock = clock
         self._cache: dict[str, _Cached] = {}
         self._pending: dict[str, asyncio.Task[_Cached]] = {}
-        self._threads = ThreadPoolExecutor(4, thread_name_prefix="omnimessage-secrets")
+        self._threads_for_known = ThreadPoolExecutor(2, thread_name_prefix="omnimessage-known")
+        self._threads_for_unknown = ThreadPoolExecutor(4, thread_name_prefix="omnimessage-unknown")
 
     async def verify(self, conn_id: str, is_signed: Callable[[ConnectionSecrets], bool]) -> bool:
         """Return whether a request is signed with the secrets of a connection.
 
         :param is_signed: verifies the request with these secrets.
-        :raises SecretsUnavailableError: if they could not be looked up.
+        :raises SecretsUnavailableError: if they could not be looked up, or there are too many look-ups.
         """
-        cached = await self._get(conn_id, CACHED_FOR)
-        return is_signed(cached.secrets) or is_signed((await self._get(conn_id, RENEWED_AFTER)).secrets)
+        # whether the connection is known makes no difference to the response, so this is decided before
+        is_busy = len(self._pending) >= MAX_LOOK_UPS
+        cached = self._cache.get(conn_id, _NOT_CACHED)
+        is_valid = is_signed(cached.secrets)
+        now = self._clock()
+        if now - cached.at >= (CACHED_FOR if is_valid else RENEWED_AFTER) and (cached.is_known or not is_busy):
+            renewal = self._renewal(conn_id, cached)
+            if is_valid and cached.found_at is not None and now - cached.found_at < KEPT_FOR:
+                await asyncio.wait([renewal], timeout=RENEWAL_PATIENCE)
+                if not renewal.done() or renewal.exception():
+                    return True  # an old password is better than none while the secrets backend is slow or down
+            is_valid = is_signed((await asyncio.shield(renewal)).secrets)
+        if is_busy and not is_valid:
+            raise SecretsUnavailableError("too many look-ups")
+        return is_valid
 
     def close(self) -> None:
         """Cancel look-ups that have not finished."""
         for task in self._pending.values():
             task.cancel()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads_for_known, self._threads_for_unknown):
+            threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _get(self, conn_id: str, max_age: float) -> _Cached:
-        cached = self._cache.get(conn_id)
-        if cached is not None and self._clock() - cached.at < max_age:
-            return cached
+    def _renewal(self, conn_id: str, cached: _Cached) -> asyncio.Task[_Cached]:
         task = self._pending.get(conn_id)
         if task is None:
-            task = self._pending[conn_id] = asyncio.get_running_loop().create_task(self._renew(conn_id))
-            task.add_done_callback(lambda _: self._pending.pop(conn_id, None))
-        try:
-            return await asyncio.shield(task)
-        except SecretsUnavailableError:
-            if cached is None or not cached.is_known:
-                raise
-            return cached  # an old password is better than none while the secrets backend is down
+            threads = self._threads_for_known if cached.is_known else self._threads_for_unknown
+            task = self._pending[conn_id] = asyncio.get_running_loop().create_task(self._renew(conn_id, threads))
+            task.add_done_callback(partial(self._finish, conn_id))
+        return task
 
-    async def _renew(self, conn_id: str) -> _Cached:
+    def _finish(self, conn_id: str, task: asyncio.Task[_Cached]) -> None:
+        self._pending.pop(conn_id, None)
+        if not task.cancelled():
+            task.exception()  # logged already; otherwise asyncio reports that nobody has read it
+
+    async def _renew(self, conn_id: str, threads: ThreadPoolExecutor) -> _Cached:
         loop = asyncio.get_running_loop()
         try:
             found = await asyncio.wait_for(
-                loop.run_in_executor(self._threads, self._look_up, conn_id), timeout=LOOK_UP_TIMEOUT
+                loop.run_in_executor(threads, self._look_up, conn_id), timeout=LOOK_UP_TIMEOUT
             )
         except Exception as error:
             log.warning("Connections cannot be looked up (%s); requests get 503", type(error).__name__)
@@ -163,7 +194,3 @@ def airflow_secrets(conn_id: str) -> ConnectionSecrets | None:
     reply_secret = extra.get("reply_secret") if isinstance(extra, dict) else None
     # without a reply secret, no signature is valid
     return ConnectionSecrets(str(connection.password), str(reply_secret or secrets.token_hex(32)))
-
-
-def _random_secrets() -> ConnectionSecrets:
-    return ConnectionSecrets(secrets.token_hex(32), secrets.token_hex(32))
