@@ -33,7 +33,8 @@ from airflow_provider_omnimessage.receiver.store import Page, Position, StoreUna
 MAX_BODY = 64 * 1024
 #: Seconds within which a body must arrive.
 BODY_TIMEOUT = 10.0
-#: The time of a rejected request is rounded up to a multiple of these seconds, to not reveal which connections exist.
+#: The time of a rejected request is rounded up to a multiple of these seconds, and is not shorter than a look-up, so
+#: that it does not reveal which connections exist.
 REJECTION_TIME = 0.25
 #: Maximum duration of a long poll in seconds.
 MAX_WAIT = 60.0
@@ -179,7 +180,9 @@ class _Routes:
 
     async def _delayed(self, response: Response, started: float) -> Response:
         taken = time.monotonic() - started
-        await asyncio.sleep(math.ceil(taken / REJECTION_TIME) * REJECTION_TIME - taken)
+        # as if every request had to look up its connection
+        steps = math.ceil(max(taken, self._receiver.keys.look_up_time) / REJECTION_TIME)
+        await asyncio.sleep(steps * REJECTION_TIME - taken)
         return response
 
     async def _events(self, conn_id: str, query: _EventsQuery) -> dict[str, object]:

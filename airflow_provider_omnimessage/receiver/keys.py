@@ -8,6 +8,7 @@ import math
 import re
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,8 @@ RENEWAL_PATIENCE = 1.0
 #: Maximum number of look-ups at the same time, including those that wait for a thread. While there are so many, no
 #: unknown connection is looked up.
 MAX_LOOK_UPS = 32
+#: Number of look-ups of which the longest counts as how long one takes.
+TIMED_LOOK_UPS = 100
 #: Maximum number of cached connections.
 CACHE_SIZE = 1000
 #: Seconds after which a look-up has timed out.
@@ -93,6 +96,12 @@ class SecretsCache:
         self._pending: dict[str, asyncio.Task[_Cached]] = {}
         self._threads_for_known = ThreadPoolExecutor(2, thread_name_prefix="omnimessage-known")
         self._threads_for_unknown = ThreadPoolExecutor(4, thread_name_prefix="omnimessage-unknown")
+        self._durations: deque[float] = deque(maxlen=TIMED_LOOK_UPS)
+
+    @property
+    def look_up_time(self) -> float:
+        """How long a look-up takes, in seconds: the longest of the last ones."""
+        return max(self._durations, default=0.0)
 
     async def verify(self, conn_id: str, is_signed: Callable[[ConnectionSecrets], bool]) -> bool:
         """Return whether a request is signed with the secrets of a connection.
@@ -138,6 +147,7 @@ class SecretsCache:
 
     async def _renew(self, conn_id: str, threads: ThreadPoolExecutor) -> _Cached:
         loop = asyncio.get_running_loop()
+        started = self._clock()
         try:
             found = await asyncio.wait_for(
                 loop.run_in_executor(threads, self._look_up, conn_id), timeout=LOOK_UP_TIMEOUT
@@ -146,6 +156,7 @@ class SecretsCache:
             log.warning("Connections cannot be looked up (%s); requests get 503", type(error).__name__)
             raise SecretsUnavailableError from error
         now = self._clock()
+        self._durations.append(now - started)
         before = self._cache.get(conn_id)
         if found is not None:
             renewed = _Cached(found, now, now)

@@ -152,3 +152,11 @@ def test_beyond_the_limit_unknown_connections_are_not_looked_up_and_get_what_kno
     answers = [forge(flooded, conn_id) for conn_id in (CONN_ID, "another")]
     assert [(answer.status, answer.body) for answer in answers] == [(503, {"error": "unavailable"})] * 2
     assert "another" not in flooded.receiver.keys._pending
+
+
+def test_a_rejection_takes_as_long_as_a_look_up_even_if_none_is_needed(receiver: RunningReceiver) -> None:
+    receiver.receiver.keys._durations.append(0.6)  # of a slow secrets backend
+    assert receiver.post(report("a")).status == 200
+    started = time.monotonic()
+    assert forge(receiver, CONN_ID).status == 403
+    assert time.monotonic() - started >= 0.6
