@@ -28,7 +28,7 @@ def run(args: Namespace) -> None:
             announce=Path(args.announce) if args.announce else None,
             on_start=_welcome,
         )
-    except server.StartError as error:
+    except (server.StartError, config.OptionError) as error:
         print(f"receiver: {error}", file=sys.stderr)
         sys.exit(1)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 
 from airflow_provider_omnimessage._compat.plugins import AirflowPlugin
 
 PREFIX = "/omnimessage"
+
+log = logging.getLogger(__name__)
 
 
 class OmnimessagePlugin(AirflowPlugin):
@@ -19,12 +22,16 @@ class OmnimessagePlugin(AirflowPlugin):
         """The application. Only the API server reads this, and it has FastAPI and the database anyway."""
         from airflow_provider_omnimessage.receiver import config
 
-        if not config.is_enabled():
+        try:
+            if not config.is_enabled():
+                return []
+            retention_days = config.retention_days()
+        except config.OptionError as error:  # it would stop the API server, which serves more than the receiver
+            log.error("%s; the API server starts without the receiver", error)
             return []
         from airflow_provider_omnimessage.receiver.app import create_app
         from airflow_provider_omnimessage.receiver.database import open_database
         from airflow_provider_omnimessage.receiver.service import Receiver
 
-        url = config.database_url()
-        receiver = Receiver(lambda: open_database(url), retention_days=config.retention_days())
+        receiver = Receiver(lambda: open_database(config.database_url()), retention_days=retention_days)
         return [{"app": create_app(receiver), "url_prefix": PREFIX, "name": "Omnimessage receiver"}]

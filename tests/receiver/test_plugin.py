@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from full_size import full_size
+import pytest
+from full_size import first, full_size
 
 HEAVY = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "aiohttp")
 
@@ -92,3 +93,37 @@ def test_no_trigger_imports_what_only_the_receiver_needs(tmp_path: Path) -> None
 @full_size
 def test_with_the_receiver_on_the_application_is_mounted(tmp_path: Path) -> None:
     assert run(tmp_path, MOUNTED, AIRFLOW__OMNIMESSAGE__RECEIVER="True")[-1] == "FastAPI"
+
+
+#: What Airflow's API server does with the plugin, and `airflow db migrate` with the tables.
+MISCONFIGURED = """
+from airflow_provider_omnimessage.receiver.plugin import OmnimessagePlugin
+from airflow import plugins_manager
+print([app["url_prefix"] for app in plugins_manager.get_fastapi_plugins()[0]])
+try:
+    from airflow_provider_omnimessage.receiver.db_manager import _uses_airflow_database
+except ImportError:  # Airflow 3.1 and older
+    pass
+else:
+    _uses_airflow_database()
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "error"),
+    first(
+        1,
+        [
+            ("RECEIVER_RETENTION_DAYS", "7d", "[omnimessage] receiver_retention_days: is not a positive number; use a"),
+            ("RECEIVER_RETENTION_DAYS", "nan", "[omnimessage] receiver_retention_days: is not a positive number"),
+            ("RECEIVER", "enabled", "[omnimessage] receiver: is neither true nor false; use True or False"),
+        ],
+    ),
+)
+def test_a_wrong_option_leaves_the_api_server_without_the_receiver_and_is_named(
+    tmp_path: Path, option: str, value: str, error: str
+) -> None:
+    environment = {"AIRFLOW__OMNIMESSAGE__RECEIVER": "True", f"AIRFLOW__OMNIMESSAGE__{option}": value}
+    output = run(tmp_path, MISCONFIGURED, **environment)
+    assert "[]" in output
+    assert error in " ".join(output)

@@ -105,3 +105,10 @@ class TestErrors:
         with open_url(database).begin() as connection:
             connection.execute(text("UPDATE omnimessage_alembic_version SET version_num = '9999'"))
         assert "newer than this program" in error("--port", "0", "--database", database)
+
+    def test_a_wrong_option_is_named(
+        self, error: Callable[..., str], database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW__OMNIMESSAGE__RECEIVER_RETENTION_DAYS", "-1")
+        said = error("--port", "0", "--database", database)
+        assert "receiver: [omnimessage] receiver_retention_days: is not a positive number" in said
