@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from airflow_provider_omnimessage.receiver.client import ReceiverError, stored_reports
 from airflow_provider_omnimessage.receiver.signing import MESSENTE_HEADER, sign_body
@@ -44,7 +44,7 @@ def _post_report(settings: Settings, conn_id: str, omnimessage_id: str) -> Step:
     import requests
 
     problem: str | None
-    url = f"{settings.push_url}/v1/reports/{conn_id}"
+    url = f"{settings.push_url}/v1/reports/{quote(conn_id, safe='')}"
     report = {"omnimessage_id": omnimessage_id, "message_id": omnimessage_id, "channel": "sms", "status": "ACK"}
     # white space that a proxy that parses and rewrites JSON would not keep
     body = json.dumps(report, indent=1).encode()

@@ -16,6 +16,7 @@ from receivers import CONN_ID, PASSWORD, RunningReceiver
 
 from airflow_provider_omnimessage.cli.push import check_push
 from airflow_provider_omnimessage.hooks.settings import Settings
+from airflow_provider_omnimessage.receiver.keys import ConnectionSecrets
 from airflow_provider_omnimessage.receiver.store import Store, StoreUnavailableError
 
 
@@ -82,6 +83,19 @@ def test_a_report_that_comes_through_is_read_back(settings: Settings) -> None:
         ("report", None),
         ("events", None),
     ]
+
+
+@pytest.mark.parametrize("conn_id", first(1, ["prod#1", "ünï"]))
+def test_a_connection_id_with_special_characters_is_quoted(
+    settings: Settings, receiver: RunningReceiver, conn_id: str
+) -> None:
+    receiver.secrets[conn_id] = ConnectionSecrets(PASSWORD, "x")
+    assert [step.problem for step in check_push(settings, conn_id)] == [None, None]
+
+
+def test_a_server_without_tls_is_named(settings: Settings) -> None:
+    url = settings.push_url.replace("http:", "https:")  # type: ignore[union-attr]
+    assert "TLS fails there; check the certificate" in problem(replace(settings, push_url=url))
 
 
 def test_a_proxy_that_changes_the_body_is_named(settings: Settings, proxy: Proxy) -> None:
