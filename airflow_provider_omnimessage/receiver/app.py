@@ -72,7 +72,8 @@ def create_app(receiver: Receiver, *, starts_receiver: bool = True) -> FastAPI:
             if starts_receiver:
                 receiver.stop()
 
-    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    # a redirect would echo the path and the Host header
+    app = FastAPI(lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None, openapi_url=None)
     routes = _Routes(receiver)
     for path, endpoint, method in (
         ("/v1/reports/{conn_id}", routes.post_report, "POST"),

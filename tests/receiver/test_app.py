@@ -287,6 +287,13 @@ def test_there_are_no_other_routes(receiver: RunningReceiver, path: str) -> None
     assert receiver.request("GET", path).status == 404
 
 
+def test_a_path_with_a_slash_at_its_end_is_not_found_and_not_echoed(receiver: RunningReceiver) -> None:
+    for method, path in (("POST", "/v1/reports/SECRET/"), ("GET", "/v1/events/SECRET/"), ("GET", "/health/")):
+        answer = receiver.request(method, path, b"x", {"Host": "SECRET"})
+        assert answer.status == 404
+        assert "SECRET" not in json.dumps([answer.body, answer.headers])
+
+
 def test_a_client_that_goes_away_in_the_middle_leaves_no_trace(
     receiver: RunningReceiver, caplog: pytest.LogCaptureFixture
 ) -> None:
