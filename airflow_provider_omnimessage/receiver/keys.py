@@ -66,10 +66,6 @@ class _Cached:
     at: float
     found_at: float | None
 
-    @property
-    def is_known(self) -> bool:
-        return self.found_at is not None
-
 
 #: Stands for a connection that has not been looked up.
 _NOT_CACHED = _Cached(_random_secrets(), -math.inf, None)
@@ -78,8 +74,9 @@ _NOT_CACHED = _Cached(_random_secrets(), -math.inf, None)
 class SecretsCache:
     """Verifies signatures with the secrets of connections. For an unknown connection, it uses random secrets.
 
-    Anybody can name any number of unknown connections, so their look-ups have threads of their own: the requests of
-    known connections do not wait for them.
+    Anybody can name any number of connections, also existing ones in several spellings if Airflow ignores their case.
+    So only a connection that has signed a request is known; the others have threads of their own, and known connections
+    do not wait for them.
 
     :param look_up: returns a connection's secrets, or ``None`` if there is no such connection; it may block.
     :param clock: returns seconds that never go back.
@@ -93,6 +90,7 @@ class SecretsCache:
         self._look_up = look_up
         self._clock = clock
         self._cache: dict[str, _Cached] = {}
+        self._known: set[str] = set()
         self._pending: dict[str, asyncio.Task[_Cached]] = {}
         self._threads_for_known = ThreadPoolExecutor(2, thread_name_prefix="omnimessage-known")
         self._threads_for_unknown = ThreadPoolExecutor(4, thread_name_prefix="omnimessage-unknown")
@@ -112,17 +110,23 @@ class SecretsCache:
         # whether the connection is known makes no difference to the response, so this is decided before
         is_busy = len(self._pending) >= MAX_LOOK_UPS
         cached = self._cache.get(conn_id, _NOT_CACHED)
-        is_valid = is_signed(cached.secrets)
+        is_valid = self._is_signed(conn_id, cached, is_signed)
         now = self._clock()
-        if now - cached.at >= (CACHED_FOR if is_valid else RENEWED_AFTER) and (cached.is_known or not is_busy):
-            renewal = self._renewal(conn_id, cached)
+        if now - cached.at >= (CACHED_FOR if is_valid else RENEWED_AFTER) and (conn_id in self._known or not is_busy):
+            renewal = self._renewal(conn_id)
             if is_valid and cached.found_at is not None and now - cached.found_at < KEPT_FOR:
                 await asyncio.wait([renewal], timeout=RENEWAL_PATIENCE)
                 if not renewal.done() or renewal.exception():
                     return True  # an old password is better than none while the secrets backend is slow or down
-            is_valid = is_signed((await asyncio.shield(renewal)).secrets)
+            is_valid = self._is_signed(conn_id, await asyncio.shield(renewal), is_signed)
         if is_busy and not is_valid:
             raise SecretsUnavailableError("too many look-ups")
+        return is_valid
+
+    def _is_signed(self, conn_id: str, cached: _Cached, is_signed: Callable[[ConnectionSecrets], bool]) -> bool:
+        is_valid = is_signed(cached.secrets)
+        if is_valid:
+            self._known.add(conn_id)
         return is_valid
 
     def close(self) -> None:
@@ -132,10 +136,10 @@ class SecretsCache:
         for threads in (self._threads_for_known, self._threads_for_unknown):
             threads.shutdown(wait=False, cancel_futures=True)
 
-    def _renewal(self, conn_id: str, cached: _Cached) -> asyncio.Task[_Cached]:
+    def _renewal(self, conn_id: str) -> asyncio.Task[_Cached]:
         task = self._pending.get(conn_id)
         if task is None:
-            threads = self._threads_for_known if cached.is_known else self._threads_for_unknown
+            threads = self._threads_for_known if conn_id in self._known else self._threads_for_unknown
             task = self._pending[conn_id] = asyncio.get_running_loop().create_task(self._renew(conn_id, threads))
             task.add_done_callback(partial(self._finish, conn_id))
         return task
@@ -164,6 +168,7 @@ class SecretsCache:
             renewed = replace(before, at=now)
         else:
             renewed = _Cached(_random_secrets(), now, None)
+            self._known.discard(conn_id)
         self._make_room()
         self._cache[conn_id] = renewed
         return renewed
@@ -171,10 +176,11 @@ class SecretsCache:
     def _make_room(self) -> None:
         if len(self._cache) < CACHE_SIZE:
             return
-        # forged requests can name any number of connections that do not exist: remove the oldest of those first
-        unknown = [conn_id for conn_id, cached in self._cache.items() if not cached.is_known]
+        # forged requests can name any number of connections: remove the oldest of those first
+        unknown = [conn_id for conn_id in self._cache if conn_id not in self._known]
         for conn_id in unknown[: max(1, len(unknown) // 2)] or list(self._cache)[:1]:
             del self._cache[conn_id]
+            self._known.discard(conn_id)
 
 
 def airflow_secrets(conn_id: str) -> ConnectionSecrets | None:

@@ -106,6 +106,22 @@ def test_a_wrong_signature_gets_an_error_if_look_ups_fail_for_a_known_connection
     asyncio.run(run())
 
 
+def test_connections_that_have_signed_nothing_take_no_room_of_those_that_have(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow ignores the case of connections in environment variables, so all of these may exist."""
+    monkeypatch.setattr(keys, "CACHE_SIZE", 4)
+
+    async def run() -> None:
+        cache = SecretsCache(backend.look_up)
+        assert await cache.verify(CONN_ID, lambda known: known.api_password == PASSWORD)
+        for number in range(8):
+            assert not await cache.verify(f"spelling{number}", lambda known: False)
+        assert (set(cache._known), CONN_ID in cache._cache) == ({CONN_ID}, True)
+
+    asyncio.run(run())
+
+
 @pytest.fixture
 def flooded(receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningReceiver]:
     """A receiver that knows a connection, and looks up as many unknown ones as it may; none of them ends."""
