@@ -69,6 +69,40 @@ def test_every_invalid_signature_gets_the_same_403(receiver: RunningReceiver, fo
 
 
 @full_size
+def test_of_a_thousand_forged_requests_to_a_mounted_receiver_none_is_accepted(database: str) -> None:
+    body = json.dumps(report("forged")).encode()
+    signature = signing.sign_body(body, PASSWORD)
+    at = int(time.time())
+    request = signing.sign_request(
+        PASSWORD, method="GET", path=f"/v1/events/{CONN_ID}", query=[("after", "0")], body=b"", at=at
+    )
+
+    def forge(receiver: RunningReceiver, number: int) -> int:
+        rng = random.Random(number)
+        wrong = {
+            "nothing": "",
+            "one digit": signature[:-1] + rng.choice([digit for digit in "0123456789abcdef" if digit != signature[-1]]),
+            "a part": signature[: rng.randrange(64)],
+            "another password": signing.sign_body(body, f"password{number}"),
+            "another body": signing.sign_body(body + b" ", PASSWORD),
+            "another kind": request,
+            "anything": "".join(rng.choices("0123456789abcdefABCDEF:= ", k=64)),
+        }
+        path = rng.choice(["reports", "replies", "events", "claims"])
+        conn_id = rng.choice([CONN_ID, "unknown", "%6fmnimessage_default"])
+        headers = {
+            rng.choice([signing.MESSENTE_HEADER, signing.REQUEST_HEADER]): rng.choice(list(wrong.values())).strip()
+        }
+        method = "GET" if path == "events" else "POST"
+        return receiver.request(method, f"/v1/{path}/{conn_id}", b"" if method == "GET" else body, headers).status
+
+    with RunningReceiver(database, prefix="/omnimessage") as receiver, ThreadPoolExecutor(32) as pool:
+        statuses = set(pool.map(lambda number: forge(receiver, number), range(1000)))
+        assert statuses == {403}
+        assert receiver.log() == []
+
+
+@full_size
 def test_a_signature_holds_for_its_own_request_only(receiver: RunningReceiver) -> None:
     at = int(time.time())
     header = signing.sign_request(

@@ -164,6 +164,19 @@ def test_a_wait_for_a_message_of_another_wait_ends_at_once_too(
     assert polls(pushing_sandbox) == 0
 
 
+def test_each_report_that_a_wait_gets_is_counted(
+    receiver: RunningReceiver, pushing_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(listening, "COLLECT", 30.0)  # so that the report comes by the long poll
+    monkeypatch.setattr(listening.metrics, "count", lambda *arguments, **_: counted.append(arguments))
+    id_ = send()
+    run(trigger(id_), meanwhile=lambda: step(pushing_sandbox))
+    received = [arguments for arguments in counted if arguments[0] == "push_received"]
+    assert {arguments[1]["conn_id"] for arguments in received} == {CONN_ID}
+    assert 1 <= sum(arguments[2] for arguments in received) <= len(receiver.log())
+
+
 @full_size
 def test_reports_that_are_lost_are_found_by_polling(pushing_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[str] = []
