@@ -86,18 +86,21 @@ class _Followed:
         self.subscribers.discard(subscriber)
         self._joining.discard(subscriber)
 
-    def add(self, events: Iterable[EventJson]) -> None:
-        """Pass to each subscriber what is new to it."""
+    def add(self, events: Iterable[EventJson]) -> int:
+        """Pass to each subscriber what is new to it, and return the number of events that are new."""
         new: dict[str, EventJson] = {}
+        count = 0
         for event in events:
             before = self._latest.get(event["message_id"])
             # a stored report may be older than one that has arrived meanwhile
             if before is None or before["seq"] < event["seq"]:
                 self._latest[event["message_id"]] = new[event["message_id"]] = event
+                count += 1
         joining, self._joining = self._joining, set()
         for subscriber in list(self.subscribers):
             if news := self._latest if subscriber in joining else new:
                 subscriber.on_events(self.omnimessage_id, list(self._latest.values()), list(news.values()))
+        return count
 
 
 class Listener:
@@ -248,9 +251,9 @@ class Listener:
             if batch:
                 page = await client.events(ids=[followed.omnimessage_id for followed in batch])
                 # those without subscribers by now are gone, even if the same id has been joined again
-                for followed in self._unread.intersection(batch):
-                    self._unread.discard(followed)
-                    followed.add(page.stored.get(followed.omnimessage_id, ()))
+                current = self._unread.intersection(batch)
+                self._unread -= current
+                self._count(followed.add(page.stored.get(followed.omnimessage_id, ())) for followed in current)
             if not self._unread:
                 self._has_unread.clear()
 
@@ -273,10 +276,12 @@ class Listener:
         for event in page.events:
             if event.get("omnimessage_id") in self._followed:
                 by_id.setdefault(event["omnimessage_id"], []).append(event)
-        for id_, events in by_id.items():
-            self._followed[id_].add(events)
-        if by_id:
-            metrics.count("push_received", {"conn_id": self._conn_id}, sum(map(len, by_id.values())), in_triggerer=True)
+        self._count(self._followed[id_].add(events) for id_, events in by_id.items())
+
+    def _count(self, numbers: Iterable[int]) -> None:
+        """Count the reports that waits have got."""
+        if number := sum(numbers):
+            metrics.count("push_received", {"conn_id": self._conn_id}, number, in_triggerer=True)
 
     def _notify_reliability(self) -> None:
         if self.is_reliable is not self._was_reliable:

@@ -164,11 +164,12 @@ def test_a_wait_for_a_message_of_another_wait_ends_at_once_too(
     assert polls(pushing_sandbox) == 0
 
 
+@pytest.mark.parametrize("collect", [30.0, 0.05], ids=["by the long poll", "perhaps with the stored ones"])
 def test_each_report_that_a_wait_gets_is_counted(
-    receiver: RunningReceiver, pushing_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    receiver: RunningReceiver, pushing_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, collect: float
 ) -> None:
     counted: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(listening, "COLLECT", 30.0)  # so that the report comes by the long poll
+    monkeypatch.setattr(listening, "COLLECT", collect)
     monkeypatch.setattr(listening.metrics, "count", lambda *arguments, **_: counted.append(arguments))
     id_ = send()
     run(trigger(id_), meanwhile=lambda: step(pushing_sandbox))
