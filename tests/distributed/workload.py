@@ -17,6 +17,12 @@ def messages_of(sandbox: SandboxClient, mark: str) -> list[dict[str, Any]]:
     return [message for message in sandbox.messages if mark in str(message["body"]["messages"])]
 
 
+def telling(log: str) -> str:
+    """Return the lines of a run's log that tell what went wrong, and which messages were accepted."""
+    marks = ('"level":"warning"', '"level":"error"', '"level":"critical"', "Messente has accepted it")
+    return "\n".join(line for line in log.splitlines() if any(mark in line for mark in marks))[-20_000:]
+
+
 class Workload:
     """Runs that schedule, cancel, send, wait and guard, begun before a fault and judged after it.
 
@@ -52,7 +58,7 @@ class Workload:
         log = self._airflow.log(run_id)
         states = self._airflow.tasks("cluster_guarded", run_id)
         alerts = [message["state"] for message in messages_of(self._sandbox, f"{run_id} is late")]
-        seen = (states, alerts, log[-4000:])
+        seen = (states, alerts, telling(log))
         is_not_armed = "NOT SCHEDULED" in log or states["by_nine.arm"] == "failed"
         if state == "failed":
             assert tasks_may_fail, seen
@@ -66,7 +72,7 @@ class Workload:
         log = self._airflow.log(run_id)
         scheduled = [message["state"] for message in messages_of(self._sandbox, f"'{run_id} S3CRET'")]
         sent = messages_of(self._sandbox, f"{run_id} is S3CRET")
-        seen = (states, scheduled, sent, log[-4000:])
+        seen = (states, scheduled, sent, telling(log))
         assert len(scheduled) == 1 if states["schedule"] == "success" else len(scheduled) <= 1, seen
         assert len(sent) == 1 if states["send"] == "success" else len(sent) <= 1, seen
         assert scheduled == ["cancelled"] if states["cancel"] == "success" else "cancelled" not in scheduled, seen
