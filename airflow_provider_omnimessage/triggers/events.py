@@ -344,9 +344,8 @@ class _Follower:
                 self._fired_to = max(self._fired_to, first.position)
                 self._unacknowledged.append((time.monotonic(), self._fired_to))
             elif any(time.monotonic() - later.confirmed_at > PASS_AFTER for later in self._pending):
-                self._pending.rotate(
-                    -1
-                )  # Messente reports others, but not this one: they do not wait for it any longer
+                # Messente reports others, but not this one: they do not wait for it any longer
+                self._pending.rotate(-1)
             else:
                 return
 
