@@ -125,6 +125,8 @@ def test_every_callback_notifies(airflow, sandbox, tmp_path):
         return Counter(message["to"][-4:] for message in sandbox.messages) - before
 
     eventually(lambda: sent()["1102"], "the deadline of the DAG was notified")
+    # after a callback, Airflow parses its file, and another callback of it waits for the next parse
+    eventually(lambda: sent()["1107"], "the success of a DAG was notified")
     instructions.write_text("fail")
     runs = {failing: "failing_work", succeeding: "successful_work"}
     assert airflow.await_runs(runs) == {failing: "failed", succeeding: "success"}

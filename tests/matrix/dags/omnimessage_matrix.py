@@ -184,14 +184,6 @@ with DAG("matrix_notifies_failure", on_failure_callback=OmnimessageNotifier(to=n
 
     fails()
 
-with DAG("matrix_notifies_success", on_success_callback=OmnimessageNotifier(to=number("1518")), **ONCE):
-
-    @task(on_success_callback=OmnimessageNotifier(to=number("1519")))
-    def succeeds() -> None:
-        """Succeed."""
-
-    succeeds()
-
 with (
     DAG("matrix_dead_mans_switch", **ONCE),
     DeadMansSwitch("by_nine", to=number("1608"), text="Late: {{ run_id }}", time_to_send=timedelta(hours=1)),
