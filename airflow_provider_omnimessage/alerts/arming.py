@@ -89,6 +89,11 @@ class ArmDeadMansSwitchOperator(AlertTask):
             elif self._unrendered is not None:
                 raise self._unrendered
             else:
+                if ti.try_number > ti.max_tries - self.retries + 1 and known.has_stored_nothing():
+                    self.log.warning(
+                        "No earlier try of this task has stored anything. If the log of one names an omnimessage_id, "
+                        "that alert may have been scheduled, and is sent even if the work is done by then: cancel it"
+                    )
                 self._arm(context, known, xcoms)
         except Exception as error:
             failure = error

@@ -31,6 +31,8 @@ ALERTS, SENT = "alerts", "sent"
 XCOM = "scheduled_{}"
 #: Maximum number of unconfirmed requests per alert and recipient.
 MOST_IN_DOUBT = 3
+#: Seconds to wait for Airflow's API server before a request, if the requests have no time limit.
+PATIENCE = 30.0
 
 
 @dataclass(eq=False)
@@ -75,6 +77,7 @@ class KnownAlerts:
         self._mark = Mark.of(context)
         #: Whether the last change is stored anywhere, and whether a retry will know it.
         self._is_stored = self._is_remembered = True
+        self._has_waited = False
         self.alerts = self._recall()
 
     def ids(self) -> list[str]:
@@ -171,7 +174,8 @@ class KnownAlerts:
                 choice=choice,
                 **asdict(self._mark),
             )
-            place = _Place(self, Alert(recipient, intent, step))
+            left = hook.seconds_left
+            place = _Place(self, Alert(recipient, intent, step), PATIENCE if left is None else left / 2)
             try:
                 posted = post(hook, body, intent, place, self._log)
                 metrics.count("scheduled" if send_at else "sent", self._tags)
@@ -198,6 +202,21 @@ class KnownAlerts:
         if alert not in self.alerts:
             self.alerts.append(alert)
         self._keep()
+
+    def await_store(self, patience: float) -> None:
+        """Wait for Airflow's API server before a request, once: the retry of a task that is killed must know of it.
+
+        If nothing can be stored, the alert is scheduled anyway: one that nobody cancels is better than none.
+
+        :param patience: seconds.
+        """
+        if not self._is_stored and not self._has_waited:
+            self._has_waited = True
+            keep_trying(self._store, "That an alert is about to be scheduled", self._log, patience=patience)
+
+    def has_stored_nothing(self) -> bool:
+        """Return whether nothing is known of earlier tries since this task was cleared last."""
+        return not any(self.is_of_this_attempt(alert.message) for alert in self.alerts)
 
     def settle(self) -> None:
         """Store what could not be stored while it was scheduled, when nothing else is left to do.
@@ -262,15 +281,21 @@ class KnownAlerts:
 
 
 class _Place:
-    """One alert's place among all that a task knows."""
+    """One alert's place among all that a task knows.
 
-    def __init__(self, known: KnownAlerts, alert: Alert) -> None:
+    :param patience: seconds to wait for Airflow's API server before a request.
+    """
+
+    def __init__(self, known: KnownAlerts, alert: Alert, patience: float) -> None:
         self._known = known
         self._alert = alert
+        self._patience = patience
 
     def keep(self, value: dict[str, Any]) -> None:
         self._alert.message = MessageRecord.read(value) or self._alert.message
         self._known.put(self._alert)
+        if self._alert.message.omnimessage_id is None:
+            self._known.await_store(self._patience)
 
     def forget(self) -> None:
         self._known.drop([self._alert])

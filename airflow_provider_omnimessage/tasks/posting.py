@@ -91,18 +91,23 @@ def remember(place: Place, posted: MessageRecord, log: Logger) -> None:
 
 
 def keep_trying(
-    store: Callable[[], object], what: str, log: Logger, wait: Callable[[float], object] | None = None
+    store: Callable[[], object],
+    what: str,
+    log: Logger,
+    wait: Callable[[float], object] | None = None,
+    patience: float | None = None,
 ) -> None:
     """
     Store what was done, and keep trying for :data:`PATIENCE` seconds, an outage of Airflow's API server long.
 
-    It does not raise, because what was done is done.
+    It does not raise, because what was done is done. Airflow may end the task before that, since heartbeats fail, too.
 
     :param store: stores it, or raises.
     :param what: what is stored, for the log.
     :param wait: waits some seconds; returns something true if the task is interrupted, which ends the tries.
+    :param patience: other seconds.
     """
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + (PATIENCE if patience is None else patience)
     pause = 1.0
     while True:
         try:

@@ -83,6 +83,53 @@ def test_an_alert_is_stored_when_the_api_server_is_back(stored, outage, dag, run
     assert "could not be stored yet; trying again" in run.log
 
 
+def test_arm_waits_for_the_api_server_before_it_schedules(outage, dag, run_dag, sandbox, monkeypatch):
+    """If it is killed while it waits, nothing is scheduled that its retry does not know."""
+    outage.after, outage.calls = 0, 9
+    failed_before = []
+    post = OmnimessageHook.post
+
+    def recording(*args, **kwargs):
+        failed_before.append(outage.failed)
+        return post(*args, **kwargs)
+
+    monkeypatch.setattr(OmnimessageHook, "post", recording)
+    with DeadMansSwitch("by_nine", **ALERT):
+        EmptyOperator(task_id="work")
+    run = run_dag(dag)
+    assert failed_before == [9]
+    assert run.tasks["by_nine.disarm"] == "success"
+    assert [message["state"] for message in sandbox.messages] == ["cancelled"]
+
+
+def test_if_the_api_server_does_not_come_back_the_alert_is_scheduled_anyway(outage, dag, run_dag, sandbox):
+    outage.after, outage.calls = 0, 10_000
+    with DeadMansSwitch("by_nine", **{**ALERT, "to": [ALERT["to"], "+37255555556"]}):
+        EmptyOperator(task_id="work")
+    run = run_dag(dag)
+    assert sorted(message["to"] for message in sandbox.messages) == [ALERT["to"], "+37255555556"]
+    assert run.log.count("That an alert is about to be scheduled could not be stored: a retry will not know it") == 1
+
+
+def test_a_retry_that_knows_nothing_says_where_to_look(dag, run_dag, clear_and_run, sandbox, monkeypatch):
+    compose, calls = OmnimessageHook.compose, []
+
+    def dying_once(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 1:
+            raise SystemExit("killed")
+        return compose(*args, **kwargs)
+
+    monkeypatch.setattr(OmnimessageHook, "compose", dying_once)
+    with DeadMansSwitch("by_nine", **ALERT):
+        EmptyOperator(task_id="work")
+    run = run_dag(dag)
+    assert run.tries["by_nine.arm"] == 2
+    assert run.log.count("No earlier try of this task has stored anything") == 1
+    again = clear_and_run(dag, run)
+    assert "No earlier try of this task has stored anything" not in again.log
+
+
 def test_what_arm_pushes_does_not_keep_it_from_scheduling(dag, run_dag, sandbox, monkeypatch):
     push, pushes = RuntimeTaskInstance.xcom_push, []
 
