@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 
 import pytest
+from full_size import full_size
 
 from airflow_provider_omnimessage.api.messages import sms
 from airflow_provider_omnimessage.operators.bulk import ScheduleBulkOmnimessageOperator
@@ -13,6 +14,7 @@ from airflow_provider_omnimessage.operators.omnimessage import ScheduleOmnimessa
 from airflow_provider_omnimessage.sensors.omnimessage import OmnimessageDeliverySensor
 
 SOON = timedelta(hours=1)
+pytestmark = full_size
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import task
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+from full_size import full_size
 
 from airflow_provider_omnimessage._compat import TaskMemory
 from airflow_provider_omnimessage.alerts.deadman import DeadMansSwitch
@@ -102,6 +103,7 @@ def test_arm_waits_for_the_api_server_before_it_schedules(outage, dag, run_dag, 
     assert [message["state"] for message in sandbox.messages] == ["cancelled"]
 
 
+@full_size
 def test_if_the_api_server_does_not_come_back_the_alert_is_scheduled_anyway(outage, dag, run_dag, sandbox):
     outage.after, outage.calls = 0, 10_000
     with DeadMansSwitch("by_nine", **{**ALERT, "to": [ALERT["to"], "+37255555556"]}):
@@ -111,6 +113,7 @@ def test_if_the_api_server_does_not_come_back_the_alert_is_scheduled_anyway(outa
     assert run.log.count("That an alert is about to be scheduled could not be stored: a retry will not know it") == 1
 
 
+@full_size
 def test_a_retry_that_knows_nothing_says_where_to_look(dag, run_dag, clear_and_run, sandbox, monkeypatch):
     compose, calls = OmnimessageHook.compose, []
 
@@ -130,6 +133,7 @@ def test_a_retry_that_knows_nothing_says_where_to_look(dag, run_dag, clear_and_r
     assert "No earlier try of this task has stored anything" not in again.log
 
 
+@full_size
 def test_what_arm_pushes_does_not_keep_it_from_scheduling(dag, run_dag, sandbox, monkeypatch):
     push, pushes = RuntimeTaskInstance.xcom_push, []
 
@@ -149,6 +153,7 @@ def test_what_arm_pushes_does_not_keep_it_from_scheduling(dag, run_dag, sandbox,
     assert "The XCom 'time_to_send' is pushed at the end of the task: the API server is gone" in run.log
 
 
+@full_size
 def test_an_alert_that_disarm_sends_is_stored_too(stored, outage, dag, run_dag, sandbox):
     outage.after, outage.calls = 2, 6
     with DeadMansSwitch("by_nine", **ALERT, on_failure="send_now"):

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 
 import pytest
+from full_size import full_size
 
 from airflow_provider_omnimessage.alerts.recipients import as_recipients
 from airflow_provider_omnimessage.notifications.once import stable_text
@@ -30,6 +31,7 @@ print(stable_text(NAMES))
 """
 
 
+@full_size
 def test_it_is_the_same_in_each_process():
     found = set()
     for seed in ("1", "2", "3"):
