@@ -122,13 +122,14 @@ class DisarmDeadMansSwitchOperator(SelfRescheduling, AlertTask):
             raise AirflowFailException(f"No alert, since {silent}; {reason}")
         if self._unrendered is not None:
             raise AirflowFailException(f"The alert that arm scheduled, if any, is sent at its time: {self._unrendered}")
-        own, sent = KnownAlerts(context), KnownAlerts(context, "sent")
+        own = KnownAlerts(context)
         with task_failures("Scheduled alerts stay scheduled"), OmnimessageHook(self.omnimessage_conn_id) as hook:
             problems = self._schedule_what_is_missing(context, ids, hook, own)
             if self.on_failure == "send_now":
+                sent = KnownAlerts(context, "sent")
                 problems += self._send_now(context, ids, hook, sent)
+                sent.settle()
             own.settle()
-            sent.settle()
             if problems:
                 raise first_that_may_pass(problems)
         if self.on_failure == "send_now":

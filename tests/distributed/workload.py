@@ -17,8 +17,8 @@ def messages_of(sandbox: SandboxClient, mark: str) -> list[dict[str, Any]]:
     return [message for message in sandbox.messages if mark in str(message["body"]["messages"])]
 
 
-def telling(log: str) -> str:
-    """Return the lines of a run's log that tell what went wrong, and which messages were accepted."""
+def notable_lines(log: str) -> str:
+    """Return the warnings and errors in a run's log, and the lines that name accepted messages."""
     marks = ('"level":"warning"', '"level":"error"', '"level":"critical"', "Messente has accepted it")
     return "\n".join(line for line in log.splitlines() if any(mark in line for mark in marks))[-20_000:]
 
@@ -58,7 +58,7 @@ class Workload:
         log = self._airflow.log(run_id)
         states = self._airflow.tasks("cluster_guarded", run_id)
         alerts = [message["state"] for message in messages_of(self._sandbox, f"{run_id} is late")]
-        seen = (states, alerts, telling(log))
+        seen = (states, alerts, notable_lines(log))
         is_not_armed = "NOT SCHEDULED" in log or states["by_nine.arm"] == "failed"
         if state == "failed":
             assert tasks_may_fail, seen
@@ -72,7 +72,7 @@ class Workload:
         log = self._airflow.log(run_id)
         scheduled = [message["state"] for message in messages_of(self._sandbox, f"'{run_id} S3CRET'")]
         sent = messages_of(self._sandbox, f"{run_id} is S3CRET")
-        seen = (states, scheduled, sent, telling(log))
+        seen = (states, scheduled, sent, notable_lines(log))
         assert len(scheduled) == 1 if states["schedule"] == "success" else len(scheduled) <= 1, seen
         assert len(sent) == 1 if states["send"] == "success" else len(sent) <= 1, seen
         assert scheduled == ["cancelled"] if states["cancel"] == "success" else "cancelled" not in scheduled, seen
