@@ -55,6 +55,18 @@ def pause(error: OmnimessageError, attempt: int, share: float) -> float:
     return (error.retry_after if isinstance(error, ApiError) and error.retry_after else 0.0) + share * longest
 
 
+def reconnect_pause(failures: int, first: float, longest: float, share: float) -> float:
+    """
+    Return the seconds before something that runs all the time tries again: at least half of what doubles.
+
+    :param failures: in a row, from 1.
+    :param first: seconds; the pause after the first failure is at most twice as long.
+    :param longest: seconds.
+    :param share: a random number from 0 to 1.
+    """
+    return min(longest, first * 2.0 ** min(failures, 6)) * (0.5 + share / 2)
+
+
 def next_pause(call: Call[Any], error: OmnimessageError, attempt: int, share: float, left: float) -> float | None:
     """
     Return the seconds to wait before a call is repeated, or ``None`` to raise its error instead.

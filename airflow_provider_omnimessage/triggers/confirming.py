@@ -8,6 +8,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
+from airflow_provider_omnimessage.api import backoff
 from airflow_provider_omnimessage.api.calls import Call, delivery_report
 from airflow_provider_omnimessage.api.delivery import DeliveryReport, Outcome
 from airflow_provider_omnimessage.api.errors import InvalidInputError, NotFoundError, OmnimessageError, RejectedError
@@ -114,7 +115,7 @@ class Confirmer:
             log.warning("connection '%s': failed outcomes cannot be confirmed; trying again: %s", self._conn_id, error)
 
     def _pause_after(self, failures: int) -> float:
-        return min(MAX_PAUSE, self._pause * 2.0 ** min(failures, 5)) * random.uniform(0.5, 1.0)
+        return backoff.reconnect_pause(failures, self._pause, MAX_PAUSE, random.random())
 
 
 def _log_unknown(omnimessage_id: str, error: Exception) -> None:

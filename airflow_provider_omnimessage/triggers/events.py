@@ -15,6 +15,7 @@ try:
 except ImportError as error:
     raise ImportError("OmnimessageEventTrigger requires Airflow 3.0 or newer") from error
 
+from airflow_provider_omnimessage.api import backoff
 from airflow_provider_omnimessage.api.delivery import Outcome
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.hooks.lookup import look_up_settings
@@ -174,7 +175,7 @@ class _Reader:
                     self._trigger.log.warning(
                         "connection '%s': events cannot be read; trying again: %s", self._conn_id, error
                     )
-            await asyncio.sleep(min(MAX_RETRY_PAUSE, 2 ** min(failures, 6)) * random.uniform(0.5, 1.0))
+            await asyncio.sleep(backoff.reconnect_pause(failures, 1.0, MAX_RETRY_PAUSE, random.random()))
 
     async def close(self) -> None:
         """Stop confirming outcomes."""

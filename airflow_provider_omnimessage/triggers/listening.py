@@ -16,6 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_omnimessage import metrics
+from airflow_provider_omnimessage.api import backoff
 from airflow_provider_omnimessage.api.delivery import DeliveryReport, Outcome
 from airflow_provider_omnimessage.receiver.client import (
     IDS_AT_A_TIME,
@@ -202,7 +203,7 @@ class Listener:
                 if client is not None:
                     await client.close()
             failures += 1
-            await asyncio.sleep(min(MAX_RETRY_PAUSE, RETRY_AFTER * 2 ** min(failures, 6)) * random.uniform(0.5, 1.0))
+            await asyncio.sleep(backoff.reconnect_pause(failures, RETRY_AFTER, MAX_RETRY_PAUSE, random.random()))
 
     async def _connect(self, client: ReceiverClient) -> None:
         if self._position is None:
