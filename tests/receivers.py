@@ -154,9 +154,9 @@ class RunningReceiver(Client):
 
     def until_somebody_waits(self, many: int = 1) -> None:
         """Return once so many long polls wait for news."""
-        until = time.monotonic() + 20
-        while sum(map(len, self.receiver.news._waiting.values())) < many:
-            assert time.monotonic() < until
+        until = time.monotonic() + 60
+        while (waiting := sum(map(len, self.receiver.news._waiting.values()))) < many:
+            assert time.monotonic() < until, f"{waiting} of {many} long polls wait"
             time.sleep(0.02)
 
     def shorten_log(self, log_id: str | None, last_seq: int) -> None:
