@@ -29,9 +29,8 @@ class TaskInstanceModel(RuleBasedStateMachine):
         self.state = "none"
         self.record: MessageRecord | None = None
         self.clears_since_record = 0
-        self.visible_clears = True
+        self.resets_since_record = 0
         self.accepted_since_clear = 0
-        self.failed_after_clear = 0
 
     @property
     def mark(self):
@@ -53,12 +52,11 @@ class TaskInstanceModel(RuleBasedStateMachine):
     @precondition(lambda self: self.state in ("success", "failed", "up_for_retry"))
     @rule(reset_dag_run=st.booleans())
     def clear(self, reset_dag_run):
-        before = self.max_tries
         self.max_tries = self.try_number + self.retries
         self.clear_number += reset_dag_run
-        self.visible_clears = self.visible_clears and (reset_dag_run or before != self.max_tries)
         self.state = "none"
         self.clears_since_record += 1
+        self.resets_since_record += reset_dag_run
         self.accepted_since_clear = 0
 
     @precondition(lambda self: self.state in ("none", "up_for_retry"))
@@ -77,8 +75,8 @@ class TaskInstanceModel(RuleBasedStateMachine):
             since = mark.since(record.mark)
             if since is Since.CLEAR:
                 assert self.clears_since_record, "a retry was taken for a clear"
-            if since is Since.RETRY and self.visible_clears:
-                assert not self.clears_since_record, "a clear was taken for a retry"
+            if since is Since.RETRY and self.clears_since_record:
+                assert not self.is_visible, "a clear was taken for a retry"
         if step is SendStep.FAIL:
             self.store(MessageRecord("f", 0, None, "s", reported=True))
             return self.end_try(retry=False)
@@ -98,8 +96,12 @@ class TaskInstanceModel(RuleBasedStateMachine):
 
     def store(self, record):
         self.record = MessageRecord.read(record.marked(self.mark).as_dict())
-        self.clears_since_record = 0
-        self.visible_clears = True
+        self.clears_since_record = self.resets_since_record = 0
+
+    @property
+    def is_visible(self):
+        """Whether Airflow's numbers differ from those in the record; several clears may undo each other's change."""
+        return self.resets_since_record or self.max_tries != self.record.max_tries
 
     def end_try(self, *, retry):
         is_eligible = self.max_tries != 0 and self.try_number <= self.max_tries
@@ -117,6 +119,7 @@ TestTaskInstanceModel = TaskInstanceModel.TestCase
     ("earlier", "now", "since"),
     [
         (Mark(2, 1, 0), Mark(2, 2, 0), Since.RETRY),
+        (Mark(5, 2, 0), Mark(5, 5, 0), Since.RETRY),
         (Mark(2, 1, 0), Mark(3, 2, 1), Since.CLEAR),
         (Mark(3, 1, 0), Mark(1, 2, 1), Since.CLEAR),
         (Mark(3, 1, 0), Mark(3, 2, 1), Since.UNSURE),
@@ -126,6 +129,7 @@ TestTaskInstanceModel = TaskInstanceModel.TestCase
     ],
     ids=[
         "retry",
+        "three clears that reset no run and undo each other's change",
         "clear",
         "lowered by more",
         "lowered by as much, or cleared while it ran",
