@@ -16,6 +16,7 @@ import uvicorn
 from sqlalchemy import text
 from starlette.applications import Starlette
 from starlette.routing import Mount
+from waiting import PATIENCE
 
 from airflow_provider_omnimessage.receiver import signing
 from airflow_provider_omnimessage.receiver.app import create_app
@@ -141,7 +142,7 @@ class RunningReceiver(Client):
         self._server = uvicorn.Server(uvicorn.Config(mounted, log_config=None, log_level="warning"))
         self._thread = threading.Thread(target=lambda: asyncio.run(self._server.serve([listener])), daemon=True)
         self._thread.start()
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENCE
         while not (self._server.started and self.receiver.is_ready):
             assert time.monotonic() < until, "the receiver did not start"
             time.sleep(0.01)
@@ -154,7 +155,7 @@ class RunningReceiver(Client):
 
     def until_somebody_waits(self, many: int = 1) -> None:
         """Return once so many long polls wait for news."""
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE
         while (waiting := sum(map(len, self.receiver.news._waiting.values()))) < many:
             assert time.monotonic() < until, f"{waiting} of {many} long polls wait"
             time.sleep(0.02)

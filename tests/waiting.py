@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: Seconds after which a test gives up on another thread or process. Many, because the machine may be slow.
+PATIENCE = 60
+
 
 def eventually(condition: Callable[[], T], what: str, about: object = "", *, seconds: float = 300) -> T:
     """

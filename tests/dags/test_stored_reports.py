@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 from receivers import CONN_ID, RunningReceiver, report
+from waiting import PATIENCE
 
 from airflow_provider_omnimessage.api.awaited_message import AwaitedMessage
 from airflow_provider_omnimessage.api.messages import sms
@@ -51,7 +52,7 @@ def test_a_stored_delivery_needs_no_poll(
 ) -> None:
     id_ = OmnimessageHook(CONN_ID).send("+37255555555", [sms("a")]).omnimessage_id
     sandbox.advance(30)
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE
     while (id_, "DELIVRD") not in receiver.log():
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from full_size import first as first_ones
 from receivers import CONN_ID, REPLY_SECRET, RunningReceiver, report
+from waiting import PATIENCE
 
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.messages import sms, viber
@@ -36,7 +37,7 @@ async def fired(many: int, **arguments: Any) -> list[dict[str, Any]]:
     payloads: list[dict[str, Any]] = []
     try:
         while len(payloads) < many:
-            event = await asyncio.wait_for(anext(running), 20)
+            event = await asyncio.wait_for(anext(running), PATIENCE)
             payloads.append(event.payload)
         return payloads
     finally:
@@ -90,10 +91,7 @@ def test_a_trigger_that_restarts_goes_on_where_it_was(receiver: RunningReceiver,
             payloads = [(await anext(trigger)).payload for _ in range(3)]
             # it goes on reading: then it has acknowledged what it has fired
             waiting = asyncio.ensure_future(anext(trigger))
-            for _ in range(400):
-                await asyncio.sleep(0.02)
-                if await asyncio.to_thread(_acknowledged, receiver) >= 3:
-                    break
+            await _until_acknowledged(receiver, 3)
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
             return payloads
@@ -204,13 +202,10 @@ def test_what_has_fired_does_not_fire_again_because_a_failure_is_unconfirmed(
         ids = []
         for number in range(3):
             await asyncio.to_thread(receiver.post, report(f"a{number}"))
-            ids.append((await asyncio.wait_for(anext(trigger), 20)).payload["id"])
+            ids.append((await asyncio.wait_for(anext(trigger), PATIENCE)).payload["id"])
         end = await asyncio.to_thread(lambda: receiver.events().body["position"])
         following = asyncio.ensure_future(anext(trigger))
-        for _ in range(400):
-            await asyncio.sleep(0.02)
-            if await asyncio.to_thread(_acknowledged, receiver) >= end:
-                break
+        await _until_acknowledged(receiver, end)
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
         return ids
@@ -269,15 +264,15 @@ def test_events_go_on_after_the_receiver_has_failed(
     async def run() -> list[str]:
         trigger = OmnimessageEventTrigger().run()
         try:
-            ids = [(await asyncio.wait_for(anext(trigger), 20)).payload["id"]]
+            ids = [(await asyncio.wait_for(anext(trigger), PATIENCE)).payload["id"]]
             with monkeypatch.context() as patch:
                 patch.setattr(store, "page", failing_page)
                 following = asyncio.ensure_future(anext(trigger))
                 await asyncio.sleep(1)  # it has lost the connection, and tries again
             await asyncio.to_thread(pushing_sandbox.clear_faults)
-            ids.append((await asyncio.wait_for(following, 20)).payload["id"])
+            ids.append((await asyncio.wait_for(following, PATIENCE)).payload["id"])
             await asyncio.to_thread(receiver.post, report("b"))
-            ids.append((await asyncio.wait_for(anext(trigger), 20)).payload["id"])
+            ids.append((await asyncio.wait_for(anext(trigger), PATIENCE)).payload["id"])
             return ids
         finally:
             await trigger.aclose()  # type: ignore[attr-defined]
@@ -302,11 +297,17 @@ def test_a_connection_without_a_receiver_is_named_and_tried_again(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def run() -> None:
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(anext(OmnimessageEventTrigger().run()), 1)
+        firing = asyncio.ensure_future(anext(OmnimessageEventTrigger().run()))
+        until, out = time.monotonic() + PATIENCE, ""
+        while "set push_url or receiver_url" not in out:
+            assert time.monotonic() < until, out
+            await asyncio.sleep(0.05)
+            out += capsys.readouterr().out
+        assert not firing.done()
+        firing.cancel()
+        await asyncio.gather(firing, return_exceptions=True)
 
     asyncio.run(run())
-    assert "set push_url or receiver_url" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("consumer", ["", "delivery stats", "a" * 201, "é", "a+failures", None])
@@ -315,13 +316,17 @@ def test_a_name_that_the_receiver_would_reject_is_rejected_in_the_dag(consumer: 
         OmnimessageEventTrigger(consumer=consumer)
 
 
-def _acknowledged(receiver: RunningReceiver) -> int:
-    return receiver.receiver.store.consumer_position(CONN_ID, "airflow") or 0
+async def _until_acknowledged(receiver: RunningReceiver, position: int) -> None:
+    until = time.monotonic() + PATIENCE
+    store = receiver.receiver.store
+    while (acknowledged := await asyncio.to_thread(store.consumer_position, CONN_ID, "airflow") or 0) < position:
+        assert time.monotonic() < until, acknowledged
+        await asyncio.sleep(0.02)
 
 
 def _until_posted(receiver: RunningReceiver, ids: Any) -> None:
     ended = {"DELIVRD", "SEEN", "UNDELIV", "DELETED"}
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE
     while set(ids) - {id_ for id_, status in receiver.log() if status in ended}:
         assert time.monotonic() < until, receiver.log()
         time.sleep(0.05)

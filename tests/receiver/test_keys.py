@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from receivers import CONN_ID, PASSWORD, REPLY_SECRET, Response, RunningReceiver, report
+from waiting import PATIENCE
 
 from airflow_provider_omnimessage.receiver import keys
 from airflow_provider_omnimessage.receiver.keys import ConnectionSecrets, SecretsCache, SecretsUnavailableError
@@ -137,7 +138,7 @@ def flooded(receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.setattr(receiver.receiver.keys, "_look_up", look_up_slowly)
     with ThreadPoolExecutor(keys.MAX_LOOK_UPS) as pool:
         forged = [pool.submit(forge, receiver, f"unknown{number}") for number in range(keys.MAX_LOOK_UPS)]
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE
         while len(receiver.receiver.keys._pending) < keys.MAX_LOOK_UPS:
             assert time.monotonic() < until
             time.sleep(0.01)

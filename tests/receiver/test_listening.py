@@ -13,6 +13,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 from full_size import full_size
 from receivers import CONN_ID, RunningReceiver, report
+from waiting import PATIENCE
 
 from airflow_provider_omnimessage.api.delivery import DeliveryReport, Outcome
 from airflow_provider_omnimessage.api.messages import sms, viber
@@ -56,7 +57,7 @@ async def listening_to(*subscribers: Waiting) -> AsyncIterator[Listener]:
         await listener.close()
 
 
-async def until(condition: Callable[[], object], seconds: float = 20) -> None:
+async def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
     async def wait() -> None:
         while not condition():
             await asyncio.sleep(0.01)
@@ -176,7 +177,7 @@ def test_a_message_that_is_left_and_joined_during_a_lookup_is_looked_up_again(
     async def follow(lookup: HeldLookup) -> None:
         first, second = Waiting("a"), Waiting("a")
         async with listening_to(first, Waiting("b")) as listener:
-            await asyncio.to_thread(lookup.has_read.wait, 20)
+            await asyncio.to_thread(lookup.has_read.wait, PATIENCE)
             listener.leave(first)
             await asyncio.to_thread(receiver.post, report("a"))
             await until(lambda: listener._position == 1)
@@ -258,7 +259,7 @@ def test_a_lookup_in_the_former_database_does_not_hide_newer_reports(
     async def follow(lookup: HeldLookup) -> None:
         waiting = Waiting("a")
         async with listening_to(waiting) as listener:
-            await asyncio.to_thread(lookup.has_read.wait, 20)
+            await asyncio.to_thread(lookup.has_read.wait, PATIENCE)
             await asyncio.to_thread(receiver.shorten_log, log_id, last_seq)
             await until(lambda: listener._position == last_seq)
             lookup.may_respond.set()

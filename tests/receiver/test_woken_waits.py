@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from full_size import full_size
 from receivers import CONN_ID, RunningReceiver, report
+from waiting import PATIENCE
 
 from airflow_provider_omnimessage.api import delivery, waiting
 from airflow_provider_omnimessage.api.messages import sms, viber
@@ -56,7 +57,7 @@ async def until_connected() -> None:
         while not any(poller.listener.is_reliable for poller in _pollers.get(asyncio.get_running_loop(), {}).values()):
             await asyncio.sleep(0.01)
 
-    await asyncio.wait_for(connected(), 20)
+    await asyncio.wait_for(connected(), PATIENCE)
 
 
 def run(*waiting: OmnimessageDeliveryTrigger, meanwhile: Callable[[], object]) -> list[dict[str, Any]]:
@@ -154,7 +155,7 @@ def test_a_wait_for_a_message_of_another_wait_ends_at_once_too(
         await asyncio.to_thread(receiver.post, report(id_, channel="viber"))
         while not poller.listener._followed[id_].statuses:
             await asyncio.sleep(0.01)
-        payload = await asyncio.wait_for(outcome(trigger(id_)), 20)
+        payload = await asyncio.wait_for(outcome(trigger(id_)), PATIENCE)
         assert not first.done()
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
@@ -198,7 +199,7 @@ def step(sandbox: Sandbox) -> None:
 
 
 def listening_until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
