@@ -13,7 +13,6 @@ from airflow_provider_omnimessage.alerts.late_starts import silent_because
 from airflow_provider_omnimessage.alerts.next_run import cancel_next_run_alert
 from airflow_provider_omnimessage.alerts.planning import PlannedNotice, moved_alert
 from airflow_provider_omnimessage.alerts.work import work_states
-from airflow_provider_omnimessage.alerts.xcoms import XComs
 from airflow_provider_omnimessage.api.errors import OmnimessageError
 from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
@@ -21,6 +20,7 @@ from airflow_provider_omnimessage.tasks.failures import task_failures
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.alerts.known import KnownAlerts
+    from airflow_provider_omnimessage.alerts.xcoms import XComs
     from airflow_provider_omnimessage.api.timing import TimeToSend
     from airflow_provider_omnimessage.tasks.memory import MessageRecord
     from airflow_provider_omnimessage.tasks.posting import MessageState
@@ -76,6 +76,7 @@ class ArmDeadMansSwitchOperator(AlertTask):
     def _execute(self, context: Mapping[str, Any]) -> list[str]:
         """Schedule what is missing, and return the ids of this run's alerts."""
         from airflow_provider_omnimessage.alerts.known import KnownAlerts
+        from airflow_provider_omnimessage.alerts.xcoms import XComs
 
         known = KnownAlerts(context)
         ti = context["ti"]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, time, timedelta, timezone, tzinfo
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_provider_omnimessage._compat import cron_schedules
 from airflow_provider_omnimessage.api import timing
@@ -22,8 +21,7 @@ _LARGEST_SHIFT = timedelta(hours=2)
 _RUNS_A_MONTH = 24
 
 
-@dataclass(frozen=True)
-class Deadline:
+class Deadline(NamedTuple):
     """One of three ways to say when work must be done.
 
     Example: ``Deadline(by="09:00", days="mon-fri", timezone="Europe/Tallinn")``.

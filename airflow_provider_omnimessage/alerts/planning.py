@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_omnimessage.alerts.recipients import recipients_at
 from airflow_provider_omnimessage.alerts.steps import Notice
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
 
 
-@dataclass(frozen=True)
-class PlannedNotice:
+class PlannedNotice(NamedTuple):
     """
     One message of an alert to one recipient.
 
@@ -34,7 +33,6 @@ class PlannedNotice:
     time: ChosenTime
 
 
-@dataclass(frozen=True)
 class Planner:
     """
     Plans the messages of an alert.
@@ -43,10 +41,11 @@ class Planner:
     :param zone: of a window without its own; ``None``: the connection's.
     """
 
-    hook: OmnimessageHook
-    log: Logger
-    window: Any = None
-    zone: str | None = None
+    def __init__(self, hook: OmnimessageHook, log: Logger, window: Any = None, zone: str | None = None) -> None:
+        self.hook = hook
+        self.log = log
+        self.window = window
+        self.zone = zone
 
     def plan(
         self, found: Sequence[Notice], begin: TimeToSend, sent_at: datetime | None = None

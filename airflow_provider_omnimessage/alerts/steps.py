@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_provider_omnimessage.alerts.recipients import (
     UnknownRecipients,
@@ -72,8 +72,7 @@ class StepDraft(dict[str, Any]):
     """A step as an operator keeps it: ``after``, ``to`` and ``messages``, with their templates."""
 
 
-@dataclass(frozen=True)
-class Notice:
+class Notice(NamedTuple):
     """One message of an alert: the alert itself, or a step of its escalation.
 
     :param number: 0: the alert itself.

@@ -52,16 +52,16 @@ class Problems(list[Problem]):
 #: ``Any``: what a rule returns depends on the rule.
 Rule = Callable[[object, str, Problems], Any]
 
-_TEMPLATE = re.compile(r"\{[{%#]")
-_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
-_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+# compiled when they are first used
+_HALF_A_PAIR = "[\ud800-\udfff]"
+_E164 = r"\+[1-9][0-9]{6,14}"
 _WANTED_NUMBER = "use E.164 format: a string of +, country code and number, 7 to 15 digits in total"
 
 
 def is_deferred(value: object) -> bool:
     """Return whether Airflow knows the value only when the task runs: a template, an XComArg, a mapped argument."""
     if isinstance(value, str):
-        return _TEMPLATE.search(value) is not None
+        return "{{" in value or "{%" in value or "{#" in value
     return hasattr(value, "iter_references")
 
 
@@ -118,7 +118,7 @@ def text(*, shortest: int = 1, longest: int | None = None) -> Rule:
             problems.reject(field, f"{describe(value)} is not a text; pass {span}")
         elif not value.strip() or len(value) < shortest or (longest is not None and len(value) > longest):
             problems.reject(field, f"{describe(value)} is too short or too long; pass {span}")
-        elif _HALF_A_PAIR.search(value):
+        elif re.search(_HALF_A_PAIR, value):
             problems.reject(field, "contains half of a surrogate pair, which no channel can carry; pass valid Unicode")
         return value
 
@@ -281,7 +281,7 @@ def phone_number() -> Rule:
 
     def check(value: object, field: str, problems: Problems) -> object:
         if isinstance(value, str):
-            if _E164.fullmatch(value):
+            if re.fullmatch(_E164, value):
                 return value
             tidy = re.sub(f"{SEPARATORS}+", "", value)
             problem = _problem_of_number(value, tidy)
@@ -307,7 +307,7 @@ def _problem_of_number(value: str, tidy: str) -> str | None:
         return f"{mask_number(value)} has a (0), which is not dialled from abroad; leave it out, and {_WANTED_NUMBER}"
     if re.search(r"\s/|/\s", value):
         return f"{mask_number(value)} looks like two numbers; {_WANTED_NUMBER}"
-    if _E164.fullmatch(tidy):
+    if re.fullmatch(_E164, tidy):
         return None
     hint = " (write + instead of 00)" if tidy.startswith("00") else ""
     return f"{mask_number(value)} is not a phone number{hint}; {_WANTED_NUMBER}"

@@ -1,4 +1,7 @@
-"""Mask phone numbers in everything that logs can show: enough to recognise a number, too little to call it."""
+"""Mask phone numbers in everything that logs can show: enough to recognise a number, too little to call it.
+
+The patterns are compiled when they are first used, not when a DAG is parsed.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,7 @@ SEPARATORS = r"[\s()./\-\u00ad\u2010-\u2015\u2212\u200b-\u200f\u202a-\u202e\u206
 _DATE = r"(?:19|20)\d\d-[01]\d-[0-3]\d(?![\d-])"
 # An id, a date or an IP address can look like a number. A number has a "+" and seven digits or more, or nine digits.
 # In a URL, the "+" is "%2B".
-_NUMBER = re.compile(
-    rf"""
+_NUMBER = rf"""
     (?P<other>
         [0-9a-f]{{8}} (?: -[0-9a-f]{{4}} ){{3}} -[0-9a-f]{{12}}
         | (?<![\w+.-]){_DATE}
@@ -19,13 +21,12 @@ _NUMBER = re.compile(
     )
     | (?: \+{SEPARATORS}{{0,3}}\d | (?: (?<![\w-]) | (?<=%2[Bb]) ) (?! \({_DATE} ) \(?\d )
       (?: (?! [\s(]{{1,2}}{_DATE} ) {SEPARATORS}{{0,3}}\d )+
-    """,
-    re.VERBOSE,
-)
-_SEPARATORS = re.compile(f"{SEPARATORS}+")
+    """
+
+_SEPARATORS = f"{SEPARATORS}+"
 
 # ITU-T E.164 assigns two zones with one digit, these with two, and all others with three.
-_COUNTRY_CODE = re.compile(r"\+(?:[17]|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|\d{1,3})")
+_COUNTRY_CODE = r"\+(?:[17]|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|\d{1,3})"
 
 
 def mask_number(number: object) -> str:
@@ -36,7 +37,7 @@ def mask_number(number: object) -> str:
 
     :param number: as a user wrote it, valid or not.
     """
-    shown = _SEPARATORS.sub("", str(number))
+    shown = re.sub(_SEPARATORS, "", str(number))
     if not shown:
         return "''"
     end = shown[-2:] if len(shown) >= 8 else ""
@@ -45,7 +46,7 @@ def mask_number(number: object) -> str:
 
 def country_code(number: str) -> str:
     """Return the country code of a phone number in E.164 format, such as ``+372``, and nothing else of it."""
-    found = _COUNTRY_CODE.match(number)
+    found = re.match(_COUNTRY_CODE, number)
     return found.group() if found else ""
 
 
@@ -56,7 +57,7 @@ def mask_numbers(text: str) -> str:
     Numbers with spaces, brackets, dashes, dots and slashes between their digits are masked, too. Dates, times, IP
     addresses and message ids are not.
     """
-    return _NUMBER.sub(_mask_match, text)
+    return re.sub(_NUMBER, _mask_match, text, flags=re.VERBOSE)
 
 
 def _mask_match(match: re.Match[str]) -> str:
