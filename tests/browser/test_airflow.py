@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from _airflow import Airflow
@@ -97,6 +98,14 @@ def run_by_hand(page: Any, airflow: Any, dag_id: str) -> str:
     return run_url
 
 
+def message_of(airflow: Any, sandbox: Any, run_url: str) -> dict[str, Any]:
+    """Return the message that a run has scheduled. Examples with a schedule send others at any time."""
+    dag_id, run_id = run_url.split("/dags/")[1].split("/runs/")
+    scheduled = Airflow(airflow).xcom(dag_id, unquote(run_id), "schedule")
+    (message,) = (each for each in sandbox.messages if each["omnimessage_id"] == scheduled)
+    return message
+
+
 @pytest.fixture(scope="module")
 def tested(page: Any, connection: None, picture: Any) -> dict[str, str]:
     """Press Test with the wrong password, correct it, and press again."""
@@ -120,14 +129,14 @@ def test_a_wrong_password_is_explained_and_the_right_one_accepted(tested, sandbo
     assert f"Reached {sandbox.url}, which accepts the API username 'sandbox'." in tested["greeting"]
 
 
-def test_the_values_of_the_form_reach_messente(run, sandbox):
-    message = sandbox.messages[0]
+def test_the_values_of_the_form_reach_messente(airflow, run, sandbox):
+    message = message_of(airflow, sandbox, run)
     assert message["body"]["priority"] == "high"
     assert message["state"] == "cancelled"
 
 
-def test_the_tasks_link_leads_to_the_message_in_the_inbox(page, run, sandbox, picture):
-    message = sandbox.messages[0]
+def test_the_tasks_link_leads_to_the_message_in_the_inbox(page, airflow, run, sandbox, picture):
+    message = message_of(airflow, sandbox, run)
     page.goto(f"{run}/tasks/schedule/details")
     link = page.get_by_role("link", name="Message", exact=True)
     expect(link).to_have_attribute("href", f"{sandbox.inbox_url}#{message['omnimessage_id']}")
@@ -142,7 +151,7 @@ def test_the_tasks_link_leads_to_the_message_in_the_inbox(page, run, sandbox, pi
 
 def test_a_wait_leads_to_its_message_and_shows_what_it_waited_for(page, airflow, run, sandbox, picture):
     waiting = run_by_hand(page, airflow, "omnimessage_wait_for_delivery")
-    message = sandbox.messages[-1]
+    message = message_of(airflow, sandbox, waiting)
     page.goto(f"{waiting}/tasks/wait/details")
     link = page.get_by_role("link", name="Message", exact=True)
     expect(link).to_have_attribute("href", f"{sandbox.inbox_url}#{message['omnimessage_id']}")
