@@ -89,7 +89,7 @@ class Cluster:
             for name, path in bundles.items()
         ]
         return {
-            "AIRFLOW__CORE__EXECUTOR": "EdgeExecutor" if self._edge else "CeleryExecutor",
+            "AIRFLOW__CORE__EXECUTOR": "airflow.providers.edge3.executors.EdgeExecutor" if self._edge else "CeleryExecutor",
             "AIRFLOW__CORE__FERNET_KEY": Fernet.generate_key().decode(),
             "AIRFLOW__CORE__PARALLELISM": "64",
             "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "2000",
