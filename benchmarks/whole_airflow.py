@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -123,25 +123,29 @@ def _run(
     run_id = airflow.trigger(dag_id, ids=ids)  # type: ignore[attr-defined]
     path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
     await_waits(len(ids), lambda: count(airflow, path, "deferred") == len(ids), "all waits are deferred")
-    return spent_at_the_end(airflow, pids, path, len(ids), end_all)
+    return spent_at_the_end(airflow, pids, [path], len(ids), end_all)
 
 
 def spent_at_the_end(
-    airflow: object, pids: Mapping[str, int], path: str, waits: int, end_all: Callable[[], object]
+    airflow: object, pids: Mapping[str, int], paths: Sequence[str], waits: int, end_all: Callable[[], object]
 ) -> dict[str, float]:
-    """Return the CPU time that each process spends from the time at which all are deferred to the end of the run.
+    """Return the CPU time that each process spends from the time at which all are deferred to the end of the runs.
 
-    :param path: of the run.
+    :param paths: of the runs.
     """
+
+    def have_succeeded() -> bool:
+        return all(airflow.call("GET", path)["state"] == "success" for path in paths)  # type: ignore[attr-defined]
+
     # what Airflow spends while nothing happens is not a wait's
     idle_begin, begin = _cpu(pids), time.monotonic()
     time.sleep(20)
     idle, seconds = _difference(_cpu(pids), idle_begin), time.monotonic() - begin
     before, begin = _cpu(pids), time.monotonic()
     end_all()
-    await_waits(waits, lambda: airflow.call("GET", path)["state"] == "success", "the run has ended")  # type: ignore[attr-defined]
+    await_waits(waits, have_succeeded, "all runs have succeeded")
     took = time.monotonic() - begin
-    print(f"  {path.split('/')[4]}: {waits:,} waits ended in {took:.0f} s", flush=True)
+    print(f"  {paths[0].split('/')[4]}: {waits:,} waits ended in {took:.0f} s", flush=True)
     spent = _difference(_cpu(pids), before)
     return {name: max(0.0, used - idle[name] * took / seconds) for name, used in spent.items()}
 

@@ -30,6 +30,8 @@ API_SERVERS = ("api-1", "api-2")
 SCHEDULERS = ("scheduler-1", "scheduler-2")
 TRIGGERERS = ("triggerer-1", "triggerer-2")
 WORKERS = ("worker-1", "worker-2")
+#: Airflow knows the executor of this provider by its full path only.
+EDGE_EXECUTOR = "airflow.providers.edge3.executors.EdgeExecutor"
 BUCKET = "omnimessage"
 _AS_HOST = 'import os\n\ndef name():\n    return os.environ["CLUSTER_HOST"]\n'
 
@@ -89,7 +91,7 @@ class Cluster:
             for name, path in bundles.items()
         ]
         return {
-            "AIRFLOW__CORE__EXECUTOR": "airflow.providers.edge3.executors.EdgeExecutor" if self._edge else "CeleryExecutor",
+            "AIRFLOW__CORE__EXECUTOR": EDGE_EXECUTOR if self._edge else "CeleryExecutor",
             "AIRFLOW__CORE__FERNET_KEY": Fernet.generate_key().decode(),
             "AIRFLOW__CORE__PARALLELISM": "64",
             "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "2000",
