@@ -19,6 +19,7 @@ from airflow_provider_omnimessage.api.failure_streak import FailureStreak
 from airflow_provider_omnimessage.api.wait_result import Ending, WaitResult
 from airflow_provider_omnimessage.api.waiting import Require, Wait, WaitFor
 from airflow_provider_omnimessage.triggers.awaited import BulkSource, awaited_of_row
+from airflow_provider_omnimessage.triggers.log_lines import LogLines
 from airflow_provider_omnimessage.triggers.polling import IN_FLIGHT, Poller, polling, turn_to_start
 from airflow_provider_omnimessage.triggers.pushed import PushedWait
 
@@ -103,12 +104,14 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
         """Wait, and fire once."""
         started = time.monotonic()
         # everything is closed before the event is yielded: a triggerer may never resume a generator after it
-        event = await self._event(await self._result())
+        log = LogLines(self.log)
+        event = await self._event(await self._result(log), log)
+        await log.written()
         if self.trigger_id is not None and not isinstance(event, BaseTaskEndEvent):
             await asyncio.sleep(max(0.0, started + SHORTEST_ABSENCE - time.monotonic()))
         yield event
 
-    async def _event(self, result: WaitResult) -> TriggerEvent:
+    async def _event(self, result: WaitResult, log: LogLines) -> TriggerEvent:
         task_instance = getattr(self, "task_instance", None)
         # dag.test() runs triggers without a triggerer, and cannot end a task from one
         is_in_triggerer = self.trigger_id is not None and task_instance is not None
@@ -117,24 +120,24 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
                 success: TriggerEvent = await success_in_triggerer(
                     task_instance, result.output(single=self.awaited.single)
                 )
-            except Exception:
-                self.log.exception("The XCom could not be pushed from the triggerer; a worker ends the task")
+            except Exception as error:
+                log.error("The XCom could not be pushed from the triggerer; a worker ends the task", error)
             else:
                 metrics.count_wait(result, task_instance, in_triggerer=True)
                 return success
         return TriggerEvent(result.to_event())  # type: ignore[no-untyped-call]
 
-    async def _result(self) -> WaitResult:
+    async def _result(self, log: LogLines) -> WaitResult:
         await turn_to_start()
         try:
             wait = await self._start()
         except (OSError, ValueError, LookupError, TypeError) as error:  # gone, cut off, or something else by now
             return WaitResult(Ending.ERROR, f"The results of the bulk send could not be read: {error}", [])
         async with polling(self.omnimessage_conn_id, wait) as poller:
-            subscriber = PushedWait(wait, poller, self.log)
+            subscriber = PushedWait(wait, poller, log)
             poller.listener.join(subscriber)
             try:
-                return await _Following(self, wait, poller).result()
+                return await _Following(wait, poller, self.limit, log).result()
             except OmnimessageError as error:  # it concerns everybody here: the connection, or its credentials
                 wait.fail(error)
                 return wait.result or WaitResult(Ending.ERROR, str(error), [])
@@ -164,11 +167,11 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
 class _Following:
     """Polls for the messages of one wait until it is over."""
 
-    def __init__(self, trigger: OmnimessageDeliveryTrigger, wait: Wait, poller: Poller) -> None:
+    def __init__(self, wait: Wait, poller: Poller, limit: str, log: LogLines) -> None:
         self._wait = wait
         self._poller = poller
-        self._limit = trigger.limit
-        self._log = trigger.log
+        self._limit = limit
+        self._log = log
         self._next_progress = time.monotonic()
         now = _now()
         self._end = wait.deadline if now < wait.deadline else now + timedelta(seconds=LATE_START)

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from airflow_provider_omnimessage.receiver.client import channel_status, delivery_report
 
 if TYPE_CHECKING:
-    from airflow.sdk.types import Logger
-
     from airflow_provider_omnimessage.api.waiting import Wait
     from airflow_provider_omnimessage.receiver.events import EventJson
+    from airflow_provider_omnimessage.triggers.log_lines import LogLines
     from airflow_provider_omnimessage.triggers.polling import Poller
 
 
@@ -22,7 +21,7 @@ class PushedWait:
     :param log: gets a line for each new status.
     """
 
-    def __init__(self, wait: Wait, poller: Poller, log: Logger) -> None:
+    def __init__(self, wait: Wait, poller: Poller, log: LogLines) -> None:
         self._wait = wait
         self._poller = poller
         self._log = log

@@ -1,0 +1,52 @@
+"""Log lines of triggers, written off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import Logger
+
+
+class LogLines:
+    """
+    Write the log lines of one trigger in a thread, in order.
+
+    Airflow 3 sends the lines of triggers through a socket to the process that supervises them. While that process sends
+    new triggers, it reads no lines. If the event loop then waited for the socket, it would not read the new triggers,
+    and both processes would wait for each other until the triggerer is restarted: seen with thousands of waits.
+
+    :param log: of the trigger.
+    """
+
+    def __init__(self, log: Logger) -> None:
+        self._log = log
+        self._last: asyncio.Future[None] | None = None
+
+    def info(self, message: str, *args: Any) -> None:
+        """Write a line, at once or soon."""
+        self._write(partial(self._log.info, message, *args))
+
+    def error(self, message: str, error: Exception) -> None:
+        """Write a line with the traceback of an error."""
+        self._write(partial(self._log.error, message, exc_info=error))
+
+    async def written(self) -> None:
+        """Return once all lines are written, or could not be."""
+        if self._last is not None:
+            await asyncio.wait([self._last])
+
+    def _write(self, line: partial[None]) -> None:
+        # the context says to which task a line belongs
+        run = contextvars.copy_context().run
+        self._last = asyncio.get_running_loop().run_in_executor(_thread(), run, line)
+
+
+@cache
+def _thread() -> ThreadPoolExecutor:
+    """Return the thread for all triggers: it keeps their order, and waits alone."""
+    return ThreadPoolExecutor(1, thread_name_prefix="omnimessage-log")
