@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -50,3 +51,7 @@ class LogLines:
 def _thread() -> ThreadPoolExecutor:
     """Return the thread for all triggers: it keeps their order, and waits alone."""
     return ThreadPoolExecutor(1, thread_name_prefix="omnimessage-log")
+
+
+# the thread does not exist in a forked process, which would wait for its lines forever
+os.register_at_fork(after_in_child=_thread.cache_clear)

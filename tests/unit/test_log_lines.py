@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextvars
+import multiprocessing
 import threading
 from pathlib import Path
 
@@ -83,6 +84,24 @@ def test_a_wait_goes_on_polling_while_nobody_reads_its_lines(send, sandbox, monk
 
     asyncio.run(asyncio.wait_for(run(), PATIENCE))
     assert stuck in log.lines[0][0]
+
+
+def test_a_forked_process_writes_its_lines():
+    async def write(log):
+        lines = LogLines(log)
+        lines.info("line")
+        await lines.written()
+
+    log = FullSocket()
+    log.is_read.set()
+    asyncio.run(write(log))
+    child = multiprocessing.get_context("fork").Process(target=lambda: asyncio.run(write(log)))
+    child.start()
+    child.join(PATIENCE)
+    try:
+        assert child.exitcode == 0
+    finally:
+        child.kill()
 
 
 def test_the_waits_have_no_other_log():
