@@ -14,6 +14,7 @@ from airflow_provider_omnimessage.api.delivery import DeliveryReport, Outcome
 from airflow_provider_omnimessage.api.errors import InvalidInputError, NotFoundError, OmnimessageError, RejectedError
 from airflow_provider_omnimessage.api.waiting import NOT_FOUND_PATIENCE, is_transient
 from airflow_provider_omnimessage.hooks.lookup import import_transport, look_up_settings
+from airflow_provider_omnimessage.triggers.log_lines import LogLines
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.hooks.aiohttp_transport import AiohttpTransport
@@ -23,7 +24,7 @@ IN_FLIGHT = 4
 #: Longest pause after an error in seconds.
 MAX_PAUSE = 60.0
 
-log = logging.getLogger(__name__)
+log = LogLines(logging.getLogger(__name__))
 
 
 class Confirmer:

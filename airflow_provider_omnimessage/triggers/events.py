@@ -22,6 +22,7 @@ from airflow_provider_omnimessage.hooks.lookup import look_up_settings
 from airflow_provider_omnimessage.receiver.client import LONG_POLL, EventPage, ReceiverClient, ReceiverError
 from airflow_provider_omnimessage.receiver.events import CONSUMER, FAILURES, EventJson, Kind
 from airflow_provider_omnimessage.triggers.confirming import Confirmer
+from airflow_provider_omnimessage.triggers.log_lines import LogLines
 
 #: Seconds after which a fired event is assumed to be in Airflow's database: not all versions report that. An event that
 #: is acknowledged earlier would be lost if the triggerer died.
@@ -151,6 +152,7 @@ class _Reader:
     def __init__(self, trigger: OmnimessageEventTrigger) -> None:
         self.output: asyncio.Queue[Payload] = asyncio.Queue()
         self._trigger = trigger
+        self._log = LogLines(trigger.log)
         self._conn_id = trigger.omnimessage_conn_id
         self._confirmer = Confirmer(self._conn_id, CONFIRM_AFTER)
         self._fired = _Fired()
@@ -172,9 +174,7 @@ class _Reader:
                     failures = 0
                 failures += 1
                 if failures == 1:
-                    self._trigger.log.warning(
-                        "connection '%s': events cannot be read; trying again: %s", self._conn_id, error
-                    )
+                    self._log.warning("connection '%s': events cannot be read; trying again: %s", self._conn_id, error)
             await asyncio.sleep(backoff.reconnect_pause(failures, 1.0, MAX_RETRY_PAUSE, random.random()))
 
     async def close(self) -> None:

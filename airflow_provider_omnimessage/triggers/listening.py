@@ -26,6 +26,7 @@ from airflow_provider_omnimessage.receiver.client import (
     ReceiverError,
 )
 from airflow_provider_omnimessage.receiver.events import EventJson
+from airflow_provider_omnimessage.triggers.log_lines import LogLines
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.hooks.settings import Settings
@@ -42,7 +43,7 @@ COLLECT = 0.05
 #: Seconds between a page of events and the next request: in a burst, many events arrive with one request.
 BURST_PAUSE = 0.25
 
-log = logging.getLogger(__name__)
+log = LogLines(logging.getLogger(__name__))
 
 
 class Subscriber(Protocol):

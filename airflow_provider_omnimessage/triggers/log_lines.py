@@ -10,27 +10,33 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import logging
+
     from airflow.sdk.types import Logger
 
 
 class LogLines:
     """
-    Write the log lines of one trigger in a thread, in order.
+    Write log lines in a thread, in order.
 
     Airflow 3 sends the lines of triggers through a socket to the process that supervises them. While that process sends
     new triggers, it reads no lines. If the event loop then waited for the socket, it would not read the new triggers,
     and both processes would wait for each other until the triggerer is restarted: seen with thousands of waits.
 
-    :param log: of the trigger.
+    :param log: of a trigger, or of a module whose code runs on the triggerer's event loop.
     """
 
-    def __init__(self, log: Logger) -> None:
+    def __init__(self, log: Logger | logging.Logger) -> None:
         self._log = log
         self._last: asyncio.Future[None] | None = None
 
     def info(self, message: str, *args: Any) -> None:
         """Write a line, at once or soon."""
         self._write(partial(self._log.info, message, *args))
+
+    def warning(self, message: str, *args: Any) -> None:
+        """Write a warning, at once or soon."""
+        self._write(partial(self._log.warning, message, *args))
 
     def error(self, message: str, error: Exception) -> None:
         """Write a line with the traceback of an error."""
