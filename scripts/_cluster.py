@@ -115,6 +115,8 @@ class Cluster:
             "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "5",
             "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "3",
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
+            # a busy machine may need longer for a response than the default of 5 seconds
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
             "PYTHONPATH": str(self.folder / "lib"),
@@ -148,10 +150,13 @@ class Cluster:
         self.await_port("s3")
         urllib.request.urlopen(urllib.request.Request(f"{self.s3_url}/{BUCKET}", method="PUT"), timeout=30).close()
         self._add_airflow()
-        for name in (*API_SERVERS, *SCHEDULERS, "dag-processor", *TRIGGERERS, *WORKERS):
+        for name in (*API_SERVERS, "dag-processor", *TRIGGERERS):
             self.processes[name].start()
+        # a task that starts before an API server listens fails
         for name in API_SERVERS:
             self.await_port(name)
+        for name in (*SCHEDULERS, *WORKERS):
+            self.processes[name].start()
         self.await_health()
 
     def stop(self) -> None:

@@ -56,7 +56,8 @@ def test_a_matrix_dag_ends_as_on_one_machine(airflow, dag_id):
 
     runs = eventually(ended, f"{dag_id} has ended")
     state, tasks = RUNS[dag_id]
-    assert {run["state"] for run in runs} == {state}
+    in_words = {run["dag_run_id"]: airflow.in_words(dag_id, run["dag_run_id"]) for run in runs}
+    assert {run["state"] for run in runs} == {state}, in_words
     assert tasks_of(airflow, dag_id, runs[0]["dag_run_id"]) == tasks, airflow.log(runs[0]["dag_run_id"])[-5000:]
 
 
