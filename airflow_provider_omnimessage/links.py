@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from airflow_provider_omnimessage._compat import BaseOperatorLink, stored_xcom
+from airflow_provider_omnimessage._compat import stored_xcom
+from airflow_provider_omnimessage._compat.links import BaseOperatorLink
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator

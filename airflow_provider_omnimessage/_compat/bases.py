@@ -9,7 +9,6 @@ if TYPE_CHECKING:
         BaseHook,
         BaseNotifier,
         BaseOperator,
-        BaseOperatorLink,
         BaseSensorOperator,
         PokeReturnValue,
         TaskGroup,
@@ -24,11 +23,10 @@ if TYPE_CHECKING:
     )
 else:
     try:
-        from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, BaseSensorOperator, PokeReturnValue
+        from airflow.sdk import BaseHook, BaseOperator, BaseSensorOperator, PokeReturnValue
     except ImportError:  # Airflow 2
         from airflow.hooks.base import BaseHook
         from airflow.models.baseoperator import BaseOperator
-        from airflow.models.baseoperatorlink import BaseOperatorLink
         from airflow.sensors.base import BaseSensorOperator, PokeReturnValue
     try:
         from airflow.sdk import BaseNotifier, TaskGroup, Variable
@@ -71,7 +69,6 @@ __all__ = [
     "BaseHook",
     "BaseNotifier",
     "BaseOperator",
-    "BaseOperatorLink",
     "BaseSensorOperator",
     "PokeReturnValue",
     "SelfRescheduling",

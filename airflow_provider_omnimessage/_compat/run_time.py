@@ -5,43 +5,43 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_omnimessage._compat.bases import BaseHook
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from os import PathLike
+    from typing import Protocol
 
     from airflow.sdk import Connection, ObjectStoragePath
     from airflow.sdk.types import RuntimeTaskInstanceProtocol as RuntimeTaskInstance
     from airflow.sdk.types import TaskInstanceKey
     from airflow.triggers.base import TaskSuccessEvent
 
+    class StateStore(Protocol):
+        """A task's state store in Airflow 3.3 and newer."""
+
+        def get(self, key: str) -> Any:
+            """Return a stored value, or ``None``."""
+
+        def set(self, key: str, value: Any, *, retention: Any) -> None:
+            """Store a value."""
+
+        def delete(self, key: str) -> None:
+            """Delete a stored value."""
+
+    class Stats(Protocol):
+        """Airflow's metrics client."""
+
+        def incr(self, stat: str, count: int = 1, *, tags: dict[str, str] | None = None) -> None:
+            """Increment a counter."""
+
+        def timing(self, stat: str, dt: timedelta, *, tags: dict[str, str] | None = None) -> None:
+            """Report a duration."""
+
+
 T = TypeVar("T")
-
-
-class StateStore(Protocol):
-    """A task's state store in Airflow 3.3 and newer."""
-
-    def get(self, key: str) -> Any:
-        """Return a stored value, or ``None``."""
-
-    def set(self, key: str, value: Any, *, retention: Any) -> None:
-        """Store a value."""
-
-    def delete(self, key: str) -> None:
-        """Delete a stored value."""
-
-
-class Stats(Protocol):
-    """Airflow's metrics client."""
-
-    def incr(self, stat: str, count: int = 1, *, tags: dict[str, str] | None = None) -> None:
-        """Increment a counter."""
-
-    def timing(self, stat: str, dt: timedelta, *, tags: dict[str, str] | None = None) -> None:
-        """Report a duration."""
 
 
 class TaskMemory:

@@ -17,7 +17,7 @@ from airflow_provider_omnimessage.alerts.planning import PlannedNotice, Planner
 from airflow_provider_omnimessage.alerts.recipients import as_recipients
 from airflow_provider_omnimessage.alerts.steps import StepTemplates, notices
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
-from airflow_provider_omnimessage.links import OmnimessageLink
+from airflow_provider_omnimessage.tasks.linking import MessageLinks
 
 if TYPE_CHECKING:
     from airflow_provider_omnimessage.alerts.known import Alert, KnownAlerts
@@ -39,7 +39,7 @@ class AlertTask(StepTemplates, SwitchTask):
         "omnimessage_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"messages": "json"}
-    operator_extra_links = (OmnimessageLink(),)
+    operator_extra_links = MessageLinks()
     #: Whether the run stops where this task fails.
     may_stop_work = False
 

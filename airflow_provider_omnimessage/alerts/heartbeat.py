@@ -20,8 +20,8 @@ from airflow_provider_omnimessage.api import timing
 from airflow_provider_omnimessage.api.errors import InvalidInputError, Problem
 from airflow_provider_omnimessage.api.masking import mask_number
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
-from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.tasks.failures import constructor_errors, task_failures
+from airflow_provider_omnimessage.tasks.linking import MessageLinks
 from airflow_provider_omnimessage.tasks.rendering import AlertTemplates
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class HeartbeatOperator(AlertTemplates, BaseOperator):
         "priority",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"messages": "json"}
-    operator_extra_links = (OmnimessageLink(),)
+    operator_extra_links = MessageLinks()
     ui_color = "#e3f0ff"
 
     def __init__(

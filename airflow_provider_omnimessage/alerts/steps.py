@@ -6,7 +6,6 @@ A step is another alert of the same kind, with a later time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -23,8 +22,7 @@ from airflow_provider_omnimessage.tasks.rendering import AlertTemplates, unrende
 LATEST = timedelta(days=365)
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One step of an escalation: a message that goes out after the alert, unless the alert is cancelled.
 
     All steps are scheduled at Messente together with the alert, so they go out even if Airflow is down.
@@ -46,10 +44,6 @@ class Step:
     to: Any = None
     text: Any = None
     messages: Any = None
-
-    def __post_init__(self) -> None:
-        """Keep a function in a form that Airflow can show."""
-        object.__setattr__(self, "to", as_recipients(self.to))
 
 
 class StepTemplates(AlertTemplates):
@@ -97,7 +91,7 @@ def plan_escalation(escalate: Any) -> list[dict[str, Any]]:
     """
     if escalate is None:
         return []
-    if isinstance(escalate, (str, Mapping)) or not isinstance(escalate, Iterable):
+    if isinstance(escalate, (str, Mapping, Step)) or not isinstance(escalate, Iterable):
         raise InvalidInputError.of("escalate", "is not a list; pass a list of Step(after=timedelta(minutes=15), ...)")
     problems: list[Problem] = []
     steps: list[dict[str, Any]] = []
@@ -144,7 +138,7 @@ def _checked(step: Any) -> StepDraft:
         check_alert_recipients_at_parse(step.to)
     own = [sms(step.text)] if step.text is not None else None
     own = draft_messages(step.messages) if step.messages is not None else own
-    return StepDraft(after=step.after, to=step.to, messages=own)
+    return StepDraft(after=step.after, to=as_recipients(step.to), messages=own)
 
 
 def _texts(messages: Any) -> list[str]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_omnimessage._compat import BaseOperator
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
-from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.tasks.arguments import (
     ON_PAST,
     check_budget_at_parse,
@@ -19,6 +18,7 @@ from airflow_provider_omnimessage.tasks.arguments import (
     require_flag,
 )
 from airflow_provider_omnimessage.tasks.failures import constructor_errors
+from airflow_provider_omnimessage.tasks.linking import MessageLinks
 from airflow_provider_omnimessage.tasks.rendering import PlainStrings
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class ScheduleBulkOmnimessageOperator(PlainStrings, BaseOperator):
         "omnimessage_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"messages": "json"}
-    operator_extra_links = (OmnimessageLink(),)
+    operator_extra_links = MessageLinks()
     ui_color = "#e3f0ff"
 
     def __init__(

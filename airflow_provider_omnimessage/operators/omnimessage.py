@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow_provider_omnimessage._compat import AirflowFailException, AirflowSkipException, BaseOperator, push_xcom
 from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
-from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.tasks.arguments import (
     IF_ALREADY_SENT,
     ON_PAST,
@@ -22,6 +21,7 @@ from airflow_provider_omnimessage.tasks.arguments import (
     task_tags,
 )
 from airflow_provider_omnimessage.tasks.failures import constructor_errors, log_kill, task_failures
+from airflow_provider_omnimessage.tasks.linking import MessageLinks
 from airflow_provider_omnimessage.tasks.rendering import PlainStrings, PrivateTemplates
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class SendOmnimessageOperator(PlainStrings, BaseOperator):
         "omnimessage_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"messages": "json"}
-    operator_extra_links = (OmnimessageLink(),)
+    operator_extra_links = MessageLinks()
     ui_color = "#e3f0ff"
 
     def __init__(
@@ -319,7 +319,7 @@ class CancelScheduledMessageOperator(PrivateTemplates, BaseOperator):
     """
 
     template_fields: Sequence[str] = ("omnimessage_id", "if_already_sent", "omnimessage_conn_id")
-    operator_extra_links = (OmnimessageLink(),)
+    operator_extra_links = MessageLinks()
     ui_color = "#ffeee3"
 
     def __init__(

@@ -25,11 +25,11 @@ from airflow_provider_omnimessage._compat import (
 from airflow_provider_omnimessage.api.errors import InvalidInputError
 from airflow_provider_omnimessage.api.lists import plain_argument
 from airflow_provider_omnimessage.hooks.omnimessage import OmnimessageHook
-from airflow_provider_omnimessage.links import OmnimessageLink
 from airflow_provider_omnimessage.sensors.arguments import reject_timedelta, reject_unused_options, require_share
 from airflow_provider_omnimessage.sensors.failures import sensor_failures
 from airflow_provider_omnimessage.tasks.arguments import require_choice
 from airflow_provider_omnimessage.tasks.failures import constructor_errors
+from airflow_provider_omnimessage.tasks.linking import MessageLinks
 from airflow_provider_omnimessage.tasks.rendering import PrivateTemplates
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class OmnimessageDeliverySensor(PrivateTemplates, BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("omnimessage_id", "time_to_send", "omnimessage_conn_id")
-    operator_extra_links = (OmnimessageLink(),)
+    operator_extra_links = MessageLinks()
     ui_color = "#e6f7e9"
 
     def __init__(

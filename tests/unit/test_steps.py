@@ -67,6 +67,7 @@ def test_a_text_that_is_rendered_as_no_list_does_not_stop_the_others():
     ("escalate", "named"),
     [
         ("soon", "escalate: is not a list"),
+        (Step(after=MINUTE), "escalate: is not a list"),
         ([{"after": MINUTE}], "escalate[0].after: is missing in dict; use Step("),
         ([Step(after=MINUTE), Step(after=15)], "escalate[1].after: 15 is not accepted"),
         ([Step(after=timedelta(0))], "escalate[0].after: "),
