@@ -19,6 +19,7 @@ from airflow_provider_omnimessage.api.failure_streak import FailureStreak
 from airflow_provider_omnimessage.api.wait_result import Ending, WaitResult
 from airflow_provider_omnimessage.api.waiting import Require, Wait, WaitFor
 from airflow_provider_omnimessage.triggers.awaited import BulkSource, awaited_of_row
+from airflow_provider_omnimessage.triggers.ending import turn_to_end
 from airflow_provider_omnimessage.triggers.log_lines import LogLines
 from airflow_provider_omnimessage.triggers.polling import IN_FLIGHT, Poller, polling, turn_to_start
 from airflow_provider_omnimessage.triggers.pushed import PushedWait
@@ -117,9 +118,10 @@ class OmnimessageDeliveryTrigger(BaseTrigger):
         is_in_triggerer = self.trigger_id is not None and task_instance is not None
         if self.ends_task and is_in_triggerer and result.ending.value in self.returns:
             try:
-                success: TriggerEvent = await success_in_triggerer(
-                    task_instance, result.output(single=self.awaited.single)
-                )
+                async with turn_to_end():
+                    success: TriggerEvent = await success_in_triggerer(
+                        task_instance, result.output(single=self.awaited.single)
+                    )
             except Exception as error:
                 log.error("The XCom could not be pushed from the triggerer; a worker ends the task", error)
             else:
