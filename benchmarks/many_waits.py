@@ -91,7 +91,8 @@ def _spent(
         sandbox.resume()
         sandbox.advance(60)
 
-    spent = spent_at_the_end(airflow, pids, paths, waits, deliver_all)
+    # the waits that stand meanwhile cost something, too
+    spent = spent_at_the_end(airflow, pids, paths, waits, deliver_all, counts_idle=True)
     processes.check()
     return spent
 

@@ -127,17 +127,23 @@ def _run(
 
 
 def spent_at_the_end(
-    airflow: object, pids: Mapping[str, int], paths: Sequence[str], waits: int, end_all: Callable[[], object]
+    airflow: object,
+    pids: Mapping[str, int],
+    paths: Sequence[str],
+    waits: int,
+    end_all: Callable[[], object],
+    *,
+    counts_idle: bool = False,
 ) -> dict[str, float]:
     """Return the CPU time that each process spends from the time at which all are deferred to the end of the runs.
 
     :param paths: of the runs.
+    :param counts_idle: whether what Airflow spends in the same time while nothing happens is part of it.
     """
 
     def have_succeeded() -> bool:
         return all(airflow.call("GET", path)["state"] == "success" for path in paths)  # type: ignore[attr-defined]
 
-    # what Airflow spends while nothing happens is not a wait's
     idle_begin, begin = _cpu(pids), time.monotonic()
     time.sleep(20)
     idle, seconds = _difference(_cpu(pids), idle_begin), time.monotonic() - begin
@@ -147,6 +153,8 @@ def spent_at_the_end(
     took = time.monotonic() - begin
     print(f"  {paths[0].split('/')[4]}: {waits:,} waits ended in {took:.0f} s", flush=True)
     spent = _difference(_cpu(pids), before)
+    if counts_idle:
+        return spent
     return {name: max(0.0, used - idle[name] * took / seconds) for name, used in spent.items()}
 
 
