@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 # The reference imports Airflow, which creates its home when it is imported: use a temporary one.
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="omnimessage-docs-"))
@@ -70,14 +70,20 @@ CALLED_BY_THIS_PACKAGE = {"MessagesToCancel", "drop_markers", "invalid", "marker
 
 
 def skip(_app: Any, what: str, name: str, member: object, skipped: bool, _options: Any) -> bool | None:
-    """Leave out the constants of a module, and the methods that only Airflow or this package calls."""
+    """Leave out the constants of a module, fields of tuples, and methods that only Airflow or this package calls."""
     is_constant = what == "module" and not (isinstance(member, type) or callable(member))
-    return True if is_constant or name in CALLED_BY_AIRFLOW | CALLED_BY_THIS_PACKAGE else None
+    # the parameters of the class say what the fields mean
+    is_field_of_tuple = type(member).__name__ == "_tuplegetter"
+    return True if is_constant or is_field_of_tuple or name in CALLED_BY_AIRFLOW | CALLED_BY_THIS_PACKAGE else None
 
 
 def drop_internal_bases(_app: Any, _name: str, _class: type, _options: Any, bases: list[Any]) -> None:
-    """Leave out base classes that are not in the reference."""
-    bases[:] = [base for base in bases if base.__module__ in IN_REFERENCE or not base.__module__.startswith(PACKAGE)]
+    """Leave out base classes that are not in the reference, and that a class is a tuple."""
+    bases[:] = [
+        base
+        for base in bases
+        if base is not NamedTuple and (base.__module__ in IN_REFERENCE or not base.__module__.startswith(PACKAGE))
+    ]
 
 
 def drop_empty_bases(_app: Any, document: nodes.document) -> None:
