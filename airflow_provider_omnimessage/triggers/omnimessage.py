@@ -19,9 +19,9 @@ from airflow_provider_omnimessage.api.failure_streak import FailureStreak
 from airflow_provider_omnimessage.api.wait_result import Ending, WaitResult
 from airflow_provider_omnimessage.api.waiting import Require, Wait, WaitFor
 from airflow_provider_omnimessage.triggers.awaited import BulkSource, awaited_of_row
-from airflow_provider_omnimessage.triggers.ending import turn_to_end
+from airflow_provider_omnimessage.triggers.crowds import turn_to_end, turn_to_start
 from airflow_provider_omnimessage.triggers.log_lines import LogLines
-from airflow_provider_omnimessage.triggers.polling import IN_FLIGHT, Poller, polling, turn_to_start
+from airflow_provider_omnimessage.triggers.polling import IN_FLIGHT, Poller, polling
 from airflow_provider_omnimessage.triggers.pushed import PushedWait
 
 #: Seconds, at least, between two rounds of polls for the thousands of messages of a bulk send.

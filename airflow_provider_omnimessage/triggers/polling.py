@@ -43,19 +43,7 @@ RETURNING_PER_SECOND = 50.0
 #: Look-ups in a row that find no such connection, after which the waits end: a secrets backend may fail once.
 LOOKUPS = 3
 
-#: Waits that start in the same iteration of the event loop. More would block everything else on it: a triggerer that
-#: restarts starts all of its waits at once.
-STARTS_TOGETHER = 10
-
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Poller]] = WeakKeyDictionary()
-_starts: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
-
-
-async def turn_to_start() -> None:
-    """Return when this wait may start, so that the event loop does other things in between."""
-    loop = asyncio.get_running_loop()
-    async with _starts.setdefault(loop, asyncio.Semaphore(STARTS_TOGETHER)):
-        await asyncio.sleep(0)
 
 
 @asynccontextmanager

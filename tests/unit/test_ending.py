@@ -28,7 +28,6 @@ def test_waits_that_end_leave_threads_to_others(delivered, monkeypatch):
         waits = [in_triggerer(a_trigger(delivered, ends_task=True)) for _ in range(WAITS)]
         events = [asyncio.ensure_future(anext(wait.run())) for wait in waits]
         try:
-            await loop.run_in_executor(None, lambda: None)
             # what Airflow writes before it passes on an event takes a thread, too
             for _ in range(WAITS):
                 await asyncio.wait_for(loop.run_in_executor(None, lambda: None), PATIENCE / 2)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+from airflow_provider_omnimessage.triggers.crowds import STARTS_TOGETHER
 from airflow_provider_omnimessage.triggers.omnimessage import OmnimessageDeliveryTrigger
-from airflow_provider_omnimessage.triggers.polling import STARTS_TOGETHER
 
 NEW_YEAR = "2099-01-01T09:00:00+00:00"
 
