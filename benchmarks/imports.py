@@ -28,9 +28,13 @@ PEERS = {
     "HTTP provider's operator": "import airflow.providers.http.operators.http",
     "dbt Cloud provider's operators": "import airflow.providers.dbt.cloud.operators.dbt",
 }
-_PROGRAM = """
+#: What a DAG file has imported before.
+AIRFLOW = (
+    "from airflow.sdk import DAG, BaseHook, BaseNotifier, BaseOperator, BaseSensorOperator, Param, TaskGroup, task"
+)
+_PROGRAM = f"""
 import sys, time
-from airflow.sdk import DAG, BaseHook, BaseNotifier, BaseOperator, BaseSensorOperator, Param, TaskGroup, task
+{AIRFLOW}
 before = time.process_time()
 exec(compile(sys.argv[1], "imports", "exec"))
 print((time.process_time() - before) * 1000)

@@ -92,7 +92,7 @@ def _spent(
         sandbox.advance(60)
 
     # the waits that stand meanwhile cost something, too
-    spent = spent_at_the_end(airflow, pids, paths, waits, deliver_all, counts_idle=True)
+    spent, _ = spent_at_the_end(airflow, pids, paths, waits, deliver_all)
     processes.check()
     return spent
 

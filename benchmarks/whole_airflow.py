@@ -123,7 +123,12 @@ def _run(
     run_id = airflow.trigger(dag_id, ids=ids)  # type: ignore[attr-defined]
     path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
     await_waits(len(ids), lambda: count(airflow, path, "deferred") == len(ids), "all waits are deferred")
-    return spent_at_the_end(airflow, pids, [path], len(ids), end_all)
+    # what Airflow spends while nothing happens is not a wait's
+    before, begin = _cpu(pids), time.monotonic()
+    time.sleep(20)
+    idle, seconds = _difference(_cpu(pids), before), time.monotonic() - begin
+    spent, took = spent_at_the_end(airflow, pids, [path], len(ids), end_all)
+    return {name: max(0.0, used - idle[name] * took / seconds) for name, used in spent.items()}
 
 
 def spent_at_the_end(
@@ -132,30 +137,21 @@ def spent_at_the_end(
     paths: Sequence[str],
     waits: int,
     end_all: Callable[[], object],
-    *,
-    counts_idle: bool = False,
-) -> dict[str, float]:
-    """Return the CPU time that each process spends from the time at which all are deferred to the end of the runs.
+) -> tuple[dict[str, float], float]:
+    """Return the CPU time that each process spends until all runs have ended, and how long that takes in seconds.
 
-    :param paths: of the runs.
-    :param counts_idle: whether what Airflow spends in the same time while nothing happens is part of it.
+    :param paths: of the runs, whose waits are all deferred.
     """
 
     def have_succeeded() -> bool:
         return all(airflow.call("GET", path)["state"] == "success" for path in paths)  # type: ignore[attr-defined]
 
-    idle_begin, begin = _cpu(pids), time.monotonic()
-    time.sleep(20)
-    idle, seconds = _difference(_cpu(pids), idle_begin), time.monotonic() - begin
     before, begin = _cpu(pids), time.monotonic()
     end_all()
     await_waits(waits, have_succeeded, "all runs have succeeded")
     took = time.monotonic() - begin
     print(f"  {paths[0].split('/')[4]}: {waits:,} waits ended in {took:.0f} s", flush=True)
-    spent = _difference(_cpu(pids), before)
-    if counts_idle:
-        return spent
-    return {name: max(0.0, used - idle[name] * took / seconds) for name, used in spent.items()}
+    return _difference(_cpu(pids), before), took
 
 
 def count(airflow: object, path: str, state: str) -> int:

@@ -10,8 +10,8 @@ from pathlib import Path
 PROGRAM = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from imports import OURS
-from airflow.sdk import DAG, BaseHook, BaseNotifier, BaseOperator, BaseSensorOperator, Param, TaskGroup, task
+from imports import AIRFLOW, OURS
+exec(AIRFLOW)
 before = set(sys.modules)
 exec(OURS)
 print(json.dumps(sorted(set(sys.modules) - before)))
